@@ -1,0 +1,1 @@
+"""Figures, intervals and reports, computed from files that anyone can recompute."""

@@ -1,0 +1,1 @@
+"""From source files to augmented batches on the device."""

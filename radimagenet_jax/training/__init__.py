@@ -1,0 +1,1 @@
+"""State, step, freezing, checkpoints and logs of a training run."""

@@ -1,0 +1,1 @@
+"""Published and published-style weight files: what they are, and how they are read."""

@@ -1,0 +1,1 @@
+"""One folder a data set, each a standard TensorFlow Datasets builder."""
