@@ -1,0 +1,98 @@
+"""What a network's input is: grey values in, normalised float32 out, on the device.
+
+The four schemes are those of `keras.applications.imagenet_utils.preprocess_input`,
+and the one that the published system really applies.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)  # of the ImageNet training images, 0..255
+_TORCH_MEAN_RGB = (0.485, 0.456, 0.406)  # of the same images, 0..1
+_TORCH_STD_RGB = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One way from RGB in 0..255 to a network's input: `(channels / divisor - mean) / std`.
+
+    Attributes:
+      channel_order: 'RGB' or 'BGR', the order that the network's first kernel expects.
+      divisor: What the grey values are divided by before the mean is taken off.
+      mean: Per channel, in `channel_order`.
+      std: Per channel, in `channel_order`.
+      meaning: One line for people.
+    """
+
+    channel_order: str
+    divisor: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    meaning: str
+
+
+SCHEMES = {
+    "caffe_div255": Scheme(
+        "BGR",
+        1.0,
+        _CAFFE_MEAN_BGR,
+        (255.0, 255.0, 255.0),
+        "(BGR - ImageNet mean) / 255: what the published scripts feed to every network",
+    ),
+    "caffe": Scheme(
+        "BGR",
+        1.0,
+        _CAFFE_MEAN_BGR,
+        (1.0, 1.0, 1.0),
+        "BGR - ImageNet mean: Keras' ImageNet ResNet50",
+    ),
+    "torch": Scheme(
+        "RGB",
+        255.0,
+        _TORCH_MEAN_RGB,
+        _TORCH_STD_RGB,
+        "(RGB / 255 - mean) / SD of ImageNet: Keras' ImageNet DenseNet121, torchvision",
+    ),
+    "tf": Scheme(
+        "RGB",
+        127.5,
+        (1.0, 1.0, 1.0),
+        (1.0, 1.0, 1.0),
+        "RGB / 127.5 - 1, in [-1, 1]: Keras' ImageNet Inception networks",
+    ),
+}
+
+# The published scripts give all weights, ImageNet's too, the same input.
+PUBLISHED = "caffe_div255"
+
+
+def normalize(images: jax.Array, scheme: str) -> jax.Array:
+    """Turns grey or RGB images into a network's input.
+
+    A grey image becomes three equal channels before the scheme is applied, as an
+    image loaded 'as RGB' has, so that one stored channel serves every network.
+
+    Args:
+      images: (N, H, W, 1) or (N, H, W, 3), RGB, uint8 or float, values 0..255.
+      scheme: A key of `SCHEMES`.
+
+    Returns:
+      (N, H, W, 3) float32 in the scheme's own channel order and range.
+
+    Raises:
+      ValueError: If the scheme is unknown or the images have another shape.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"unknown preprocessing {scheme!r}; known are {', '.join(SCHEMES)}.")
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"images must be (N, H, W, 1 or 3), not {images.shape}.")
+    chosen = SCHEMES[scheme]
+    x = images.astype(jnp.float32)
+    if x.shape[-1] == 3 and chosen.channel_order == "BGR":
+        x = x[..., ::-1]
+    # Broadcasting a single channel against three means replicates it at no cost.
+    mean = jnp.asarray(chosen.mean, jnp.float32)
+    std = jnp.asarray(chosen.std, jnp.float32)
+    return (x / chosen.divisor - mean) / std
