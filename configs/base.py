@@ -1,0 +1,93 @@
+"""What every config has: the published downstream training, before a task is chosen.
+
+A config page calls `get_config` here and changes what its task needs. Each field can be set
+from the command line: `--config.optimizer.learning_rate=1e-4`.
+"""
+
+from ml_collections import ConfigDict
+
+from radimagenet_jax.data.tasks import TASKS
+
+
+def get_config(task: str = "") -> ConfigDict:
+    """The published training; with a task of `data/tasks.py`, that task's own values."""
+    config = ConfigDict()
+
+    # One of the published tasks, or '' for a data set of your own.
+    config.task = task
+    config.dataset = ConfigDict()
+    config.dataset.name = ""  # builder, or builder/configuration
+    config.dataset.data_dir = "~/tensorflow_datasets"
+    config.dataset.fold = 0  # 0: the data set's only split; 1 to 5: a cross-validation fold
+    config.dataset.positive = ""  # class whose AUROC is reported; '': the last one
+
+    config.model = "resnet50"
+    config.init = "scratch"  # or a weight file
+    config.preprocessing = "published"  # or caffe_div255, caffe, torch, tf, native
+    # Say so here if a weight file shall get another input than it was trained with.
+    config.allow_preprocessing_mismatch = False
+    # freezeall, unfreezeall, unfreezetop10, top=N, layers=REGEX[,REGEX...]
+    config.structure = "unfreezeall"
+    config.dropout = 0.5
+    config.head_init = "glorot_uniform"  # or zeros
+    config.batch_norm_momentum = 0.99
+    config.dtype = "float32"  # of the computation; parameters are always float32
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-7  # Keras' own; optax has 1e-8
+
+    config.batch_size = 256  # global, over all devices
+    config.image_size = 256
+    config.epochs = 30
+    config.augment = "published"  # or rotate_flip, shift_zoom, none
+    config.shuffle = True
+    config.seed = 0
+
+    config.mesh = ConfigDict()
+    config.mesh.data = -1  # devices that share a batch; -1: all
+
+    config.log_every = 10  # steps
+    config.checkpoint_every = 0  # steps; 0: at the end of each epoch
+    if task:
+        published = TASKS[task]
+        config.dataset.name = published.dataset
+        config.dataset.fold = 1 if published.folds > 1 else 0
+        config.dataset.positive = published.positive
+        config.image_size = published.image_size
+        config.batch_size = published.batch_size
+        config.optimizer.learning_rate = published.learning_rate
+    return config
+
+
+def parse_argument(argument: str | None, **defaults: bool | int | str) -> ConfigDict:
+    """Reads what follows the colon in `--config=configs/covid.py:smoke,epochs=3`.
+
+    Args:
+      argument: `key=value` pairs separated by commas; a key alone means True.
+      **defaults: The keys that the config takes, with the values they have otherwise.
+
+    Returns:
+      The values, each of its default's type.
+
+    Raises:
+      ValueError: If a key is not among the defaults or a value is not of its type.
+    """
+    values = ConfigDict(defaults)
+    for part in (argument or "").split(","):
+        if not part:
+            continue
+        key, _, text = part.partition("=")
+        if key not in defaults:
+            raise ValueError(f"the config takes no argument {key!r}; it takes {', '.join(defaults)}")
+        kind = type(defaults[key])
+        if kind is bool:
+            if text.lower() not in ("", "true", "1", "false", "0"):
+                raise ValueError(f"the config's argument {key!r} is true or false, not {text!r}")
+            values[key] = text.lower() in ("", "true", "1")
+        else:
+            values[key] = kind(text)
+    return values

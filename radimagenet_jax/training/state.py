@@ -1,0 +1,57 @@
+"""The state of a training run, and its digest."""
+
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct, traverse_util
+
+from radimagenet_jax.training import freezing
+
+PyTree = Any
+
+
+class TrainState(struct.PyTreeNode):
+    """All that a step reads and writes; a checkpoint of it resumes a run bit for bit.
+
+    Attributes:
+      step: int32 scalar, number of steps taken.
+      params: All parameters, frozen ones included, float32.
+      batch_stats: Moving statistics of all BatchNorms, float32.
+      opt_state: The optimiser's state, of trainable leaves only.
+    """
+
+    step: jax.Array
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+
+
+def create(
+    variables: dict[str, PyTree], tx: optax.GradientTransformation, freeze: freezing.Freeze
+) -> TrainState:
+    """Makes the state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=tx.init(freezing.mask(variables["params"], freeze)),
+    )
+
+
+def digest(params: PyTree, batch_stats: PyTree) -> str:
+    """sha256 of parameters and statistics, to compare two runs bit for bit.
+
+    Leaves are taken in the sorted order of their names; each contributes its name, dtype,
+    shape and little-endian bytes.
+    """
+    leaves = traverse_util.flatten_dict({"params": params, "batch_stats": batch_stats}, sep="/")
+    sha = hashlib.sha256()
+    for name in sorted(leaves):
+        array = np.ascontiguousarray(jax.device_get(leaves[name]))
+        sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return sha.hexdigest()

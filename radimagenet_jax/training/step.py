@@ -1,0 +1,145 @@
+"""The step: the one function that trains, on one CPU, eight GPUs or a pod.
+
+It takes indices, not images: a data set that fits lives on the devices as uint8, and each
+step gathers, augments and normalises its own batch there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+
+from radimagenet_jax.data import augment, preprocess
+from radimagenet_jax.training import freezing
+from radimagenet_jax.training.state import TrainState
+
+PyTree = Any
+
+
+class Examples(struct.PyTreeNode):
+    """A split of a data set on the devices.
+
+    Attributes:
+      images: (N, S, S, 1 or 3) uint8, 0..255, RGB.
+      labels: (N,) int32.
+      ids: (N,) uint32, each example's identity for the augmentation's draws.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    ids: jax.Array
+
+
+def make_optimizer(name: str, learning_rate: float, **options: float) -> optax.GradientTransformation:
+    """Makes the optimiser; Adam has Keras' epsilon of 1e-7, not optax's 1e-8.
+
+    Args:
+      name: 'adam' or 'sgd'.
+      learning_rate: Constant over the run, as published.
+      **options: b1, b2, eps for adam; momentum for sgd.
+
+    Raises:
+      ValueError: If the name is not known.
+    """
+    if name == "adam":
+        return optax.adam(learning_rate, **{"b1": 0.9, "b2": 0.999, "eps": 1e-7, **options})
+    if name == "sgd":
+        return optax.sgd(learning_rate, **options)
+    raise ValueError(f"unknown optimizer {name!r}; known are adam and sgd.")
+
+
+def make_train_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    freeze: freezing.Freeze,
+    *,
+    scheme: str,
+    policy: augment.Policy | None,
+    seed: int,
+    steps_per_epoch: int,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Makes the training step.
+
+    Args:
+      model: A network with a head, whose `frozen_stats` are those of `freeze`.
+      tx: The optimiser.
+      freeze: What learns. Gradients are taken of these leaves only, so nothing below the
+        first of them is ever differentiated.
+      scheme: Preprocessing, a key of `preprocess.SCHEMES`.
+      policy: Augmentation.
+      seed: Seed of the draws of augmentation and dropout.
+      steps_per_epoch: With the step it gives the epoch, which the augmentation draws by.
+
+    Returns:
+      A pure function (state, examples, index (B,) int32, mask (B,) float32) -> (state, sums),
+      to be jitted. `sums` has float32 scalars 'loss' and 'correct', summed over the
+      batch's real examples, and 'count'.
+    """
+
+    def train_step(
+        state: TrainState, examples: Examples, index: jax.Array, mask: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        augment_key, dropout_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
+        dropout_key = jax.random.fold_in(dropout_key, state.step)
+        images = augment.augment(
+            examples.images[index],
+            examples.ids[index],
+            state.step // steps_per_epoch,
+            augment_key,
+            policy,
+        )
+        inputs = preprocess.normalize(images, scheme)
+        labels = examples.labels[index]
+
+        def loss_of(trainable: PyTree) -> tuple[jax.Array, tuple[jax.Array, jax.Array, PyTree]]:
+            (logits, _), updates = model.apply(
+                {
+                    "params": freezing.merge(trainable, state.params),
+                    "batch_stats": state.batch_stats,
+                },
+                inputs,
+                train=True,
+                mask=mask,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            # Equal to the published binary cross-entropy over a two-way softmax.
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            total = jnp.sum(losses * mask)
+            return total / jnp.sum(mask), (total, logits, updates["batch_stats"])
+
+        trainable = freezing.mask(state.params, freeze)
+        gradients, (loss_sum, logits, batch_stats) = jax.grad(loss_of, has_aux=True)(trainable)
+        updates, opt_state = tx.update(gradients, state.opt_state, trainable)
+        params = freezing.merge(optax.apply_updates(trainable, updates), state.params)
+        correct = jnp.sum((jnp.argmax(logits, -1) == labels) * mask)
+        return (
+            state.replace(
+                step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+            ),
+            {"loss": loss_sum, "correct": correct, "count": jnp.sum(mask)},
+        )
+
+    return train_step
+
+
+def make_eval_step(model: nn.Module, *, scheme: str) -> Callable[..., jax.Array]:
+    """Makes the evaluation step.
+
+    Returns:
+      A pure function (params, batch_stats, examples, index) -> (B, classes) float32
+      softmax scores, without augmentation, dropout or batch statistics.
+    """
+
+    def eval_step(
+        params: PyTree, batch_stats: PyTree, examples: Examples, index: jax.Array
+    ) -> jax.Array:
+        inputs = preprocess.normalize(examples.images[index], scheme)
+        logits, _ = model.apply({"params": params, "batch_stats": batch_stats}, inputs)
+        return jax.nn.softmax(logits)
+
+    return eval_step

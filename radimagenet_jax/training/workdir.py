@@ -1,0 +1,93 @@
+"""A run's working directory: one config, one process, finished or to be resumed."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any, TextIO
+
+from ml_collections import ConfigDict
+
+from radimagenet_jax import config as config_pages
+from radimagenet_jax.errors import ConfigError
+
+
+class Workdir:
+    """Opens a working directory for one run and keeps others out.
+
+    Attributes:
+      path: The directory, absolute.
+      result: The finished run's result.json, or None if the run is new or to be resumed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], config: ConfigDict):
+        """Creates or reopens the directory.
+
+        Raises:
+          ConfigError: If it belongs to another config, another process is running in it, or
+            it is not a directory of ours.
+        """
+        self.path = Path(path).absolute()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot use {self.path} as the working directory: {error.strerror}; "
+                "give another one with --workdir."
+            ) from error
+        self._lock = self._acquire()
+        kept = self._read("config.json")
+        if kept is not None:
+            changed = config_pages.differences(config, kept)
+            if changed:
+                self.close()
+                raise ConfigError(
+                    f"{self.path} belongs to a run with another config ({'; '.join(changed)}); "
+                    "give another --workdir, or the config it was made with."
+                )
+        elif any(entry.name != ".lock" for entry in self.path.iterdir()):
+            self.close()
+            raise ConfigError(
+                f"{self.path} is not empty and holds no run; give an empty or new --workdir."
+            )
+        else:
+            replace_text(self.path / "config.json", config_pages.to_json(config))
+        self.result = self._read("result.json")
+
+    def _acquire(self) -> TextIO:
+        lock = (self.path / ".lock").open("w")
+        try:
+            # The kernel gives the lock back when the process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise ConfigError(
+                f"another process is running in {self.path}; wait for it, or give another --workdir."
+            ) from error
+        return lock
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            self.close()
+            raise ConfigError(
+                f"{path} is damaged ({error}); remove the directory to start the run anew."
+            ) from error
+
+    def close(self) -> None:
+        """Lets other processes in."""
+        self._lock.close()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, also when the machine stops in the middle."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
