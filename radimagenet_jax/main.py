@@ -1,0 +1,63 @@
+"""Trains a network on a data set: `python -m radimagenet_jax.main --config=configs/covid.py`."""
+
+import argparse
+from collections.abc import Sequence
+
+from radimagenet_jax import console
+
+_EPILOG = """\
+examples:
+  python -m radimagenet_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+      phantoms, nothing to download: minutes on a laptop
+  python -m radimagenet_jax.main --config=configs/covid.py:smoke --workdir=runs/smoke
+      the config's smoke argument shrinks it to seconds
+  python -m radimagenet_jax.main --config=configs/covid.py --workdir=runs/covid \\
+      --config.init=RadImageNet-ResNet50_notop.h5 --config.structure=unfreezetop10 \\
+      --config.optimizer.learning_rate=1e-3
+      every field of the config can be set; configs/base.py explains each
+
+The same command on the same --workdir resumes a run that was stopped or killed, and leaves a
+finished one alone. SIGTERM saves a checkpoint and exits with code 143.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parses the command line and runs the training; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m radimagenet_jax.main",
+        description="Fine-tune a network on a radiology data set and report its AUROC.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="PAGE[:ARGUMENTS]",
+        help="a config page, such as configs/covid.py or configs/covid.py:smoke",
+    )
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="where the run is kept, and resumed from"
+    )
+    parser.add_argument(
+        "--config.FIELD",
+        metavar="VALUE",
+        dest="ignored",
+        help="sets a field of the config, such as --config.seed=1 (any number of times)",
+    )
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [word for word in rest if not word.startswith("--config.")]
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
+
+    # Imported late, so that --help and a mistyped flag answer at once.
+    from radimagenet_jax import config as config_pages
+    from radimagenet_jax import train
+
+    config = config_pages.load(options.config, rest)
+    config_pages.validate(config)
+    return train.train(config, options.workdir, command=[parser.prog, *arguments])
+
+
+if __name__ == "__main__":
+    console.run(main)

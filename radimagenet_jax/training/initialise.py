@@ -1,0 +1,56 @@
+"""Fresh variables, leaf by leaf, as Keras initialises its applications."""
+
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+
+PyTree = Any
+
+
+def shapes(model: nn.Module, image_size: int) -> dict[str, PyTree]:
+    """Shapes and dtypes of a network's variables, without computing anything."""
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+
+
+def scratch(model: nn.Module, image_size: int, seed: int, head_init: str) -> dict[str, PyTree]:
+    """Random variables: glorot_uniform kernels, zero biases, unit scales and variances.
+
+    Each leaf draws from its own key, made from the seed and the leaf's name, so that a leaf's
+    value does not depend on which other leaves there are. Nothing is compiled but one small
+    function per shape, where tracing `init` would compile the whole network.
+
+    Args:
+      model: The network.
+      image_size: Side of its square input, in pixels.
+      seed: Of the draws.
+      head_init: 'glorot_uniform' or 'zeros', the head's kernel.
+
+    Returns:
+      {'params', 'batch_stats'} of float32 arrays on the host.
+    """
+    leaves = traverse_util.flatten_dict(shapes(model, image_size), sep="/")
+    return traverse_util.unflatten_dict(
+        {name: _leaf(name, leaf, seed, head_init) for name, leaf in leaves.items()}, sep="/"
+    )
+
+
+def _leaf(name: str, leaf: jax.ShapeDtypeStruct, seed: int, head_init: str) -> np.ndarray:
+    role = name.rpartition("/")[2]
+    if role in ("bias", "mean") or (name == "params/head/kernel" and head_init == "zeros"):
+        return np.zeros(leaf.shape, np.float32)
+    if role in ("scale", "var"):
+        return np.ones(leaf.shape, np.float32)
+    if role != "kernel":
+        raise ValueError(f"no rule to initialise the variable {name!r}.")
+    receptive_field = int(np.prod(leaf.shape[:-2]))
+    fan_in, fan_out = receptive_field * leaf.shape[-2], receptive_field * leaf.shape[-1]
+    limit = np.sqrt(6 / (fan_in + fan_out))  # Glorot and Bengio 2010, equation 16
+    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(name.encode()))
+    draws = jax.random.uniform(key, leaf.shape, jnp.float32, -limit, limit)
+    return np.asarray(draws)
