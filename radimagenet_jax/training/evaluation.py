@@ -36,7 +36,5 @@ def predict(
     for position in range(-(-count // batch_size)):
         index, _ = order.padded(everything, position, batch_size)
         (placed,) = sharding.place_batch((index,), mesh)
-        batches.append(
-            eval_step(variables["params"], variables["batch_stats"], examples, placed)
-        )
+        batches.append(eval_step(variables["params"], variables["batch_stats"], examples, placed))
     return np.concatenate([np.asarray(batch) for batch in batches])[:count]

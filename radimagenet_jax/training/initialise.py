@@ -21,9 +21,8 @@ def shapes(model: nn.Module, image_size: int) -> dict[str, PyTree]:
 def scratch(model: nn.Module, image_size: int, seed: int, head_init: str) -> dict[str, PyTree]:
     """Random variables: glorot_uniform kernels, zero biases, unit scales and variances.
 
-    Each leaf draws from its own key, made from the seed and the leaf's name, so that a leaf's
-    value does not depend on which other leaves there are. Nothing is compiled but one small
-    function per shape, where tracing `init` would compile the whole network.
+    Each leaf draws from its own generator, keyed by the seed and the leaf's name, so that a
+    leaf's value does not depend on which other leaves there are.
 
     Args:
       model: The network.
@@ -51,6 +50,7 @@ def _leaf(name: str, leaf: jax.ShapeDtypeStruct, seed: int, head_init: str) -> n
     receptive_field = int(np.prod(leaf.shape[:-2]))
     fan_in, fan_out = receptive_field * leaf.shape[-2], receptive_field * leaf.shape[-1]
     limit = np.sqrt(6 / (fan_in + fan_out))  # Glorot and Bengio 2010, equation 16
-    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(name.encode()))
-    draws = jax.random.uniform(key, leaf.shape, jnp.float32, -limit, limit)
-    return np.asarray(draws)
+    # Philox counts: the same draws on every machine, and nothing is compiled for them.
+    bits = np.random.Philox(key=[seed, zlib.crc32(name.encode())])
+    unit = np.random.Generator(bits).random(leaf.shape, np.float32)
+    return (2 * unit - 1) * np.float32(limit)

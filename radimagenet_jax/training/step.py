@@ -34,7 +34,9 @@ class Examples(struct.PyTreeNode):
     ids: jax.Array
 
 
-def make_optimizer(name: str, learning_rate: float, **options: float) -> optax.GradientTransformation:
+def make_optimizer(
+    name: str, learning_rate: float, **options: float
+) -> optax.GradientTransformation:
     """Makes the optimiser; Adam has Keras' epsilon of 1e-7, not optax's 1e-8.
 
     Args:

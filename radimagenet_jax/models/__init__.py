@@ -1,0 +1,54 @@
+"""The networks, with Keras' numerics, as Flax Linen modules.
+
+    from radimagenet_jax.models import ResNet50
+
+needs nothing but jax and flax. A new network is one file in this folder with an
+`ARCHITECTURE` constant.
+"""
+
+import functools
+import importlib
+import pkgutil
+from typing import Any
+
+from flax import linen as nn
+
+from radimagenet_jax.models.architecture import Architecture, KerasLayer
+from radimagenet_jax.models.resnet import ResNet50
+
+__all__ = ["Architecture", "KerasLayer", "ResNet50", "architecture", "create", "names"]
+
+
+@functools.cache
+def _architectures() -> dict[str, Architecture]:
+    modules = (
+        importlib.import_module(f"{__name__}.{found.name}")
+        for found in pkgutil.iter_modules(__path__)
+    )
+    found = (getattr(module, "ARCHITECTURE", None) for module in modules)
+    return {entry.name: entry for entry in found if entry is not None}
+
+
+def names() -> tuple[str, ...]:
+    """Names of all networks, sorted."""
+    return tuple(sorted(_architectures()))
+
+
+def architecture(name: str) -> Architecture:
+    """What is known of a network.
+
+    Raises:
+      ValueError: If there is no such network.
+    """
+    if name not in _architectures():
+        raise ValueError(f"there is no network {name!r}; there are {', '.join(names())}.")
+    return _architectures()[name]
+
+
+def create(name: str, **fields: Any) -> nn.Module:
+    """Makes a network by its name; `fields` are those of its class.
+
+    Raises:
+      ValueError: If there is no such network.
+    """
+    return architecture(name).build(**fields)
