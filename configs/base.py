@@ -22,6 +22,7 @@ def get_config(task: str = "") -> ConfigDict:
     config.dataset.positive = ""  # class whose AUROC is reported; '': the last one
 
     config.model = "resnet50"
+    config.model_options = ConfigDict()  # further fields of the network's class
     config.init = "scratch"  # or a weight file
     config.preprocessing = "published"  # or caffe_div255, caffe, torch, tf, native
     # Say so here if a weight file shall get another input than it was trained with.
@@ -82,7 +83,9 @@ def parse_argument(argument: str | None, **defaults: bool | int | str) -> Config
             continue
         key, _, text = part.partition("=")
         if key not in defaults:
-            raise ValueError(f"the config takes no argument {key!r}; it takes {', '.join(defaults)}")
+            raise ValueError(
+                f"the config takes no argument {key!r}; it takes {', '.join(defaults)}"
+            )
         kind = type(defaults[key])
         if kind is bool:
             if text.lower() not in ("", "true", "1", "false", "0"):

@@ -1,6 +1,6 @@
 """COVID-19 on chest CT: the published covid19 task on COVID-CT, a public data set.
 
-    python -m radimagenet_jax.main --config=configs/covid.py --workdir=runs/covid
+python -m radimagenet_jax.main --config=configs/covid.py --workdir=runs/covid
 """
 
 from configs import base

@@ -1,6 +1,6 @@
 """Lesions on phantom slices: the embedded default, without a download.
 
-    python -m radimagenet_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+python -m radimagenet_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 """
 
 from configs import base

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from ml_collections import ConfigDict
 
 from radimagenet_jax import config as config_pages
+from radimagenet_jax.analysis.files import replacing
 from radimagenet_jax.errors import ConfigError
 
 
@@ -51,7 +52,8 @@ class Workdir:
                 f"{self.path} is not empty and holds no run; give an empty or new --workdir."
             )
         else:
-            replace_text(self.path / "config.json", config_pages.to_json(config))
+            with replacing(self.path / "config.json") as file:
+                file.write(config_pages.to_json(config))
         self.result = self._read("result.json")
 
     def _acquire(self) -> TextIO:
@@ -62,7 +64,8 @@ class Workdir:
         except OSError as error:
             lock.close()
             raise ConfigError(
-                f"another process is running in {self.path}; wait for it, or give another --workdir."
+                f"another process is running in {self.path}; "
+                "wait for it, or give another --workdir."
             ) from error
         return lock
 
@@ -81,13 +84,3 @@ class Workdir:
     def close(self) -> None:
         """Lets other processes in."""
         self._lock.close()
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all, also when the machine stops in the middle."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -1,0 +1,110 @@
+"""What a finished run leaves: result.json, report.html, and a summary on the terminal."""
+
+import importlib.metadata
+import json
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from radimagenet_jax.analysis.files import replacing
+from radimagenet_jax.analysis.predictions import Predictions
+from radimagenet_jax.console import console
+from radimagenet_jax.data.datasets import Dataset
+from radimagenet_jax.training import writers
+from radimagenet_jax.training.freezing import Freeze
+from radimagenet_jax.training.progress import duration
+from radimagenet_jax.weights.contract import Contract
+
+_PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_EXAMPLES_PER_STRIP = 8
+
+
+def write(
+    workdir: Path,
+    config: ConfigDict,
+    result: Mapping[str, Any],
+    predictions: Mapping[str, Predictions],
+    dataset: Dataset,
+    contract: Contract,
+    freeze: Freeze,
+    command: Sequence[str],
+) -> None:
+    """Writes report.html and then result.json, whose presence says that the run is finished."""
+    # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
+    from radimagenet_jax.analysis import report
+
+    shown = report.select_examples(predictions["test"], _EXAMPLES_PER_STRIP)
+    images = dict(zip(dataset.test.keys, dataset.test.images, strict=True))
+    report.write_report(
+        workdir,
+        config=config.to_dict(),
+        result=dict(result),
+        history=writers.read_metrics(workdir),
+        predictions=dict(predictions),
+        thumbnails={key: images[key].squeeze() for key in shown},
+        provenance={
+            "command": shlex.join(command),
+            "versions": versions(),
+            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "weights": json.loads(contract.to_json()),
+            "dataset": {
+                "name": dataset.name,
+                "fingerprint": dataset.fingerprint,
+                "terms": dataset.terms,
+            },
+            "trainable": [asdict(row) for row in freeze.rows],
+            "warnings": list(dataset.notes),
+        },
+    )
+    with replacing(workdir / "result.json") as file:
+        json.dump(result, file, indent=2)
+        file.write("\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def show_epoch(epoch: int, epochs: int, figures: Mapping[str, Any], *, is_best: bool) -> None:
+    """Prints one line on the validation after an epoch."""
+    auroc = "no AUROC" if figures["auroc"] is None else f"AUROC {figures['auroc']:.4f}"
+    console.print(
+        f"epoch {epoch}/{epochs}  validation loss {figures['loss']:.4f}  {auroc}"
+        f"{'  (best so far)' if is_best else ''}"
+    )
+
+
+def show(result: Mapping[str, Any], workdir: Path) -> None:
+    """Prints the figures of a finished run, and where its files are."""
+    table = Table(title="lowest validation loss, at step " + str(result["best_step"]))
+    for heading in ("split", "images", "AUROC", "95 % interval", "accuracy", "loss"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split in ("val", "test"):
+        figures = result[split]
+        auroc, interval = figures["auroc"], figures["auroc_ci95"]
+        table.add_row(
+            {"val": "validation", "test": "test"}[split],
+            str(figures["n"]),
+            "-" if auroc is None else f"{auroc:.3f}",
+            "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+            f"{figures['accuracy']:.3f}",
+            f"{figures['loss']:.3f}",
+        )
+    console.print(table)
+    speed = result["train"]["images_per_second"]
+    rate = f", {speed:.1f} images/s" if speed else ""
+    console.print(
+        f"trained {result['train']['epochs']} epochs in "
+        f"{duration(result['train']['seconds'])}{rate}; report: {workdir / 'report.html'}"
+    )

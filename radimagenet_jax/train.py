@@ -1,0 +1,258 @@
+"""A training run, from the working directory to the report, top to bottom."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from radimagenet_jax import config as config_pages
+from radimagenet_jax import models, outcome
+from radimagenet_jax.analysis import intervals, metrics, predictions
+from radimagenet_jax.console import console
+from radimagenet_jax.data import datasets
+from radimagenet_jax.errors import ConfigError, UserError
+from radimagenet_jax.training import (
+    checkpoints,
+    evaluation,
+    freezing,
+    network,
+    sharding,
+    termination,
+    workdir,
+    writers,
+)
+from radimagenet_jax.training import state as states
+from radimagenet_jax.training import step as steps
+from radimagenet_jax.training.memory import Memory
+from radimagenet_jax.training.order import DataOrder
+from radimagenet_jax.training.progress import TrainingProgress
+
+PyTree = Any
+
+
+def train(config: ConfigDict, directory: str, command: Sequence[str]) -> int:
+    """Runs, or resumes, a training run.
+
+    Args:
+      config: Of `configs/base.py`, checked by `config.validate`.
+      directory: The run's working directory.
+      command: The command line, for the report.
+
+    Returns:
+      The exit code: 0 when the run is finished, 143 when SIGTERM stopped it after a save.
+
+    Raises:
+      UserError: For everything that the user can mend.
+    """
+    with contextlib.closing(workdir.Workdir(directory, config)) as run:
+        if run.result is not None:
+            console.print(f"{run.path} is finished; nothing is left to do.")
+            outcome.show(run.result, run.path)
+            return 0
+        with termination.Termination() as stop:
+            return _run(config, run.path, command, stop)
+
+
+def _run(
+    config: ConfigDict, folder: Path, command: Sequence[str], stop: termination.Termination
+) -> int:
+    enable_compilation_cache()
+
+    # ---------------------------------------------------------------- Devices
+    mesh = sharding.make_mesh(config.mesh.to_dict(), config.batch_size)
+    whole, split_batch = sharding.replicated(mesh), sharding.by_example(mesh)
+    console.print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
+
+    # ---------------------------------------------------------------- Data
+    dataset = datasets.load(config.dataset.name, config.dataset.data_dir, config.image_size)
+    positive = positive_class(config, dataset.class_names)
+    train_examples = place(dataset.train, mesh)
+    held_out = {"val": dataset.val, "test": dataset.test}
+    held_out_examples = {name: place(split, mesh) for name, split in held_out.items()}
+    order = DataOrder(len(dataset.train.labels), config.batch_size, config.seed, config.shuffle)
+    total_steps = config.epochs * order.steps_per_epoch
+
+    # ---------------------------------------------------------------- Network and what learns
+    model, variables, contract = network.build(config, dataset.class_names)
+    keras_layers = models.architecture(config.model).keras_layers()
+    freeze = freezing.specify(config.structure, variables, keras_layers)
+    model = model.clone(frozen_stats=freeze.frozen_stats)
+    console.print(freezing.table(freeze))
+
+    # ---------------------------------------------------------------- Step
+    tx = steps.make_optimizer(**config.optimizer)
+    train_step = jax.jit(
+        steps.make_train_step(
+            model,
+            tx,
+            freeze,
+            scheme=contract.preprocessing,
+            policy=config_pages.augmentation(config),
+            seed=config.seed,
+            steps_per_epoch=order.steps_per_epoch,
+        ),
+        in_shardings=(whole, whole, split_batch, split_batch),
+        out_shardings=(whole, whole),
+        donate_argnums=0,
+    )
+    eval_step = jax.jit(
+        steps.make_eval_step(model, scheme=contract.preprocessing),
+        in_shardings=(whole, whole, whole, split_batch),
+        out_shardings=split_batch,
+    )
+
+    # ---------------------------------------------------------------- State
+    # In this order: resume this run; else the weights of config.init; else scratch (either
+    # of the last two is in `variables`).
+    state = jax.device_put(states.create(variables, tx, freeze), whole)
+    saved = checkpoints.Checkpoints(folder)
+    memory = Memory()
+    if saved.latest_step() is not None:
+        state, meta = saved.restore(state)
+        memory = Memory.from_json(meta["memory"])
+        console.print(f"resuming at step {int(state.step)} of {total_steps}")
+    step = int(state.step)
+    writer = writers.MetricWriter(folder, resume_step=step)
+
+    def scores(split: str, params: PyTree, batch_stats: PyTree) -> np.ndarray:
+        examples = held_out_examples[split]
+        weights = {"params": params, "batch_stats": batch_stats}
+        return evaluation.predict(eval_step, weights, examples, config.batch_size, mesh)
+
+    def figures(split: str, values: np.ndarray, resamples: int) -> dict[str, Any]:
+        chosen = held_out[split]
+        return metrics.evaluate(
+            values, chosen.labels, chosen.patients, positive, config.seed, resamples=resamples
+        )
+
+    # ---------------------------------------------------------------- Training
+    with TrainingProgress(step, total_steps, order.steps_per_epoch) as progress:
+        while step < total_steps:
+            memory.clock.start()
+            index, mask = sharding.place_batch(order.batch(step), mesh)
+            state, sums = train_step(state, train_examples, index, mask)
+            step += 1
+            # Reading the sums waits for the step, so that the queue never runs ahead
+            # of what the progress bar says and a failure names its own step.
+            memory.add(jax.device_get(sums))
+            memory.clock.step(int(sums["count"]))
+            if not np.isfinite(memory.loss_sum):
+                keys = [dataset.train.keys[i] for i in order.batch(step - 1)[0][:8]]
+                raise UserError(_diverged(step, keys, saved.latest_step()))
+            progress.step(step, memory.loss, memory.clock.images_per_second)
+
+            end_of_epoch = step % order.steps_per_epoch == 0
+            if step % config.log_every == 0 or end_of_epoch:
+                writer.write(
+                    step,
+                    "train",
+                    epoch=step / order.steps_per_epoch,
+                    loss=memory.loss,
+                    accuracy=memory.accuracy,
+                    learning_rate=config.optimizer.learning_rate,
+                    images_per_second=memory.clock.images_per_second,
+                )
+                memory.reset_sums()
+            due = config.checkpoint_every and step % config.checkpoint_every == 0
+            if not (end_of_epoch or due or stop.requested):
+                continue
+
+            # ------------------------------------------------------------ Evaluation, saving
+            # Before the next batch is drawn: whatever happens after this line, the run
+            # goes on from here.
+            memory.clock.stop()
+            if end_of_epoch:
+                epoch = step // order.steps_per_epoch
+                val = figures("val", scores("val", state.params, state.batch_stats), 0)
+                writer.write(
+                    step, "val", epoch=epoch, **{k: val[k] for k in ("loss", "accuracy", "auroc")}
+                )
+                if memory.best_loss is None or val["loss"] < memory.best_loss:
+                    memory.best_loss, memory.best_step = val["loss"], step
+                    best = {"params": state.params, "batch_stats": state.batch_stats}
+                    saved.save_best(step, best, {"contract": contract.to_json()})
+                outcome.show_epoch(epoch, config.epochs, val, is_best=memory.best_step == step)
+            saved.save(state, {"memory": memory.to_json(), "contract": contract.to_json()})
+            if stop.requested and step < total_steps:
+                console.print(
+                    f"SIGTERM: saved step {step} of {total_steps}; the same command resumes."
+                )
+                return termination.EXIT_CODE
+
+    # ---------------------------------------------------------------- Test, with the best epoch
+    best, _ = saved.restore_best({"params": state.params, "batch_stats": state.batch_stats})
+    scored = {}
+    result: dict[str, Any] = {}
+    for split, chosen in reversed(held_out.items()):
+        values = scores(split, best["params"], best["batch_stats"])
+        result[split] = figures(split, values, intervals.RESAMPLES)
+        scored[split] = predictions.Predictions(
+            dataset.class_names, chosen.keys, chosen.patients, chosen.labels, values
+        )
+        predictions.write(folder / f"predictions_{split}.csv", scored[split])
+    saved.close()
+    writer.close()
+    result |= {
+        "best_step": memory.best_step,
+        "train": {
+            "steps": step,
+            "epochs": config.epochs,
+            "seconds": round(memory.clock.seconds, 3),
+            "images_per_second": memory.clock.images_per_second,
+        },
+        "model": config.model,
+        "init": config.init,
+        "structure": config.structure,
+        "fold": config.dataset.fold,
+        "seed": config.seed,
+        "params_digest": states.digest(state.params, state.batch_stats),
+    }
+
+    # ---------------------------------------------------------------- Report
+    outcome.write(folder, config, result, scored, dataset, contract, freeze, command)
+    outcome.show(result, folder)
+    return 0
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs between processes; `JAX_COMPILATION_CACHE_DIR` moves the folder."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = os.path.join(os.path.expanduser(cache), "radimagenet_jax", "xla")
+        jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def place(split: datasets.Split, mesh: Mesh) -> steps.Examples:
+    """Puts a split on every device, as it is: uint8."""
+    examples = steps.Examples(split.images, split.labels, split.ids)
+    return jax.device_put(examples, sharding.replicated(mesh))
+
+
+def positive_class(config: ConfigDict, class_names: tuple[str, ...]) -> int:
+    """Index of the class whose AUROC is reported.
+
+    Raises:
+      ConfigError: If the data set has no such class.
+    """
+    name = config.dataset.positive or class_names[-1]
+    if name not in class_names:
+        raise ConfigError(
+            f"config.dataset.positive is {name!r}, but {config.dataset.name} has the classes "
+            f"{', '.join(class_names)}."
+        )
+    return class_names.index(name)
+
+
+def _diverged(step: int, keys: Sequence[str], kept: int | None) -> str:
+    last = "no checkpoint was written yet" if kept is None else f"the last good one is step {kept}"
+    return (
+        f"the loss is not a finite number at step {step} (images {', '.join(keys)}, ...); {last}: "
+        "lower config.optimizer.learning_rate, or look at these images."
+    )

@@ -1,0 +1,56 @@
+"""What the host remembers between the steps of a run, and a checkpoint keeps."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from radimagenet_jax.training.clock import Clock
+
+
+@dataclass
+class Memory:
+    """Running sums, the best epoch so far, and the clock.
+
+    Attributes:
+      loss_sum: Of the examples since the last row of the log.
+      correct: Of these, how many were called right (in training mode).
+      count: How many they are.
+      best_loss: Lowest validation loss so far, None before the first evaluation.
+      best_step: The step after which it was measured.
+      clock: Of the training.
+    """
+
+    loss_sum: float = 0.0
+    correct: float = 0.0
+    count: float = 0.0
+    best_loss: float | None = None
+    best_step: int | None = None
+    clock: Clock = field(default_factory=Clock)
+
+    def add(self, sums: dict[str, Any]) -> None:
+        """Adds a step's sums, as the training step returns them."""
+        self.loss_sum += float(sums["loss"])
+        self.correct += float(sums["correct"])
+        self.count += float(sums["count"])
+
+    def reset_sums(self) -> None:
+        """Starts new sums."""
+        self.loss_sum = self.correct = self.count = 0.0
+
+    @property
+    def loss(self) -> float:
+        """Mean loss since the last row."""
+        return self.loss_sum / self.count
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right calls since the last row."""
+        return self.correct / self.count
+
+    def to_json(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {**vars(self), "clock": self.clock.to_json()}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> "Memory":
+        """What `to_json` gave."""
+        return cls(**{**kept, "clock": Clock(**kept["clock"])})

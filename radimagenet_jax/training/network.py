@@ -1,0 +1,97 @@
+"""The network of a config: its module, its first variables and their contract."""
+
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from radimagenet_jax import models
+from radimagenet_jax.data import preprocess
+from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.pretrained import load_pretrained
+from radimagenet_jax.training import initialise
+from radimagenet_jax.training.state import digest
+from radimagenet_jax.weights.contract import Contract, check_architecture, check_preprocessing
+
+PyTree = Any
+
+
+def build(
+    config: ConfigDict, class_names: tuple[str, ...]
+) -> tuple[nn.Module, dict[str, PyTree], Contract]:
+    """Makes the network with a new head, from scratch or from a weight file.
+
+    Args:
+      config: Of `configs/base.py`.
+      class_names: Of the head, in index order.
+
+    Returns:
+      The module, its variables {'params', 'batch_stats'} as float32 arrays on the host, and the
+      contract that they will have when trained: with these class names and this input.
+
+    Raises:
+      ConfigError: If the config asks for the native input of no weight file.
+      WeightsError: If the weight file is not one for this network and input.
+    """
+    if config.init == "scratch":
+        model = module(config, class_names, models.architecture(config.model).variants[0])
+        variables = _scratch(model, config)
+        if config.preprocessing == "native":
+            raise ConfigError(
+                "config.preprocessing='native' is the input of a weight file, but config.init is "
+                "'scratch'; name a scheme, such as 'published'."
+            )
+        scheme = _scheme(config.preprocessing, "")
+        contract = Contract(
+            architecture=config.model,
+            variant=models.architecture(config.model).variants[0],
+            preprocessing=scheme,
+            channel_order=preprocess.SCHEMES[scheme].channel_order,
+            origin=f"random initialisation, seed {config.seed}",
+            licence="Made by whoever trained it: the terms of the training data apply.",
+            sha256=digest(variables["params"], variables["batch_stats"]),
+            labels=class_names,
+        )
+        return model, variables, contract
+    loaded = load_pretrained(config.init, architecture=config.model)
+    check_architecture(loaded.contract, config.model)
+    scheme = _scheme(config.preprocessing, loaded.contract.preprocessing)
+    check_preprocessing(loaded.contract, scheme, config.allow_preprocessing_mismatch)
+    model = module(config, class_names, loaded.contract.variant)
+    base = traverse_util.flatten_dict(loaded.variables, sep="/")
+    leaves = traverse_util.flatten_dict(_scratch(model, config), sep="/")
+    # The file's own head, if it has one, is for other classes.
+    leaves |= {name: leaf for name, leaf in base.items() if "/head/" not in name}
+    contract = dataclasses.replace(
+        loaded.contract,
+        preprocessing=scheme,
+        channel_order=preprocess.SCHEMES[scheme].channel_order,
+        labels=class_names,
+    )
+    return model, traverse_util.unflatten_dict(leaves, sep="/"), contract
+
+
+def module(config: ConfigDict, class_names: tuple[str, ...], variant: str) -> nn.Module:
+    """The config's network as a module, with a head for the classes."""
+    fields = dict(config.model_options)
+    if variant:
+        fields["variant"] = variant
+    return models.create(
+        config.model,
+        num_classes=len(class_names),
+        dropout=config.dropout,
+        head_init=config.head_init,
+        dtype=config.dtype,
+        bn_momentum=config.batch_norm_momentum,
+        **fields,
+    )
+
+
+def _scratch(model: nn.Module, config: ConfigDict) -> dict[str, PyTree]:
+    return initialise.scratch(model, config.image_size, config.seed, config.head_init)
+
+
+def _scheme(name: str, native: str) -> str:
+    return {"published": preprocess.PUBLISHED, "native": native}.get(name, name)

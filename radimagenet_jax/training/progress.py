@@ -1,0 +1,94 @@
+"""What a person sees of a running training: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from radimagenet_jax.console import console
+
+_PLAIN_EVERY = 30.0  # seconds between lines where there is no terminal
+
+
+class TrainingProgress:
+    """Shows steps, loss, images/s and the time left.
+
+    Use as a context manager; lines printed through `console` appear above the bar.
+    """
+
+    def __init__(self, first_step: int, total_steps: int, steps_per_epoch: int):
+        self._total = total_steps
+        self._first = first_step
+        self._steps_per_epoch = steps_per_epoch
+        self._began = self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(
+            "train",
+            total=total_steps,
+            completed=first_step,
+            epoch=self._epoch(first_step),
+            figures="",
+        )
+
+    def _epoch(self, step: int) -> str:
+        last = self._total // self._steps_per_epoch
+        return f"{min(step // self._steps_per_epoch + 1, last)}/{last}"
+
+    def __enter__(self) -> "TrainingProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, step: int, loss: float, images_per_second: float | None) -> None:
+        """Notes that so many steps are done."""
+        rate = f"{images_per_second:.1f} images/s" if images_per_second else ""
+        figures = f"loss {loss:.4f}  {rate}".rstrip()
+        self._bar.update(
+            self._task, completed=step, epoch=self._epoch(max(step - 1, 0)), figures=figures
+        )
+        now = time.monotonic()
+        if not console.is_terminal and (
+            now - self._last_line >= _PLAIN_EVERY or step == self._total
+        ):
+            self._last_line = now
+            pace = (now - self._began) / max(step - self._first, 1)
+            left = duration(pace * (self._total - step))
+            console.print(
+                f"epoch {self._epoch(max(step - 1, 0))}  step {step}/{self._total}  {figures}"
+                f"  {left} left"
+            )
+
+
+def duration(seconds: float) -> str:
+    """A time span for people, such as '1 h 02 min', '3 min 20 s' or '4 s'."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole} s"
