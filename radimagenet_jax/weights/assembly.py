@@ -1,0 +1,192 @@
+"""Puts the tensors of a file into a network's variables: all of them, or none.
+
+Every reader describes its file as named tensors that are not read yet, and every
+mapping as a list of rules (source, target, transposition). This module checks the
+two against the network first, in both directions and completely, and reads only
+if everything fits, so that a wrong file costs nothing and loads nothing.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from radimagenet_jax import models
+from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.weights.audit import Audit
+
+# 'params/stage1_block1/conv1/kernel': collection, layers, leaf.
+Target = str
+
+# A file of another network differs in hundreds of tensors; the first few of each
+# kind and a count say all that a person can use.
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file, described but not read.
+
+    Attributes:
+      name: What the file calls it, for messages.
+      shape: As stored.
+      dtype: As stored.
+      read: Reads it, with that shape and dtype.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where one tensor goes.
+
+    Attributes:
+      source: Key of the tensor among the file's.
+      target: Where it belongs in the network's variables.
+      axes: Transposition from the file's layout to ours; None if they agree.
+    """
+
+    source: str
+    target: Target
+    axes: tuple[int, ...] | None = None
+
+    def shape_in_file(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the shape that the file must have for our `shape`."""
+        if self.axes is None:
+            return shape
+        stored = [0] * len(shape)
+        for ours, theirs in enumerate(self.axes):
+            stored[theirs] = shape[ours]
+        return tuple(stored)
+
+
+@functools.lru_cache(maxsize=16)
+def expected_shapes(architecture: str, variant: str = "") -> Mapping[Target, tuple[int, ...]]:
+    """Returns the shape of each variable of a network without a head.
+
+    Args:
+      architecture: A name of `models.names()`.
+      variant: One of its variants; '' for its default.
+
+    Returns:
+      Shapes by target, in the network's own order. Nothing is computed.
+    """
+    options = {"variant": variant} if variant else {}
+    network = models.create(architecture, **options)
+    size = models.architecture(architecture).min_image_size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    variables = jax.eval_shape(
+        lambda x: network.init(jax.random.key(0), x, train=False),
+        image,
+    )
+    return {
+        target: tuple(leaf.shape)
+        for target, leaf in traverse_util.flatten_dict(variables, sep="/").items()
+    }
+
+
+def assemble(
+    tensors: Mapping[str, StoredTensor],
+    rules: Sequence[Rule],
+    shapes: Mapping[Target, tuple[int, ...]],
+    *,
+    file: str,
+    title: str,
+    audit: Audit,
+    further_problems: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Reads a file's tensors into a network's variables, strictly.
+
+    Args:
+      tensors: What the file holds, by source name.
+      rules: One for each variable of the network.
+      shapes: Of the network's variables, by target.
+      file: The file's name, for messages.
+      title: The network's name, for messages.
+      audit: Takes note of every tensor's statistics.
+      further_problems: What a mapping has found already; refuses the file too.
+
+    Returns:
+      {'params': ..., 'batch_stats': ...}, nested by layer, float32 on the default
+      device.
+
+    Raises:
+      WeightsError: With every mismatch at once: missing, unexpected and misshaped
+        tensors, dtypes other than float32, NaN, infinite values and negative variances.
+    """
+    targets = {rule.target for rule in rules}
+    if targets != set(shapes) or len(targets) != len(rules):
+        uncovered = sorted(set(shapes) ^ targets)
+        raise AssertionError(f"the rules do not cover {title} exactly: {uncovered[:5]}")
+
+    problems = list(further_problems)
+    problems += _mismatches(tensors, rules, shapes)
+    if problems:
+        raise WeightsError(
+            f"{file} does not fit {title}: {'; '.join(problems)}. Nothing was loaded; give an "
+            f"intact file of {title} without its top, or name the right architecture."
+        )
+
+    placed: dict[Target, jax.Array] = {}
+    for rule in rules:
+        values = tensors[rule.source].read()
+        audit.note(tensors[rule.source].name, rule.target, values)
+        if rule.axes is not None:
+            values = values.transpose(rule.axes)
+        # To the device one by one, so that there are never two copies of the whole.
+        placed[rule.target] = jax.device_put(np.ascontiguousarray(values, np.float32))
+    audit.refuse_invalid(file)
+    variables: dict[str, Any] = traverse_util.unflatten_dict(
+        {target: placed[target] for target in shapes}, sep="/"
+    )
+    return variables
+
+
+def _mismatches(
+    tensors: Mapping[str, StoredTensor],
+    rules: Sequence[Rule],
+    shapes: Mapping[Target, tuple[int, ...]],
+) -> list[str]:
+    missing, misshapen, mistyped = [], [], []
+    for rule in rules:
+        tensor = tensors.get(rule.source)
+        if tensor is None:
+            missing.append(rule.source)
+            continue
+        wanted = rule.shape_in_file(shapes[rule.target])
+        if tensor.shape != wanted:
+            misshapen.append(f"{tensor.name} {tensor.shape} instead of {wanted}")
+        # Another byte order is the same numbers; another precision is not.
+        if tensor.dtype.kind != "f" or tensor.dtype.itemsize != 4:
+            mistyped.append(f"{tensor.name} {tensor.dtype.name}")
+    sources = {rule.source for rule in rules}
+    unexpected = [tensor.name for source, tensor in tensors.items() if source not in sources]
+    problems = []
+    for kind, names in (
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("of another shape", misshapen),
+        ("not float32 (convert the file to float32 first)", mistyped),
+    ):
+        if names:
+            problems.append(f"{len(names)} {_tensors(len(names))} {kind}: {listed(names)}")
+    return problems
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the first few names, and how many more there are."""
+    shown = ", ".join(names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+
+
+def _tensors(count: int) -> str:
+    return "tensor" if count == 1 else "tensors"

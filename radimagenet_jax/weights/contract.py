@@ -1,0 +1,212 @@
+"""The contract of a weight file: what the numbers are, and what input they were trained on.
+
+A file of weights says nothing about the input that it expects, and every part of
+that (range, mean, channel order, stride variant) can be wrong without an error.
+So the contract travels with the weights: beside a converted file, in every
+checkpoint and in every report.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from radimagenet_jax.data.preprocess import SCHEMES
+from radimagenet_jax.errors import WeightsError
+
+PREPROCESSINGS = tuple(SCHEMES)
+CHANNEL_ORDERS = ("RGB", "BGR")
+VARIANTS = ("", "v1", "v1.5")
+
+# Written into every contract, so that a later form can tell this one apart.
+FORMAT = 1
+
+LICENCES = {
+    "RadImageNet": (
+        "RadImageNet weights: the terms of https://github.com/BMEII-AI/RadImageNet and "
+        "https://www.radimagenet.com apply; cite doi:10.1148/ryai.210315."
+    ),
+    "ImageNet": (
+        "Keras Applications weights trained on ImageNet: the terms of their authors and of "
+        "ImageNet apply."
+    ),
+    "": "Unknown: ask whoever gave you the file before you pass it on.",
+}
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a set of weights is.
+
+    Attributes:
+      architecture: A name of `radimagenet_jax.models.names()`, e.g. 'resnet50'.
+      variant: 'v1' or 'v1.5' where the architecture has stride variants, else ''.
+      preprocessing: How RGB in 0..255 becomes the input: a name of `PREPROCESSINGS`.
+      channel_order: 'RGB' or 'BGR', the order that the first kernel expects.
+      origin: Where the weights come from, for people.
+      licence: What their owner allows, for people.
+      sha256: Of the file they were read from, 64 lower-case hexadecimal digits.
+      labels: Class names of the head in index order; None without a head.
+      layout: Of the convolution kernels in memory; always 'HWIO'.
+    """
+
+    architecture: str
+    variant: str
+    preprocessing: str
+    channel_order: str
+    origin: str
+    licence: str
+    sha256: str
+    labels: tuple[str, ...] | None = None
+    layout: str = "HWIO"
+
+    def __post_init__(self):
+        for name in ("architecture", "variant", "preprocessing", "channel_order", "origin"):
+            _require(isinstance(getattr(self, name), str), name, "is not a text")
+        _require(bool(self.architecture), "architecture", "is empty")
+        _require(self.variant in VARIANTS, "variant", f"is none of {_listed(VARIANTS)}")
+        _require(
+            self.preprocessing in PREPROCESSINGS,
+            "preprocessing",
+            f"is none of {_listed(PREPROCESSINGS)}",
+        )
+        _require(
+            self.channel_order in CHANNEL_ORDERS,
+            "channel_order",
+            f"is none of {_listed(CHANNEL_ORDERS)}",
+        )
+        _require(isinstance(self.licence, str), "licence", "is not a text")
+        _require(
+            isinstance(self.sha256, str)
+            and len(self.sha256) == 64
+            and set(self.sha256) <= set("0123456789abcdef"),
+            "sha256",
+            "is not 64 lower-case hexadecimal digits",
+        )
+        _require(self.layout == "HWIO", "layout", "is not 'HWIO', the only one that is read")
+        if self.labels is not None:
+            _require(
+                isinstance(self.labels, tuple)
+                and len(self.labels) > 0
+                and all(isinstance(label, str) for label in self.labels)
+                and len(set(self.labels)) == len(self.labels),
+                "labels",
+                "is neither null nor a list of distinct class names",
+            )
+
+    def to_json(self) -> str:
+        """Returns the contract as one JSON object, with its format's number, for people too."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, name: str = "contract.json") -> "Contract":
+        """Reads what `to_json` wrote, strictly.
+
+        Args:
+          text: The JSON text.
+          name: What to call it in an error.
+
+        Returns:
+          The contract.
+
+        Raises:
+          WeightsError: If the text is not JSON, a field is missing, unknown or
+            wrong, or the format is a later one.
+        """
+        try:
+            record: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(
+                f"{name} is not a weight contract: it is not valid JSON ({error}); convert the "
+                "original weight file again."
+            ) from error
+        if not isinstance(record, Mapping):
+            raise WeightsError(
+                f"{name} is not a weight contract: it holds no JSON object; convert the original "
+                "weight file again."
+            )
+        given = dict(record)
+        version = given.pop("format", None)
+        if version != FORMAT or isinstance(version, bool):
+            raise WeightsError(
+                f"{name} has contract format {version!r}, but this version of radimagenet_jax "
+                f"reads format {FORMAT}; convert the original weight file again."
+            )
+        known = [field.name for field in fields(cls)]
+        missing = [key for key in known if key not in given]
+        unknown = [key for key in given if key not in known]
+        if missing or unknown:
+            parts = []
+            if missing:
+                parts.append(f"lacks {_listed(missing)}")
+            if unknown:
+                parts.append(f"has unknown {_listed(unknown)}")
+            raise WeightsError(
+                f"{name} {' and '.join(parts)}; convert the original weight file again."
+            )
+        if isinstance(given["labels"], list):
+            given["labels"] = tuple(given["labels"])
+        try:
+            return cls(**given)
+        except WeightsError as error:
+            raise WeightsError(f"{name}: {error}") from error
+
+
+def check_preprocessing(contract: Contract, preprocessing: str, allow_mismatch: bool) -> None:
+    """Refuses an input that the weights were not trained on.
+
+    Args:
+      contract: Of the weights.
+      preprocessing: The scheme that is about to be used, one of `PREPROCESSINGS`.
+      allow_mismatch: True if the user has said that the mismatch is wanted.
+
+    Raises:
+      WeightsError: If the scheme is unknown, or is another than the contract's and
+        `allow_mismatch` is false.
+    """
+    if preprocessing not in PREPROCESSINGS:
+        raise WeightsError(
+            f"there is no preprocessing {preprocessing!r}; choose one of {_listed(PREPROCESSINGS)}."
+        )
+    if preprocessing != contract.preprocessing and not allow_mismatch:
+        raise WeightsError(
+            f"the weights ({contract.origin}) expect the preprocessing "
+            f"{contract.preprocessing!r}, not {preprocessing!r}, and would give wrong features "
+            f"without any error; use {contract.preprocessing!r}, or allow the mismatch explicitly."
+        )
+
+
+def check_architecture(contract: Contract, architecture: str, variant: str = "") -> None:
+    """Refuses weights for another network, or for the other stride variant of the same one.
+
+    ResNet50 v1 and v1.5 have the same names and shapes, so that only the contract
+    can tell a wrong pairing.
+
+    Args:
+      contract: Of the weights.
+      architecture: The network that they are about to be loaded into.
+      variant: Its variant; '' accepts whichever the contract names.
+
+    Raises:
+      WeightsError: If either is another than the contract's.
+    """
+    if architecture != contract.architecture:
+        raise WeightsError(
+            f"the weights ({contract.origin}) are those of {contract.architecture}, "
+            f"not of {architecture}; name the right network or give its own weights."
+        )
+    if variant and variant != contract.variant:
+        raise WeightsError(
+            f"the weights ({contract.origin}) are those of {architecture} "
+            f"{contract.variant}, whose strides differ from {variant}'s though every shape agrees; "
+            f"build the network with variant={contract.variant!r}."
+        )
+
+
+def _require(holds: bool, field: str, fault: str) -> None:
+    if not holds:
+        raise WeightsError(f"the contract's {field} {fault}; correct it or convert again.")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,304 @@
+"""Reads any weight file that the project knows, told apart by its content.
+
+One entry, `read`: it looks at the first bytes, lets the reader of that form
+describe the tensors, maps them to the network's, checks everything, and returns
+the variables with their contract. A file that does not fit entirely loads nothing.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from radimagenet_jax import models
+from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.weights import keras_h5, keras_layers, origins
+from radimagenet_jax.weights.assembly import assemble, expected_shapes
+from radimagenet_jax.weights.audit import Audit
+from radimagenet_jax.weights.contract import (
+    PREPROCESSINGS,
+    Contract,
+    check_architecture,
+    check_preprocessing,
+)
+
+# Keras 2 wrote InceptionResNetV2's residual scale as Lambda layers, which hold Python
+# bytecode. The scale is a constant of the architecture: they are never decoded.
+_KNOWN_LAMBDAS = {"inception_resnet_v2": re.compile(r"block(35|17|8)_\d+")}
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was read, for people.
+
+    Attributes:
+      file: The file's path as given.
+      form: Its form, e.g. 'Keras 2 HDF5, full save'.
+      title: The network, e.g. 'ResNet50 v1'.
+      tensors: Number of tensors read.
+      parameters: Number of values in them, statistics included.
+      notes: What was assumed or left aside, a sentence each.
+      findings: What the audit of the statistics found, a sentence each.
+    """
+
+    file: str
+    form: str
+    title: str
+    tensors: int
+    parameters: int
+    notes: tuple[str, ...]
+    findings: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Returns the report as lines of text."""
+        return [
+            f"{self.file}: {self.title}, {self.form}, {self.tensors} tensors, "
+            f"{self.parameters:,} values, all finite, no negative variance.",
+            *(f"  {sentence}" for sentence in (*self.notes, *self.findings)),
+        ]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weight file, read whole.
+
+    Attributes:
+      variables: {'params', 'batch_stats'} of the network without a head, float32.
+      contract: What they are.
+      report: How they were read.
+    """
+
+    variables: Mapping[str, Any]
+    contract: Contract
+    report: Report
+
+
+def read(
+    path: str | Path, *, architecture: str | None = None, preprocessing: str | None = None
+) -> Weights:
+    """Reads a weight file.
+
+    Args:
+      path: The file.
+      architecture: What the network must be; None recognises it by its layers. A
+        stride variant may follow a colon: 'resnet50:v1.5'.
+      preprocessing: The input that the weights expect, where the file itself does not
+        state it; see `origins` for what is taken otherwise.
+
+    Returns:
+      The variables, their contract, and a report.
+
+    Raises:
+      WeightsError: In one sentence, if the file cannot be loaded whole, strictly and
+        safely, or contradicts an argument.
+    """
+    path = Path(path)
+    wanted, _, variant = (architecture or "").partition(":")
+    _check_request(wanted, variant, preprocessing)
+    form = _form(path)
+    if form == "hdf5":
+        weights = _read_keras(path, wanted or None, preprocessing)
+    else:
+        raise AssertionError(f"no reader for {form}")
+    if wanted:
+        check_architecture(weights.contract, wanted, variant)
+    return weights
+
+
+def _check_request(architecture: str, variant: str, preprocessing: str | None) -> None:
+    if architecture and architecture not in models.names():
+        raise WeightsError(
+            f"there is no architecture {architecture!r}; choose one of {', '.join(models.names())}."
+        )
+    if variant and variant not in models.architecture(architecture).variants:
+        offered = ", ".join(models.architecture(architecture).variants) or "no variants"
+        raise WeightsError(f"{architecture} has {offered}, not {variant!r}; correct the name.")
+    if preprocessing is not None and preprocessing not in PREPROCESSINGS:
+        raise WeightsError(
+            f"there is no preprocessing {preprocessing!r}; choose one of "
+            f"{', '.join(PREPROCESSINGS)}."
+        )
+
+
+def _form(path: Path) -> str:
+    """Returns the form of a file by its first bytes, or says what it is instead."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"there is no weight file {path}; correct the path, or get RadImageNet's files from "
+            "the links of https://github.com/BMEII-AI/RadImageNet."
+        ) from error
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    if not start:
+        raise WeightsError(f"{path} is empty; get it again.")
+    if start.startswith(keras_h5.SIGNATURE):
+        return "hdf5"
+    if start.lstrip()[:1] == b"<":
+        raise WeightsError(
+            f"{path} is a web page, not a weight file, as a download from a sharing site often "
+            "leaves it; download it with a browser."
+        )
+    raise WeightsError(
+        f"{path} is no weight file that is known: it is not HDF5, the form of the released "
+        "RadImageNet '.h5' files; give such a file, whole."
+    )
+
+
+def _read_keras(path: Path, wanted: str | None, preprocessing: str | None) -> Weights:
+    file = str(path)
+    with keras_h5.open_keras_h5(file, file) as keras:
+        return keras_weights(
+            keras,
+            file,
+            f"Keras HDF5, {keras.form}",
+            Digests.of(path),
+            wanted=wanted,
+            preprocessing=preprocessing,
+        )
+
+
+def keras_weights(
+    keras: keras_h5.KerasFile,
+    file: str,
+    form: str,
+    digests: "Digests",
+    *,
+    wanted: str | None,
+    preprocessing: str | None,
+) -> Weights:
+    """Maps, checks and reads an open Keras file.
+
+    Args:
+      keras: Its description.
+      file: What to call it.
+      form: Its form, for the report.
+      digests: Of the file.
+      wanted: The architecture that it must be, or None.
+      preprocessing: The user's word on its input, or None.
+
+    Returns:
+      The weights.
+
+    Raises:
+      WeightsError: If it does not fit.
+    """
+    name = wanted or keras_layers.recognise(keras.layers, positional=keras.positional, file=file)
+    entry = models.architecture(name)
+    _refuse_lambdas(keras, name, entry.title, file)
+    variant = entry.variants[0] if entry.variants else ""
+    _refuse_other_strides(keras, name, file)
+    table = entry.keras_layers()
+    shapes = expected_shapes(name, variant)
+    tensors, problems = keras_layers.sources(keras.layers, table, positional=keras.positional)
+    audit = Audit()
+    variables = assemble(
+        tensors,
+        keras_layers.rules(table, shapes),
+        shapes,
+        file=file,
+        title=entry.title,
+        audit=audit,
+        further_problems=problems,
+    )
+    notes = []
+    if keras.lambdas:
+        notes.append(f"{len(keras.lambdas)} Lambda layers were left undecoded.")
+    if keras.contract is not None:
+        contract = Contract.from_json(keras.contract, name=f"the contract in {file}")
+        check_architecture(contract, name, variant)
+        if preprocessing is not None:
+            check_preprocessing(contract, preprocessing, allow_mismatch=False)
+        contract = replace(contract, sha256=digests.sha256)
+    else:
+        origin = origins.stated(
+            origins.of_keras(
+                name,
+                file_name=Path(file).name,
+                md5=digests.md5,
+                sha256=digests.sha256,
+                keras_version=keras.keras_version,
+            ),
+            preprocessing,
+        )
+        if origin.assumption:
+            notes.append(origin.assumption)
+        contract = Contract(
+            architecture=name,
+            variant=variant,
+            preprocessing=origin.preprocessing,
+            channel_order=origin.channel_order,
+            origin=origin.title,
+            licence=origin.licence,
+            sha256=digests.sha256,
+        )
+    report = Report(
+        file=file,
+        form=form,
+        title=f"{entry.title} {variant}".rstrip(),
+        tensors=audit.tensors,
+        parameters=audit.parameters,
+        notes=tuple(notes),
+        findings=tuple(audit.findings),
+    )
+    return Weights(variables, contract, report)
+
+
+def _refuse_lambdas(keras: keras_h5.KerasFile, name: str, title: str, file: str) -> None:
+    known = _KNOWN_LAMBDAS.get(name)
+    strange = [layer for layer in keras.lambdas if not (known and known.fullmatch(layer))]
+    if strange:
+        raise WeightsError(
+            f"{file} has a Lambda layer {strange[0]!r}, which is Python code that no {title} has "
+            "and that is never run here; give the weights of the plain network."
+        )
+
+
+def _refuse_other_strides(keras: keras_h5.KerasFile, name: str, file: str) -> None:
+    """Refuses a Keras ResNet50 whose own description puts the strides elsewhere."""
+    if name != "resnet50":
+        return
+    for stage in (3, 4, 5):
+        given = keras.strides.get(f"conv{stage}_block1_1_conv")
+        if given not in (None, (2, 2)):
+            raise WeightsError(
+                f"{file} describes a ResNet50 whose strides are not Keras' (v1): "
+                f"conv{stage}_block1_1_conv has {given} instead of (2, 2); its features would be "
+                "silently wrong, so give a v1 file."
+            )
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Checksums of a file, in hexadecimal digits.
+
+    Attributes:
+      sha256: Names the file in its contract.
+      md5: Identifies the files of keras.applications, whose publisher gives only this.
+    """
+
+    sha256: str
+    md5: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Digests":
+        """Reads a file once for both.
+
+        Raises:
+          WeightsError: If it cannot be read.
+        """
+        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    sha256.update(chunk)
+                    md5.update(chunk)
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read ({error.strerror}).") from error
+        return cls(sha256.hexdigest(), md5.hexdigest())
