@@ -1,0 +1,312 @@
+"""Source files as their owners publish them: folders or zips, read where they lie.
+
+Nothing is extracted: a zip's members are read in place, so that an archive with
+hostile member names has no chance to write anywhere.
+"""
+
+import csv
+import functools
+import io
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from radimagenet_jax.errors import DataError
+
+# A member that unpacks to more than this, or a zip that unpacks to more than
+# MAX_EXPANSION times its own size, is no archive of images (which hardly compress).
+MAX_MEMBER_BYTES = 2**30
+MAX_EXPANSION = 100
+# Small archives of text or of flat test images may compress better than MAX_EXPANSION.
+MIN_SUSPICIOUS_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source, in a folder or in a zip.
+
+    Attributes:
+      path: Its place in the source, where a zip counts as a folder of the zip's name
+        without '.zip': `Images-processed/CT_COVID.zip` holding `CT_COVID/1.png` gives
+        `Images-processed/CT_COVID/CT_COVID/1.png`.
+      shown: What to call it in messages: a path, or `<zip>: <member>`.
+      location: The file, or the zip that holds it.
+      member: The name inside the zip, None for a plain file.
+    """
+
+    path: PurePosixPath
+    shown: str
+    location: Path
+    member: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's own name, without folders."""
+        return self.path.name
+
+    def read(self) -> bytes:
+        """Returns the content.
+
+        Raises:
+          DataError: If it cannot be read, or a zip's member fails its check sum.
+        """
+        try:
+            if self.member is None:
+                return self.location.read_bytes()
+            state = self.location.stat()
+            return _open_zip(self.location, state.st_mtime_ns, state.st_size).read(self.member)
+        except OSError as error:
+            raise DataError(
+                f"{self.shown} cannot be read ({error.strerror or error}); "
+                "check that it exists and may be read."
+            ) from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise DataError(
+                f"{self.shown} is damaged inside its zip ({error}); download the zip again."
+            ) from error
+
+
+def dataset_folder(manual_dir: Path, dataset: str) -> Path:
+    """Returns where a data set's manual downloads are.
+
+    `tfds build` passes one folder for all data sets, unless it is told
+    `--add_name_to_manual_dir`; this project always uses a folder for each.
+
+    Args:
+      manual_dir: `<data_dir>/downloads/manual`, or its subfolder for this data set.
+      dataset: The data set's name.
+    """
+    own = manual_dir / dataset
+    return own if own.is_dir() else manual_dir
+
+
+def list_files(root: Path) -> tuple[SourceFile, ...]:
+    """Lists every file below a folder, and every member of the zips in it.
+
+    Links to folders are followed, each folder once. Left out is what operating systems
+    add by themselves: names that begin with a dot, `__MACOSX`, `Thumbs.db`. A zip inside
+    a zip is listed as a file.
+
+    Returns:
+      The files, sorted by path.
+
+    Raises:
+      DataError: If a zip is damaged or unsafe (see `zip_members`).
+    """
+    files: list[SourceFile] = []
+    visited: set[str] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not _is_clutter(name))
+        for name in names:
+            location = Path(folder, name)
+            if _is_clutter(name):
+                continue
+            if location.suffix.lower() == ".zip":
+                files.extend(zip_members(location, root=root))
+            else:
+                path = PurePosixPath(location.relative_to(root).as_posix())
+                files.append(SourceFile(path, str(location), location))
+    return tuple(sorted(files, key=lambda file: (file.path, file.shown)))
+
+
+def zip_members(location: Path, *, root: Path) -> Iterator[SourceFile]:
+    """Yields the files in a zip, once every member has been found safe.
+
+    Args:
+      location: The zip.
+      root: The source's folder, to which `SourceFile.path` is relative.
+
+    Raises:
+      DataError: If the zip is damaged or encrypted, or a member would leave the
+        zip's folder (absolute, `..`, a drive, a link), appears twice, or expands beyond
+        all proportion. Nothing has been written then.
+    """
+    try:
+        with zipfile.ZipFile(location) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(
+            f"{location} is no readable zip ({error}); download it again or unpack it "
+            "yourself and remove it."
+        ) from error
+    folder = PurePosixPath(location.relative_to(root).with_suffix("").as_posix())
+    seen: set[str] = set()
+    for member in members:
+        _check_member(location, member)
+        if member.filename in seen:
+            raise DataError(
+                f"{location} holds '{member.filename}' twice; download the original zip again."
+            )
+        seen.add(member.filename)
+    expanded = sum(member.file_size for member in members)
+    if expanded > max(MIN_SUSPICIOUS_BYTES, MAX_EXPANSION * location.stat().st_size):
+        raise DataError(
+            f"{location} would expand to {expanded:,} bytes, more than {MAX_EXPANSION} times "
+            "its size; download the original zip again."
+        )
+    for member in members:
+        path = PurePosixPath(member.filename)
+        if not member.is_dir() and not any(_is_clutter(part) for part in path.parts):
+            shown = f"{location}: {member.filename}"
+            yield SourceFile(folder / path, shown, location, member.filename)
+
+
+def _check_member(location: Path, member: zipfile.ZipInfo) -> None:
+    name = member.filename
+    # `orig_filename` still has the backslashes and null bytes that zipfile rewrites.
+    original = PureWindowsPath(member.orig_filename)
+    mode = member.external_attr >> 16
+    if (
+        ".." in PurePosixPath(name).parts
+        or ".." in original.parts
+        or name.startswith("/")
+        or original.anchor
+        or "\0" in member.orig_filename
+    ):
+        raise DataError(
+            f"{location} is refused: its member '{name}' would be written outside the zip's own "
+            "folder; download the zip from its owner again."
+        )
+    if stat.S_ISLNK(mode):
+        raise DataError(
+            f"{location} is refused: its member '{name}' is a link, not a file; download the zip "
+            "from its owner again."
+        )
+    if member.flag_bits & 0x1:
+        raise DataError(
+            f"{location} is encrypted ('{name}'); unpack it yourself and remove the zip."
+        )
+    if member.file_size > MAX_MEMBER_BYTES:
+        raise DataError(
+            f"{location} is refused: its member '{name}' would expand to {member.file_size:,} "
+            "bytes; download the original zip again."
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _open_zip(location: Path, _mtime_ns: int, _size: int) -> zipfile.ZipFile:
+    """Opens a zip once for all its members, since its directory may hold thousands.
+
+    A zip that changes gets another modification time, and is opened anew.
+    """
+    return zipfile.ZipFile(location)
+
+
+def _is_clutter(name: str) -> bool:
+    return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini"}
+
+
+def read_lines(file: SourceFile) -> list[tuple[int, str]]:
+    """Reads a text file's lines that are not blank, whatever its line ends.
+
+    Returns:
+      Pairs of line number (from 1) and text without surrounding white space.
+
+    Raises:
+      DataError: If the file is unreadable or not UTF-8 (a byte-order mark is fine).
+    """
+    lines = _read_text(file).splitlines()
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a CSV file.
+
+    Attributes:
+      file: The CSV file.
+      number: The line in the file where the row ends, from 1, the header included.
+      values: Column name to value, both without surrounding white space.
+    """
+
+    file: SourceFile
+    number: int
+    values: dict[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.values[column]
+
+    def error(self, problem: str) -> DataError:
+        """Returns an error whose sentence begins with the file and the row."""
+        return DataError(f"{self.file.shown}, row {self.number}: {problem}")
+
+
+def read_csv(file: SourceFile, columns: Sequence[str]) -> list[Row]:
+    """Reads a CSV file with a header line.
+
+    A byte-order mark, any line ends, quoted fields, blank lines and further columns
+    (an unnamed index among them) are fine.
+
+    Args:
+      file: The CSV file.
+      columns: Names that the header must have; their values must not be empty.
+
+    Returns:
+      The rows in the file's order.
+
+    Raises:
+      DataError: If a column is missing or there twice, a row has another number of fields
+        than the header, a required value is empty, or there are no rows.
+    """
+    reader = csv.reader(io.StringIO(_read_text(file), newline=""), strict=True)
+    rows: list[Row] = []
+    header: list[str] | None = None
+    try:
+        for fields in reader:
+            fields = [field.strip() for field in fields]
+            if not any(fields):
+                continue
+            if header is None:
+                header = fields
+                _check_header(file, header, columns)
+                continue
+            if len(fields) != len(header):
+                raise DataError(
+                    f"{file.shown}, row {reader.line_num}: has {len(fields)} fields where the "
+                    f"header has {len(header)}; mend the row or put quotes about its commas."
+                )
+            row = Row(file, reader.line_num, dict(zip(header, fields, strict=True)))
+            for column in columns:
+                if not row[column]:
+                    raise row.error(f"the column '{column}' is empty; fill it or remove the row.")
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(
+            f"{file.shown}, row {reader.line_num}: is no valid CSV ({error}); save it as CSV again."
+        ) from error
+    if not rows:
+        raise DataError(f"{file.shown} has no rows; download or copy it again.")
+    return rows
+
+
+def _check_header(file: SourceFile, header: list[str], columns: Sequence[str]) -> None:
+    found = ", ".join(f"'{name}'" for name in header)
+    for column in columns:
+        if column not in header:
+            raise DataError(
+                f"{file.shown} has no column '{column}' (its header has {found}); "
+                "give the first line the published names, separated by commas."
+            )
+        if header.count(column) > 1:
+            raise DataError(
+                f"{file.shown} has {header.count(column)} columns named '{column}'; keep one."
+            )
+
+
+def _read_text(file: SourceFile) -> str:
+    try:
+        return file.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{file.shown}, line {line}: is not UTF-8 text; save the file as UTF-8."
+        ) from error
