@@ -112,6 +112,19 @@ class Checkpoints:
         """
         return self._restore(self._best, like)
 
+    def best_meta(self) -> dict[str, Any]:
+        """What was saved beside the best parameters.
+
+        Raises:
+          CheckpointError: If there are none.
+        """
+        step = self._best.latest_step()
+        if step is None:
+            raise CheckpointError(
+                f"there is no checkpoint in {self._best.directory}; let the run finish an epoch."
+            )
+        return self._best.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
     def _restore(self, manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict[str, Any]]:
         step = manager.latest_step()
         if step is None:

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from ml_collections import ConfigDict
 
 from radimagenet_jax import config as config_pages
-from radimagenet_jax.analysis.files import replacing
+from radimagenet_jax.files import replacing
 from radimagenet_jax.errors import ConfigError
 
 

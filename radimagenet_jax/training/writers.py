@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from radimagenet_jax.analysis.files import replacing
+from radimagenet_jax.files import replacing
 
 METRICS = "metrics.jsonl"
 
