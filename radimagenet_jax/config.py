@@ -52,8 +52,10 @@ def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config(argument or None)
-    except (AttributeError, ImportError, SyntaxError, TypeError, ValueError) as error:
-        raise ConfigError(f"config page {page} cannot be loaded: {error}.") from error
+    except Exception as error:  # a page is the user's program: whatever it raises is its mistake
+        raise ConfigError(
+            f"config page {page} cannot be loaded: {type(error).__name__}: {error}."
+        ) from error
     for override in overrides:
         _override(config, override)
     config.lock()

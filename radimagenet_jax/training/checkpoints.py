@@ -5,7 +5,10 @@ parameters and statistics with the lowest validation loss. A save is atomic (orb
 into a temporary folder and renames it), so a kill or a full disk leaves the one before.
 """
 
+import contextlib
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +78,13 @@ class Checkpoints:
             state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)
         )
         try:
-            manager.save(step, args=arguments, force=True)
-            manager.wait_until_finished()
+            with _quiet():
+                manager.save(step, args=arguments, force=True)
+                manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
             # tensorstore reports what the file system said as a ValueError or RuntimeError.
+            for half_written in Path(manager.directory).glob(f"{step}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(half_written, ignore_errors=True)
             raise self._full(step, str(error).splitlines()[0][:200]) from error
 
     def _full(self, step: int, why: str) -> CheckpointError:
@@ -149,3 +155,15 @@ class Checkpoints:
         """Waits for what is being written and frees the managers."""
         self._latest.close()
         self._best.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps orbax's threads from logging tracebacks of errors that we tell in a sentence."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
