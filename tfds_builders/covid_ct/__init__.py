@@ -1,0 +1,1 @@
+"""COVID-CT: chest CT slices with and without COVID-19."""
