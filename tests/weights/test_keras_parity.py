@@ -1,0 +1,105 @@
+"""Features from Keras files equal Keras' own."""
+
+import numpy as np
+import pytest
+
+from radimagenet_jax import load_pretrained, models
+
+
+def assert_close(ours, theirs):
+    for key, expected in theirs.items():
+        scale = np.abs(expected).max()
+        assert scale > 0.01, "a reference of zeros would agree with anything"
+        worst = np.abs(np.asarray(ours[key]) - expected).max() / scale
+        assert worst < 1e-4, f"{key} differs by {worst:.1e} of its largest magnitude"
+
+
+def images(size, count=2):
+    return np.random.default_rng(3).normal(0, 0.5, (count, size, size, 3)).astype(np.float32)
+
+
+def renumbered(layers):
+    """Automatic names as a process gives them that has built other models before."""
+    moved = []
+    for name, values in layers:
+        stem, _, count = name.rpartition("_")
+        if name in ("conv2d", "batch_normalization"):
+            name = f"{name}_{94 if name == 'conv2d' else 7}"
+        elif stem in ("conv2d", "batch_normalization"):
+            name = f"{stem}_{int(count) + (94 if stem == 'conv2d' else 7)}"
+        moved.append((name, values))
+    return moved
+
+
+def with_slashes(layers):
+    """Layer names of DenseNet as Keras 2 writes them."""
+    return [
+        (
+            name.replace("conv1_", "conv1/", 1) if name in ("conv1_conv", "conv1_bn") else name,
+            values,
+        )
+        for name, values in layers
+    ]
+
+
+@pytest.fixture(scope="module")
+def released_form(tmp_path_factory, keras_reference, write_keras_2):
+    """Each network in the released form, its counters not starting at zero."""
+    folder = tmp_path_factory.mktemp("networks")
+    paths = {}
+
+    def get(name):
+        if name not in paths:
+            layers = renumbered(keras_reference(name).layers)
+            layers = with_slashes(layers) if name == "densenet121" else layers
+            paths[name] = write_keras_2(folder / f"{name}.h5", layers)
+        return paths[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_features_equal_keras(name, released_form, keras_reference):
+    pretrained = load_pretrained(released_form(name))
+    assert pretrained.contract.architecture == name
+    x = images(96)
+    assert_close(pretrained.features(x), keras_reference(name).features(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [224, 256])
+@pytest.mark.parametrize("name", models.names())
+def test_features_equal_keras_at_the_published_sizes(name, size, released_form, keras_reference):
+    x = images(size)
+    pretrained = load_pretrained(released_form(name))
+    assert_close(pretrained.features(x), keras_reference(name).features(x))
+
+
+def test_every_form_of_a_keras_file_gives_the_same_variables(
+    released, tmp_path, keras_reference, write_keras_2
+):
+    import jax
+
+    reference = keras_reference("resnet50")
+    expected = load_pretrained(released).variables
+    forms = {
+        "weights only": write_keras_2(tmp_path / "bare.h5", reference.layers, full=False),
+        "without ':0'": write_keras_2(tmp_path / "suffix.h5", reference.layers, suffix=""),
+    }
+    for form, path in forms.items():
+        got = load_pretrained(path).variables
+        assert jax.tree.structure(got) == jax.tree.structure(expected)
+        for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(ours, theirs, err_msg=form)
+        path.unlink()
+
+
+def test_attributes_are_not_needed_to_tell_layers_apart(tmp_path, hollow_layers, write_keras_2):
+    import h5py
+
+    path = write_keras_2(tmp_path / "plain.h5", hollow_layers("resnet50"))
+    with h5py.File(path, "r+") as file:
+        for group in (file, file["model_weights"]):
+            for attribute in list(group.attrs):
+                del group.attrs[attribute]
+    assert load_pretrained(path).contract.architecture == "resnet50"
