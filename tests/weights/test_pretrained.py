@@ -1,0 +1,191 @@
+"""What `load_pretrained` promises: the right input, any number of images, little memory."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from radimagenet_jax import load_pretrained
+from radimagenet_jax.data.preprocess import normalize
+from radimagenet_jax.errors import DataError, WeightsError
+from radimagenet_jax.models import ResNet50
+from radimagenet_jax.weights import origins
+
+
+@pytest.fixture(scope="module")
+def pretrained(released):
+    return load_pretrained(released)
+
+
+@pytest.fixture(scope="module")
+def small(pretrained):
+    """The same promises with a network that computes in no time."""
+    model = ResNet50(stage_sizes=(1, 1, 1, 1), width=4)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    return replace(pretrained, model=model, variables=variables)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).integers(0, 256, (3, 40, 48, 3), np.uint8)
+
+
+def test_a_released_file_has_the_published_input(pretrained, images):
+    assert pretrained.contract.preprocessing == "caffe_div255"
+    assert pretrained.contract.channel_order == "BGR"
+    assert pretrained.contract.labels is None
+    expected = (images[..., ::-1] - np.array([103.939, 116.779, 123.68])) / 255
+    np.testing.assert_allclose(pretrained.preprocess(images), expected, atol=1e-6)
+
+
+def test_grey_and_its_three_equal_channels_are_the_same_input(pretrained, images):
+    grey = images[..., :1]
+    np.testing.assert_array_equal(
+        pretrained.preprocess(grey), pretrained.preprocess(np.repeat(grey, 3, axis=-1))
+    )
+
+
+def test_a_preprocessing_that_the_user_states_goes_into_the_contract(released, images):
+    stated = load_pretrained(released, preprocessing="torch")
+    assert stated.contract.preprocessing == "torch"
+    assert stated.contract.channel_order == "RGB"
+    np.testing.assert_array_equal(
+        stated.preprocess(images), normalize(jnp.asarray(images), "torch")
+    )
+
+
+def test_the_contracts_channel_order_decides(released, images):
+    pretrained = load_pretrained(released, preprocessing="tf")
+    flipped = replace(pretrained, contract=replace(pretrained.contract, channel_order="BGR"))
+    np.testing.assert_array_equal(
+        flipped.preprocess(images), pretrained.preprocess(images)[..., ::-1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda x: x / np.float32(255), "multiply by 255"),
+        (lambda x: x.astype(np.float32), "astype"),
+        (lambda x: x.astype(np.uint16) * 16, "8 bits"),
+        (lambda x: x[0], "batch axis"),
+        (lambda x: x[..., :2], "1 or 3"),
+        (lambda x: x[:0], "no pixels"),
+        (list, "list"),
+    ],
+)
+def test_images_of_another_kind_are_refused_with_the_remedy(spoil, told, pretrained, images):
+    with pytest.raises(DataError, match=told):
+        pretrained.preprocess(spoil(images))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda x: x.astype(np.uint8), "preprocess first"),
+        (lambda x: x[0], r"\(N, H, W, 3\)"),
+        (lambda x: x[..., :1], r"\(N, H, W, 3\)"),
+        (lambda x: x[:, :20], "at least 32 pixels"),
+        (list, "list"),
+    ],
+)
+def test_input_of_another_kind_is_refused(spoil, told, pretrained):
+    with pytest.raises(DataError, match=told):
+        pretrained.features(spoil(np.zeros((2, 32, 32, 3), np.float32)))
+
+
+def test_input_that_was_not_preprocessed_is_warned_of(small, images):
+    with pytest.warns(UserWarning, match="was it preprocessed"):
+        small.features(images.astype(np.float32))
+
+
+def test_features_do_not_depend_on_how_many_images_come_together(small):
+    x = np.random.default_rng(2).normal(0, 0.3, (70, 32, 32, 3)).astype(np.float32)
+    whole = small.features(x)
+    assert whole["spatial"].shape == (70, 1, 1, 128)
+    assert whole["pooled"].shape == (70, 128)
+    scale = float(jnp.abs(whole["pooled"]).max())
+    for rows in (slice(0, 1), slice(60, 70), slice(30, 63)):
+        part = small.features(x[rows])
+        np.testing.assert_allclose(part["pooled"], whole["pooled"][rows], atol=1e-5 * scale)
+
+
+def test_variables_are_plain_float32_arrays_on_the_device(pretrained):
+    assert set(pretrained.variables) == {"params", "batch_stats"}
+    for leaf in jax.tree.leaves(pretrained.variables):
+        assert isinstance(leaf, jax.Array)
+        assert leaf.dtype == np.float32
+
+
+# Measured in a process of its own: what a user's session needs beyond importing the
+# package. The law is 3 s and 3 file sizes; the time has room for a busy machine.
+_MEASURE = """
+import resource, sys, time
+import jax
+from radimagenet_jax.pretrained import load_pretrained
+jax.devices()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+jax.block_until_ready(load_pretrained(sys.argv[1]).variables)
+seconds = time.perf_counter() - start
+print(seconds, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+def test_loading_needs_little_time_and_memory(released):
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, str(released)], capture_output=True, text=True, check=True
+    )
+    seconds, peak = map(float, done.stdout.split())
+    assert peak < 2 * released.stat().st_size
+    assert seconds < 6
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "preprocessing", "assumed"),
+    [
+        ("RadImageNet-ResNet50_notop.h5", "2.4.0", "caffe_div255", True),
+        ("weights.h5", "", "caffe_div255", True),
+        ("resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "2.2.4", "caffe", True),
+        ("model.weights.h5", "3.15.1", "caffe", True),
+    ],
+)
+def test_the_rule_of_origins_for_keras_files(name, version, preprocessing, assumed):
+    origin = origins.of_keras(
+        "resnet50", file_name=name, md5="0" * 32, sha256="0" * 64, keras_version=version
+    )
+    assert origin.preprocessing == preprocessing
+    assert bool(origin.assumption) == assumed
+
+
+def test_a_known_checksum_settles_the_origin_whatever_the_name():
+    imagenet = origins.of_keras(
+        "densenet121",
+        file_name="RadImageNet-DenseNet121_notop.h5",
+        md5="30ee3e1110167f948a6b9946edeeb738",
+        sha256="0" * 64,
+        keras_version="2.4.0",
+    )
+    assert (imagenet.preprocessing, imagenet.assumption) == ("torch", "")
+    radimagenet = origins.of_keras(
+        "resnet50",
+        file_name="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        md5="0" * 32,
+        sha256="1f1d1c9fe6ab6980daa5e528145fe0db249c55415f8b3e1f3e3b1624d184f159",
+        keras_version="2.4.0",
+    )
+    assert (radimagenet.preprocessing, radimagenet.assumption) == ("caffe_div255", "")
+
+
+def test_the_package_itself_imports_without_jax():
+    code = "import sys, radimagenet_jax; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_preprocessing_that_does_not_exist_is_refused(released):
+    with pytest.raises(WeightsError, match="no preprocessing 'vgg'"):
+        load_pretrained(released, preprocessing="vgg")
