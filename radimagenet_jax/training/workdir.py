@@ -38,20 +38,20 @@ class Workdir:
             ) from error
         self._lock = self._acquire()
         kept = self._read("config.json")
-        if kept is not None:
-            changed = config_pages.differences(config, kept)
-            if changed:
-                self.close()
-                raise ConfigError(
-                    f"{self.path} belongs to a run with another config ({'; '.join(changed)}); "
-                    "give another --workdir, or the config it was made with."
-                )
-        elif any(entry.name != ".lock" for entry in self.path.iterdir()):
+        changed = [] if kept is None else config_pages.differences(config, kept)
+        # Before the first checkpoint there is nothing to lose: a mistyped field may be mended.
+        if changed and any(self.path.glob("checkpoints/latest/[0-9]*")):
+            self.close()
+            raise ConfigError(
+                f"{self.path} belongs to a run with another config ({'; '.join(changed)}); "
+                "give another --workdir, or the config it was made with."
+            )
+        if kept is None and any(entry.name[0] != "." for entry in self.path.iterdir()):
             self.close()
             raise ConfigError(
                 f"{self.path} is not empty and holds no run; give an empty or new --workdir."
             )
-        else:
+        if kept is None or changed:
             with replacing(self.path / "config.json") as file:
                 file.write(config_pages.to_json(config))
         self.result = self._read("result.json")

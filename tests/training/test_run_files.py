@@ -17,11 +17,19 @@ CONFIG = ConfigDict({"model": "resnet50", "epochs": 3, "log_every": 10})
 def test_a_directory_belongs_to_one_config(tmp_path):
     Workdir(tmp_path / "run", CONFIG).close()
     Workdir(tmp_path / "run", CONFIG).close()
+    (tmp_path / "run" / "checkpoints" / "latest" / "8").mkdir(parents=True)
     other = ConfigDict({**CONFIG.to_dict(), "epochs": 4})
     with pytest.raises(ConfigError, match="epochs: 3 -> 4"):
         Workdir(tmp_path / "run", other)
     kept = json.loads((tmp_path / "run" / "config.json").read_text())
     assert kept["epochs"] == 3
+
+
+def test_a_mistake_can_be_mended_before_the_first_checkpoint(tmp_path):
+    Workdir(tmp_path / "run", CONFIG).close()
+    mended = ConfigDict({**CONFIG.to_dict(), "epochs": 4})
+    Workdir(tmp_path / "run", mended).close()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["epochs"] == 4
 
 
 def hold(path, ready, done):
