@@ -14,9 +14,18 @@ from typing import Any
 from flax import linen as nn
 
 from radimagenet_jax.models.architecture import Architecture, KerasLayer
+from radimagenet_jax.models.densenet import DenseNet121
 from radimagenet_jax.models.resnet import ResNet50
 
-__all__ = ["Architecture", "KerasLayer", "ResNet50", "architecture", "create", "names"]
+__all__ = [
+    "Architecture",
+    "DenseNet121",
+    "KerasLayer",
+    "ResNet50",
+    "architecture",
+    "create",
+    "names",
+]
 
 
 @functools.cache
