@@ -34,7 +34,7 @@ class Pretrained:
     """A network with its weights and their contract.
 
     Attributes:
-      model: The Linen module, without a head, in float32.
+      model: The Linen module in float32; with a head only if the contract has labels.
       variables: {'params', 'batch_stats'}, plain nested dicts of float32 arrays.
       contract: What the weights are, and which input they expect.
       report: How they were read; `report.lines()` is for people.
@@ -186,6 +186,8 @@ def load_pretrained(
     """
     weights = reading.read(path, architecture=architecture, preprocessing=preprocessing)
     contract = weights.contract
-    options = {"variant": contract.variant} if contract.variant else {}
+    options: dict[str, Any] = {"variant": contract.variant} if contract.variant else {}
+    if contract.labels is not None:
+        options["num_classes"] = len(contract.labels)
     model = models.create(contract.architecture, **options)
     return Pretrained(model, weights.variables, contract, weights.report)

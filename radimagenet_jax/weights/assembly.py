@@ -70,18 +70,21 @@ class Rule:
 
 
 @functools.lru_cache(maxsize=16)
-def expected_shapes(architecture: str, variant: str = "") -> Mapping[Target, tuple[int, ...]]:
-    """Returns the shape of each variable of a network without a head.
+def expected_shapes(
+    architecture: str, variant: str = "", num_classes: int = 0
+) -> Mapping[Target, tuple[int, ...]]:
+    """Returns the shape of each variable of a network.
 
     Args:
       architecture: A name of `models.names()`.
       variant: One of its variants; '' for its default.
+      num_classes: Of its head; 0 for none.
 
     Returns:
       Shapes by target, in the network's own order. Nothing is computed.
     """
-    options = {"variant": variant} if variant else {}
-    network = models.create(architecture, **options)
+    options: dict[str, Any] = {"variant": variant} if variant else {}
+    network = models.create(architecture, num_classes=num_classes or None, **options)
     size = models.architecture(architecture).min_image_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(

@@ -7,14 +7,14 @@ the variables with their contract. A file that does not fit entirely loads nothi
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights import keras_h5, keras_layers, origins
+from radimagenet_jax.weights import keras_h5, keras_layers, native, origins
 from radimagenet_jax.weights.assembly import assemble, expected_shapes
 from radimagenet_jax.weights.audit import Audit
 from radimagenet_jax.weights.contract import (
@@ -67,7 +67,8 @@ class Weights:
     """A weight file, read whole.
 
     Attributes:
-      variables: {'params', 'batch_stats'} of the network without a head, float32.
+      variables: {'params', 'batch_stats'} of the network, float32, with a 'head' only if
+        the contract has labels.
       contract: What they are.
       report: How they were read.
     """
@@ -99,11 +100,10 @@ def read(
     path = Path(path)
     wanted, _, variant = (architecture or "").partition(":")
     _check_request(wanted, variant, preprocessing)
-    form = _form(path)
-    if form == "hdf5":
-        weights = _read_keras(path, wanted or None, preprocessing)
+    if path.is_dir():
+        weights = _read_converted(path, preprocessing)
     else:
-        raise AssertionError(f"no reader for {form}")
+        weights = _READERS[_form(path)](path, wanted or None, preprocessing)
     if wanted:
         check_architecture(weights.contract, wanted, variant)
     return weights
@@ -140,14 +140,16 @@ def _form(path: Path) -> str:
         raise WeightsError(f"{path} is empty; get it again.")
     if start.startswith(keras_h5.SIGNATURE):
         return "hdf5"
+    if start[8:9] == b"{":  # behind the length of the header
+        return "safetensors"
     if start.lstrip()[:1] == b"<":
         raise WeightsError(
             f"{path} is a web page, not a weight file, as a download from a sharing site often "
             "leaves it; download it with a browser."
         )
     raise WeightsError(
-        f"{path} is no weight file that is known: it is not HDF5, the form of the released "
-        "RadImageNet '.h5' files; give such a file, whole."
+        f"{path} is no weight file that is known: neither Keras HDF5, the form of the released "
+        "RadImageNet '.h5' files, nor safetensors; give such a file, whole."
     )
 
 
@@ -162,6 +164,76 @@ def _read_keras(path: Path, wanted: str | None, preprocessing: str | None) -> We
             wanted=wanted,
             preprocessing=preprocessing,
         )
+
+
+def _read_converted(folder: Path, preprocessing: str | None) -> Weights:
+    if not native.is_converted(folder):
+        raise WeightsError(
+            f"{folder} is a folder without converted weights ({native.TENSORS} and "
+            f"{native.CONTRACT}); give a weight file or a folder that `convert` wrote."
+        )
+    contract = native.read_contract(folder)
+    with native.open_safetensors(folder / native.TENSORS) as file:
+        return _of_our_names(file, str(folder), "converted folder", contract, preprocessing)
+
+
+def _read_safetensors(path: Path, wanted: str | None, preprocessing: str | None) -> Weights:
+    with native.open_safetensors(path) as file:
+        if file.contract is None:
+            raise WeightsError(
+                f"{path} is a safetensors file without a contract, so nothing says what its "
+                "tensors are; give the file that they came from."
+            )
+        contract = Contract.from_json(file.contract, name=f"the contract in {path}")
+        return _of_our_names(file, str(path), "safetensors", contract, preprocessing)
+
+
+def _of_our_names(
+    file: native.SafetensorsFile,
+    name: str,
+    form: str,
+    contract: Contract,
+    preprocessing: str | None,
+) -> Weights:
+    entry = _known_architecture(contract, name)
+    if preprocessing is not None:
+        check_preprocessing(contract, preprocessing, allow_mismatch=False)
+    shapes = expected_shapes(contract.architecture, contract.variant, len(contract.labels or ()))
+    audit = Audit()
+    variables = assemble(
+        file.tensors, native.rules(shapes), shapes, file=name, title=entry.title, audit=audit
+    )
+    return Weights(
+        variables, contract, _report(name, form, contract, audit, [f"From {contract.origin}."])
+    )
+
+
+def _known_architecture(contract: Contract, name: str) -> models.Architecture:
+    if contract.architecture not in models.names():
+        raise WeightsError(
+            f"{name} is of the architecture {contract.architecture!r}, which this version of "
+            f"radimagenet_jax does not have; it has {', '.join(models.names())}."
+        )
+    entry = models.architecture(contract.architecture)
+    if contract.variant not in (entry.variants or ("",)):
+        raise WeightsError(
+            f"{name} is of the variant {contract.variant!r}, which {entry.title} does not have; "
+            "convert the original weight file again."
+        )
+    return entry
+
+
+def _report(file: str, form: str, contract: Contract, audit: Audit, notes: Sequence[str]) -> Report:
+    title = models.architecture(contract.architecture).title
+    return Report(
+        file=file,
+        form=form,
+        title=f"{title} {contract.variant}".rstrip(),
+        tensors=audit.tensors,
+        parameters=audit.parameters,
+        notes=tuple(notes),
+        findings=tuple(audit.findings),
+    )
 
 
 def keras_weights(
@@ -238,16 +310,7 @@ def keras_weights(
             licence=origin.licence,
             sha256=digests.sha256,
         )
-    report = Report(
-        file=file,
-        form=form,
-        title=f"{entry.title} {variant}".rstrip(),
-        tensors=audit.tensors,
-        parameters=audit.parameters,
-        notes=tuple(notes),
-        findings=tuple(audit.findings),
-    )
-    return Weights(variables, contract, report)
+    return Weights(variables, contract, _report(file, form, contract, audit, notes))
 
 
 def _refuse_lambdas(keras: keras_h5.KerasFile, name: str, title: str, file: str) -> None:
@@ -302,3 +365,6 @@ class Digests:
         except OSError as error:
             raise WeightsError(f"{path} cannot be read ({error.strerror}).") from error
         return cls(sha256.hexdigest(), md5.hexdigest())
+
+
+_READERS = {"hdf5": _read_keras, "safetensors": _read_safetensors}

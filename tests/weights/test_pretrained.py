@@ -13,6 +13,7 @@ from radimagenet_jax import load_pretrained
 from radimagenet_jax.data.preprocess import normalize
 from radimagenet_jax.errors import DataError, WeightsError
 from radimagenet_jax.models import ResNet50
+from radimagenet_jax.training import initialise
 from radimagenet_jax.weights import origins
 
 
@@ -25,7 +26,7 @@ def pretrained(released):
 def small(pretrained):
     """The same promises with a network that computes in no time."""
     model = ResNet50(stage_sizes=(1, 1, 1, 1), width=4)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    variables = initialise.scratch(model, 32, 0, "zeros")
     return replace(pretrained, model=model, variables=variables)
 
 
