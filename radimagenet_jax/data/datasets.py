@@ -1,0 +1,258 @@
+"""Data sets in memory: decoded, resized, validated, with a fingerprint."""
+
+import hashlib
+import os
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from radimagenet_jax.data.images import decode, resize_nearest
+from radimagenet_jax.data.preparation import prepare
+from radimagenet_jax.data.registry import (
+    DEFAULT_DATA_DIR,
+    builder,
+    damaged,
+    manual_dir,
+    names,
+    summary,
+)
+from radimagenet_jax.errors import DataError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+__all__ = [
+    "DEFAULT_DATA_DIR",
+    "Dataset",
+    "Split",
+    "builder",
+    "load",
+    "manual_dir",
+    "names",
+    "prepare",
+    "summary",
+]
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, decoded, in the order in which it is stored.
+
+    Attributes:
+      images: (N, S, S, C) uint8, C 1 when the whole data set is grey, else 3 (RGB).
+      labels: (N,) int32, an index into the class names.
+      keys: N unique names.
+      patients: N pseudonyms, '' where the patient is unknown.
+      ids: (N,) uint32, the CRC-32 of each key in UTF-8: what the random draws of an example
+        depend on, whatever its place in the order.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    keys: tuple[str, ...]
+    patients: tuple[str, ...]
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in memory.
+
+    Attributes:
+      name: As it was asked for.
+      train: Training split.
+      val: Validation split.
+      test: Test split.
+      class_names: In the order of the labels.
+      terms: One sentence on what the data may be used for.
+      fingerprint: SHA-256 over every example's split, key, label, patient and encoded bytes,
+        in the splits' order; it does not depend on the image size.
+      notes: Sentences on what a reader of the results should know about the data: identical
+        images with two labels or in two splits, patients in two splits, unknown patients.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    class_names: tuple[str, ...]
+    terms: str
+    fingerprint: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """One example as it is stored."""
+
+    key: str
+    patient: str
+    label: int
+    encoded: bytes
+    digest: bytes  # SHA-256 of `encoded`
+
+
+def load(name: str, data_dir: str | Path = DEFAULT_DATA_DIR, image_size: int = 224) -> Dataset:
+    """Reads a data set into memory, and prepares it first where that has not been done.
+
+    Images are decoded and resized by nearest neighbour in threads.
+
+    Args:
+      name: A name of `names()`, or `<name>/<configuration>`.
+      data_dir: The TFDS data directory.
+      image_size: Side S of the images in pixels.
+
+    Raises:
+      DataError: If the source of an unprepared data set is missing or bad, if prepared files
+        are damaged, or if records contradict each other or what the builder declares.
+    """
+    built = prepare(name, data_dir)
+    folder = Path(built.data_dir)
+    stored = {split: _read_split(built, split) for split in SPLITS}
+    class_names = tuple(built.info.features["label"].names)
+    _check_records(folder, stored, class_names)
+    images = _decode(folder, stored, image_size)
+    return Dataset(
+        name=name,
+        train=_as_split(stored["train"], images["train"]),
+        val=_as_split(stored["val"], images["val"]),
+        test=_as_split(stored["test"], images["test"]),
+        class_names=class_names,
+        terms=built.TERMS,
+        fingerprint=_fingerprint(stored),
+        notes=_notes(stored),
+    )
+
+
+def _read_split(built: "tfds.core.GeneratorBasedBuilder", split: str) -> list[_Stored]:
+    import tensorflow_datasets as tfds
+
+    folder = Path(built.data_dir)
+    try:
+        source = built.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        examples = [
+            _Stored(
+                key=example["key"].decode(),
+                patient=example["patient"].decode(),
+                label=int(example["label"]),
+                encoded=example["image"],
+                digest=hashlib.sha256(example["image"]).digest(),
+            )
+            for example in source
+        ]
+    # The readers of TFDS and array_record raise many kinds of errors on files that were cut,
+    # overwritten or removed. To the user they all mean that the folder is of no use.
+    except Exception as error:
+        raise damaged(folder, error) from error
+    expected = built.info.splits[split].num_examples
+    if len(examples) != expected:
+        raise damaged(folder, f"{split} has {len(examples)} examples where {expected} were written")
+    return examples
+
+
+def _check_records(
+    folder: Path, stored: Mapping[str, Sequence[_Stored]], class_names: Sequence[str]
+) -> None:
+    seen: dict[str, str] = {}
+    for split, examples in stored.items():
+        for example in examples:
+            if example.key in seen:
+                raise damaged(
+                    folder,
+                    f"the key '{example.key}' is in {seen[example.key]} and again in {split}",
+                )
+            seen[example.key] = split
+            if not 0 <= example.label < len(class_names):
+                raise damaged(folder, f"'{example.key}' has the unknown label {example.label}")
+        counts = Counter(example.label for example in examples)
+        for label, class_name in enumerate(class_names):
+            if not counts[label]:
+                raise DataError(
+                    f"the {split} split in {folder} has no image of the class '{class_name}', so "
+                    "nothing can be learnt or measured; complete its source and prepare it again."
+                )
+
+
+def _decode(
+    folder: Path, stored: Mapping[str, Sequence[_Stored]], size: int
+) -> dict[str, np.ndarray]:
+    """Returns each split's images (N, S, S, C), with one channel if no image has colour."""
+
+    def one(example: _Stored) -> np.ndarray:
+        try:
+            return resize_nearest(decode(example.encoded, name=f"'{example.key}'"), size)
+        except DataError as error:
+            raise damaged(folder, error) from error
+
+    images: dict[str, list[np.ndarray]] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for split, examples in stored.items():
+            images[split] = list(pool.map(one, examples))
+    channels = max(image.shape[-1] for each in images.values() for image in each)
+    return {split: _stack(each, (size, size, channels)) for split, each in images.items()}
+
+
+def _stack(images: Sequence[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    stacked = np.empty((len(images), *shape), np.uint8)
+    for place, image in zip(stacked, images, strict=True):
+        place[...] = image  # a grey image fills all three channels of a colour set
+    return stacked
+
+
+def _as_split(examples: Sequence[_Stored], images: np.ndarray) -> Split:
+    return Split(
+        images=images,
+        labels=np.array([example.label for example in examples], np.int32),
+        keys=tuple(example.key for example in examples),
+        patients=tuple(example.patient for example in examples),
+        ids=np.array([zlib.crc32(example.key.encode()) for example in examples], np.uint32),
+    )
+
+
+def _fingerprint(stored: Mapping[str, Sequence[_Stored]]) -> str:
+    digest = hashlib.sha256()
+    for split, examples in stored.items():
+        for example in examples:
+            for field in (split, example.key, str(example.label), example.patient):
+                # The length before each field keeps ('ab', 'c') apart from ('a', 'bc').
+                encoded = field.encode()
+                digest.update(len(encoded).to_bytes(8, "little") + encoded)
+            digest.update(example.digest)
+    return digest.hexdigest()
+
+
+def _notes(stored: Mapping[str, Sequence[_Stored]]) -> tuple[str, ...]:
+    notes = []
+    labels: dict[bytes, set[int]] = {}
+    image_splits: dict[bytes, set[str]] = {}
+    patient_splits: dict[str, set[str]] = {}
+    for split, examples in stored.items():
+        for example in examples:
+            labels.setdefault(example.digest, set()).add(example.label)
+            image_splits.setdefault(example.digest, set()).add(split)
+            if example.patient:
+                patient_splits.setdefault(example.patient, set()).add(split)
+    if contradictory := sum(len(found) > 1 for found in labels.values()):
+        notes.append(f"{contradictory} image files are there with more than one label.")
+    if leaked := sum(len(found) > 1 for found in image_splits.values()):
+        notes.append(f"{leaked} image files are in more than one split.")
+    if shared := sum(len(found) > 1 for found in patient_splits.values()):
+        notes.append(f"{shared} patients are in more than one split.")
+    every = [example for examples in stored.values() for example in examples]
+    if unknown := sum(not example.patient for example in every):
+        notes.append(
+            f"the patient of {unknown:,} of {len(every):,} images is unknown; images of one "
+            "patient count as independent there."
+        )
+    return tuple(notes)

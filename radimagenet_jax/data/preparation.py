@@ -1,0 +1,189 @@
+"""Building a data set on disk, once, without TensorFlow and without leaving debris."""
+
+import fcntl
+import functools
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from radimagenet_jax.console import console
+from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, builder, manual_dir
+from radimagenet_jax.errors import DataError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+# Called with the number of examples done and the number expected, None when unknown.
+OnProgress = Callable[[int, int | None], None]
+
+
+def prepare(
+    name: str,
+    data_dir: str | Path = DEFAULT_DATA_DIR,
+    *,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> "tfds.core.GeneratorBasedBuilder":
+    """Builds a data set as array_record files, if that has not been done.
+
+    Terms of use are printed before the work begins. Nothing incomplete stays behind: TFDS writes
+    into a folder of its own and renames it at the end, and what a killed run left is removed
+    first. Processes that prepare the same data set on one machine wait for each other.
+
+    Args:
+      name: A name of `registry.names()`, or `<name>/<configuration>`.
+      data_dir: The TFDS data directory; manual downloads are in
+        `<data_dir>/downloads/manual/<dataset>/`.
+      workers: Threads that read and verify; default one for each CPU.
+      on_progress: Takes the place of the progress bar on the terminal.
+
+    Returns:
+      The builder, ready for reading.
+
+    Raises:
+      DataError: If the source is missing (with what to get, from where, on which terms, and
+        where to put it), incomplete or damaged, or the disk refuses.
+    """
+    built = builder(name, data_dir)
+    if Path(built.data_dir).is_dir():
+        return built
+    _check_source(built, data_dir)
+    console.print(f"preparing {name} in {built.data_dir}", markup=False)
+    console.print(f"terms: {built.TERMS}", markup=False)
+    home = Path(data_dir).expanduser() / built.name
+    try:
+        with _sole_builder(home):
+            # Another process may have finished while this one waited.
+            if not Path(built.data_dir).is_dir():
+                built.workers = workers or os.cpu_count() or 1
+                with _progress(on_progress) as report:
+                    _build(built, data_dir, report)
+    except OSError as error:
+        raise DataError(
+            f"{home} cannot be written ({error.strerror or error}); free some space, mend its "
+            "rights, or choose another data_dir."
+        ) from error
+    return builder(name, data_dir)
+
+
+def _check_source(built: "tfds.core.GeneratorBasedBuilder", data_dir: str | Path) -> None:
+    """Refuses, in one sentence, to build what has to be downloaded by hand and was not."""
+    if not built.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        return
+    folder = manual_dir(built.name, data_dir)
+    try:
+        missing = not folder.is_dir() or not any(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror}); mend its rights.") from error
+    if missing:
+        raise DataError(
+            f"the data set '{built.name}' is not in {folder}: "
+            f"{built.MANUAL_DOWNLOAD_INSTRUCTIONS}. Terms: {built.TERMS}"
+        )
+
+
+def _build(
+    built: "tfds.core.GeneratorBasedBuilder", data_dir: str | Path, report: OnProgress
+) -> None:
+    import tensorflow_datasets as tfds
+
+    # One bar is enough, and TFDS draws its own even where there is no terminal.
+    tfds.disable_progress_bar()
+    _count_examples(built, report)
+    with redirect_stdout(io.StringIO()):  # TFDS announces itself with print
+        built.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=str(manual_dir(built.name, data_dir))
+            ),
+            file_format="array_record",
+        )
+
+
+def _count_examples(built: "tfds.core.GeneratorBasedBuilder", report: OnProgress) -> None:
+    """Makes a builder's generators tell how many examples they have yielded in all."""
+    config = built.builder_config.name if built.builder_config else ""
+    expected = built.EXPECTED.get(config)
+    total = sum(expected.values()) if expected else None
+    done = 0
+
+    def counted(examples: Iterable[Any]) -> Iterator[Any]:
+        nonlocal done
+        for example in examples:
+            done += 1
+            report(done, total)
+            yield example
+
+    split_generators = built._split_generators
+
+    @functools.wraps(split_generators)
+    def counting(*args: Any, **kwargs: Any) -> dict[str, Iterator[Any]]:
+        return {name: counted(each) for name, each in split_generators(*args, **kwargs).items()}
+
+    built._split_generators = counting
+
+
+@contextmanager
+def _progress(on_progress: OnProgress | None) -> Iterator[OnProgress]:
+    if on_progress is not None:
+        yield on_progress
+        return
+    columns = (
+        TextColumn("reading and verifying"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("prepare", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _sole_builder(home: Path) -> Iterator[None]:
+    """Holds the only right to build below a data set's folder, and removes what a failure left.
+
+    The lock is on the folder itself: no lock file stays behind, and the system releases it
+    even when the process is killed.
+    """
+    handle, created = _lock_folder(home)
+    try:
+        # Whoever holds the lock is the only builder, so these are of runs that were killed.
+        for stale in [*home.glob("incomplete.*"), *home.glob("*/incomplete.*")]:
+            shutil.rmtree(stale)
+        yield
+    except BaseException:
+        if not any(home.rglob("dataset_info.json")):
+            shutil.rmtree(home)
+            for parent in created:
+                if parent != home and not any(parent.iterdir()):
+                    parent.rmdir()
+        raise
+    finally:
+        os.close(handle)
+
+
+def _lock_folder(home: Path) -> tuple[int, list[Path]]:
+    """Returns an open, locked handle of a folder, and which folders were made for it."""
+    while True:
+        created = [path for path in (home, *home.parents) if not path.exists()]
+        home.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(home, os.O_RDONLY)
+        except FileNotFoundError:  # removed by another process that failed
+            continue
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            same = os.path.samestat(os.fstat(handle), home.stat())
+        except FileNotFoundError:
+            same = False
+        if same:
+            return handle, created
+        os.close(handle)  # it was the lock of a folder that is gone

@@ -1,0 +1,95 @@
+"""Data sets by name: every folder of `tfds_builders` with a builder is one.
+
+Adding the folder is all it takes. Besides what TensorFlow Datasets asks for, a builder class
+states `TERMS` (one sentence) and `EXPECTED` (images a split, by configuration, '' standing for
+a builder without configurations), and may have `workers` (threads that read and verify).
+"""
+
+import importlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from radimagenet_jax.errors import DataError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+DEFAULT_DATA_DIR = "~/tensorflow_datasets"
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names of all data sets, in alphabetical order, without importing any."""
+    return tuple(
+        sorted(
+            path.parent.name
+            for path in _builders_root().glob("*/*_dataset_builder.py")
+            if path.name == f"{path.parent.name}_dataset_builder.py"
+        )
+    )
+
+
+def summary(name: str) -> str:
+    """Returns one line about a data set: the title of its builder's README.md."""
+    text = (_builders_root() / name / "README.md").read_text(encoding="utf-8")
+    return text.splitlines()[0].removeprefix("#").strip()
+
+
+def manual_dir(name: str, data_dir: str | Path = DEFAULT_DATA_DIR) -> Path:
+    """Returns where a data set's manual downloads belong."""
+    return Path(data_dir).expanduser() / "downloads" / "manual" / name.partition("/")[0]
+
+
+def builder(
+    name: str, data_dir: str | Path = DEFAULT_DATA_DIR
+) -> "tfds.core.GeneratorBasedBuilder":
+    """Returns the TFDS builder of a data set.
+
+    Args:
+      name: A name of `names()`, or `<name>/<configuration>`; the first configuration is the
+        default.
+      data_dir: The TFDS data directory, which need not exist.
+
+    Raises:
+      DataError: If there is no such data set or configuration, or what is prepared there is
+        damaged.
+    """
+    dataset, _, config = name.partition("/")
+    if dataset not in names():
+        raise DataError(f"there is no data set '{dataset}'; there are {', '.join(names())}.")
+    # TFDS takes two thirds of a second to import: only who touches data pays for it.
+    module = importlib.import_module(f"tfds_builders.{dataset}.{dataset}_dataset_builder")
+    known = [known.name for known in module.Builder.BUILDER_CONFIGS]
+    if config and config not in known:
+        raise DataError(
+            f"the data set '{dataset}' has no configuration '{config}'; it has "
+            f"{', '.join(known) or 'none: leave it out'}."
+        )
+    folder = Path(data_dir).expanduser()
+    version = folder.joinpath(dataset, config or next(iter(known), ""), str(module.Builder.VERSION))
+    try:
+        return module.Builder(data_dir=str(folder), config=config or None)
+    # TFDS parses what it finds in the folder of a prepared data set as soon as it is asked for
+    # a builder; which errors come of damaged files is up to its parsers.
+    except Exception as error:
+        if not version.is_dir():
+            raise
+        raise damaged(version, error) from error
+
+
+def damaged(folder: Path, error: Exception | str) -> DataError:
+    """Returns the error for a prepared data set that cannot be read."""
+    reason = str(error).strip().splitlines()
+    return DataError(
+        f"the prepared data set in {folder} is damaged ({reason[0] if reason else 'unreadable'}); "
+        "delete this folder and prepare it again."
+    )
+
+
+@cache
+def _builders_root() -> Path:
+    spec = importlib.util.find_spec("tfds_builders")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("the package tfds_builders is not installed beside radimagenet_jax.")
+    return Path(spec.submodule_search_locations[0])

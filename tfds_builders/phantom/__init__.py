@@ -1,0 +1,1 @@
+"""Synthetic CT-like slices with and without lesions, made from a seed."""

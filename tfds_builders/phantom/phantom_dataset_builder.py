@@ -1,0 +1,62 @@
+"""Phantom CT slices as a TensorFlow Datasets builder: no download, made from a seed."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import cv2
+import tensorflow_datasets as tfds
+
+from tfds_builders.phantom.patients import SLICES, draw_split
+
+CLASS_NAMES = ("normal", "lesion")
+# Patients a split; each has SLICES pictures.
+PATIENTS = {"train": 168, "val": 36, "test": 51}
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """CT-like slices of chest, abdomen and head; see README.md beside this file."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    TERMS = "Phantom slices are drawn by this project from a seed and are free of any terms."
+    # Images a split, by configuration; '' is the only one.
+    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
+        "": {split: patients * SLICES for split, patients in PATIENTS.items()}
+    }
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(
+                        shape=(None, None, 1), encoding_format="png", doc="8-bit grey, 128 x 128."
+                    ),
+                    "label": tfds.features.ClassLabel(names=CLASS_NAMES),
+                    "key": tfds.features.Text(doc="<patient>/<slice>, unique and stable."),
+                    "patient": tfds.features.Text(doc="<split>-<anatomy>-<number>."),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            license=self.TERMS,
+        )
+
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        del dl_manager  # nothing is downloaded
+        return {split: self._generate_examples(split) for split in PATIENTS}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for drawn in draw_split(split, PATIENTS[split]):
+            done, encoded = cv2.imencode(".png", drawn.pixels)
+            if not done:
+                raise RuntimeError(f"OpenCV cannot encode PNG, met at {drawn.key}.")
+            yield (
+                drawn.key,
+                {
+                    "image": encoded.tobytes(),
+                    "label": CLASS_NAMES[int(drawn.has_lesion)],
+                    "key": drawn.key,
+                    "patient": drawn.patient,
+                },
+            )
