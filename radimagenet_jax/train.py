@@ -31,7 +31,7 @@ from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
 from radimagenet_jax.training.memory import Memory
 from radimagenet_jax.training.order import DataOrder
-from radimagenet_jax.training.progress import TrainingProgress
+from radimagenet_jax.training.progress import TrainingProgress, waiting
 
 PyTree = Any
 
@@ -118,6 +118,10 @@ def _run(
         memory = Memory.from_json(meta["memory"])
         console.print(f"resuming at step {int(state.step)} of {total_steps}")
     step = int(state.step)
+    if step < total_steps:
+        with waiting("compiling the training step"):
+            batch = sharding.place_batch(order.batch(step), mesh)
+            train_step = train_step.lower(state, train_examples, *batch).compile()
     writer = writers.MetricWriter(folder, resume_step=step)
 
     def scores(split: str, params: PyTree, batch_stats: PyTree) -> np.ndarray:
@@ -231,8 +235,8 @@ def enable_compilation_cache() -> None:
 
 def place(split: datasets.Split, mesh: Mesh) -> steps.Examples:
     """Puts a split on every device, as it is: uint8."""
-    examples = steps.Examples(split.images, split.labels, split.ids)
-    return jax.device_put(examples, sharding.replicated(mesh))
+    parts = (split.images, split.labels, split.ids)
+    return steps.Examples(*(jax.device_put(part, sharding.replicated(mesh)) for part in parts))
 
 
 def positive_class(config: ConfigDict, class_names: tuple[str, ...]) -> int:

@@ -129,7 +129,9 @@ class Checkpoints:
             raise CheckpointError(
                 f"there is no checkpoint in {self._best.directory}; let the run finish an epoch."
             )
-        return self._best.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        return self._best.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
+            "meta"
+        ]
 
     def _restore(self, manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict[str, Any]]:
         step = manager.latest_step()

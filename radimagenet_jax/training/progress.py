@@ -1,6 +1,8 @@
 """What a person sees of a running training: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from rich.progress import (
@@ -82,6 +84,15 @@ class TrainingProgress:
                 f"epoch {self._epoch(max(step - 1, 0))}  step {step}/{self._total}  {figures}"
                 f"  {left} left"
             )
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says that something takes a while, then how long it took."""
+    began = time.monotonic()
+    with console.status(f"{what} ..."):
+        yield
+    console.print(f"{what}: {duration(time.monotonic() - began)}")
 
 
 def duration(seconds: float) -> str:

@@ -36,10 +36,10 @@ def get_config(argument=None):
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with the phantoms prepared in it."""
-    from radimagenet_jax.data import datasets
+    from radimagenet_jax.data.preparation import prepare
 
     folder = tmp_path_factory.mktemp("data")
-    datasets.prepare("phantom", folder)
+    prepare("phantom", folder)
     return folder
 
 
