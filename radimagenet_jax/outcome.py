@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from radimagenet_jax.analysis.files import replacing
+from radimagenet_jax.files import replacing
 from radimagenet_jax.analysis.predictions import Predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import Dataset
