@@ -15,11 +15,15 @@ from flax import linen as nn
 
 from radimagenet_jax.models.architecture import Architecture, KerasLayer
 from radimagenet_jax.models.densenet import DenseNet121
+from radimagenet_jax.models.inception_resnet_v2 import InceptionResNetV2
+from radimagenet_jax.models.inception_v3 import InceptionV3
 from radimagenet_jax.models.resnet import ResNet50
 
 __all__ = [
     "Architecture",
     "DenseNet121",
+    "InceptionResNetV2",
+    "InceptionV3",
     "KerasLayer",
     "ResNet50",
     "architecture",
