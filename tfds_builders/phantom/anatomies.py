@@ -23,12 +23,14 @@ class Anatomy:
         of the slice, and the slice's height z in [-1, 1]; returns the body's outline and the
         organs in which lesions grow.
       full_contrast: Grey values by which the plainest lesion differs from its organ.
+      brightest_lesion: Grey value that no lesion exceeds.
       dark_lesions: Share of the lesions that are darker than their organ.
     """
 
     name: str
     draw: Callable[[Canvas, Random, Random, float], tuple[Ellipse, list[Ellipse]]]
     full_contrast: float
+    brightest_lesion: float
     dark_lesions: float
 
 
@@ -265,7 +267,8 @@ def head(
 
 
 ANATOMIES = (
-    Anatomy("chest", chest, full_contrast=80.0, dark_lesions=0.0),
-    Anatomy("abdomen", abdomen, full_contrast=58.0, dark_lesions=0.7),
-    Anatomy("head", head, full_contrast=52.0, dark_lesions=0.35),
+    # A nodule of the lung is soft tissue, so it does not outshine the vessels it touches.
+    Anatomy("chest", chest, full_contrast=105.0, brightest_lesion=BLOOD, dark_lesions=0.0),
+    Anatomy("abdomen", abdomen, full_contrast=80.0, brightest_lesion=BONE, dark_lesions=0.6),
+    Anatomy("head", head, full_contrast=80.0, brightest_lesion=BONE, dark_lesions=0.25),
 )

@@ -136,10 +136,19 @@ class Canvas:
         cover *= value - window
         window += cover
 
-    def add(self, shape: Ellipse, amount: float, *, edge: float) -> None:
-        """Adds a grey value inside an ellipse, so that what is below shows through."""
+    def add(self, shape: Ellipse, amount: float, *, edge: float, ceiling: float) -> None:
+        """Adds a grey value inside an ellipse, so that what is below shows through.
+
+        Args:
+          shape: Where.
+          amount: Grey value, negative to darken.
+          edge: Width of the soft rim.
+          ceiling: No pixel is raised above this; brighter ones stay as they are.
+        """
         rows, columns = _window(shape, edge)
-        self.pixels[rows, columns] += amount * _coverage(shape, rows, columns, edge)
+        window = self.pixels[rows, columns]
+        raised = window + amount * _coverage(shape, rows, columns, edge)
+        window[...] = np.minimum(raised, np.maximum(window, ceiling))
 
 
 def coverage(shape: Ellipse, edge: float) -> np.ndarray:

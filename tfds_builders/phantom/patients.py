@@ -17,22 +17,22 @@ SEED = 20210
 
 # Radius of a lesion's largest section, in units of half the picture's side; a picture of 64
 # pixels shows 32 of them to a unit, so 0.1 is 3.2 pixels there.
-MIN_RADIUS, MAX_RADIUS = 0.11, 0.20
+MIN_RADIUS, MAX_RADIUS = 0.12, 0.21
 # Share of the anatomy's full contrast that a lesion has: MIN_CONTRAST + (1 - MIN_CONTRAST) *
 # u ** CONTRAST_POWER for uniform u. A smaller minimum or a larger power gives more hard lesions.
-MIN_CONTRAST, CONTRAST_POWER = 0.3, 0.8
+MIN_CONTRAST, CONTRAST_POWER = 0.35, 0.75
 # The first and last sections of a lesion are smaller than its largest by this factor.
 END_SECTION = 0.75
 # Standard deviation of the noise in grey values: grain of about 3 pixels, and finer.
-COARSE_NOISE, FINE_NOISE = 4.5, 3.0
+COARSE_NOISE, FINE_NOISE = 4.0, 3.0
 # Standard deviation of the horizontal streaks that thick bodies show.
 STREAKS = 2.0
 # Grey values by which beam hardening darkens the middle of a body.
 CUPPING = 6.0
 # Slices a patient, and share of the patients with a lesion (on some of their slices only).
-SLICES = 6
-PATIENTS_WITH_LESION = 0.8
-MIN_LESION_SLICES, MAX_LESION_SLICES = 2, 5
+SLICES = 4
+PATIENTS_WITH_LESION = 0.9
+MIN_LESION_SLICES, MAX_LESION_SLICES = 1, 3
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class _Lesion:
     flatness: float
     turn: float
     amount: float
+    ceiling: float
     edge: float
     first: int
     last: int
@@ -129,6 +130,7 @@ def _draw_lesion(traits: Random, anatomy: Anatomy) -> _Lesion:
         flatness=traits.uniform(0.7, 1.0),
         turn=traits.uniform(-1, 1),
         amount=sign * share * anatomy.full_contrast,
+        ceiling=anatomy.brightest_lesion,
         edge=traits.uniform(2, 6) * PIXEL,
         first=first,
         last=first + length - 1,
@@ -158,9 +160,9 @@ def _paint_lesion(canvas: Canvas, lesion: _Lesion, organ: Ellipse, size: float) 
     x, y = organ.point(lesion.place[0] * room_x, lesion.place[1] * room_y)
     core = Ellipse(x, y, radius, radius * lesion.flatness, lesion.turn)
     # Most of the difference is added, so that vessels shine through as in real partial volume.
-    canvas.add(core, 0.8 * lesion.amount, edge=lesion.edge)
+    canvas.add(core, 0.8 * lesion.amount, edge=lesion.edge, ceiling=lesion.ceiling)
     lobe = Ellipse(*core.point(0.35, 0.3), 0.6 * radius, 0.55 * radius, -lesion.turn)
-    canvas.add(lobe, 0.2 * lesion.amount, edge=lesion.edge)
+    canvas.add(lobe, 0.2 * lesion.amount, edge=lesion.edge, ceiling=lesion.ceiling)
 
 
 def _scan(canvas: Canvas, body: Ellipse, random: Random) -> np.ndarray:

@@ -10,7 +10,7 @@ from tfds_builders.phantom.patients import SLICES, draw_split
 
 CLASS_NAMES = ("normal", "lesion")
 # Patients a split; each has SLICES pictures.
-PATIENTS = {"train": 168, "val": 36, "test": 51}
+PATIENTS = {"train": 252, "val": 54, "test": 75}
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
