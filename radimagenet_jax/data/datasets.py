@@ -18,6 +18,7 @@ from radimagenet_jax.data.registry import (
     DEFAULT_DATA_DIR,
     builder,
     damaged,
+    is_prepared,
     manual_dir,
     names,
     summary,
@@ -32,6 +33,7 @@ __all__ = [
     "Dataset",
     "Split",
     "builder",
+    "is_prepared",
     "load",
     "manual_dir",
     "names",
@@ -119,6 +121,8 @@ def load(name: str, data_dir: str | Path = DEFAULT_DATA_DIR, image_size: int = 2
     """
     built = prepare(name, data_dir)
     folder = Path(built.data_dir)
+    if not (folder / "dataset_info.json").is_file():
+        raise damaged(folder, "it has no dataset_info.json")
     stored = {split: _read_split(built, split) for split in SPLITS}
     class_names = tuple(built.info.features["label"].names)
     _check_records(folder, stored, class_names)

@@ -2,11 +2,11 @@
 
 import fcntl
 import functools
-import io
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,16 +93,19 @@ def _build(
 ) -> None:
     import tensorflow_datasets as tfds
 
-    # One bar is enough, and TFDS draws its own even where there is no terminal.
+    # One voice is enough: TFDS prints, and draws bars even where there is no terminal.
     tfds.disable_progress_bar()
+    built._log_download_bytes = built._log_download_done = lambda: None
     _count_examples(built, report)
-    with redirect_stdout(io.StringIO()):  # TFDS announces itself with print
-        built.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(
-                manual_dir=str(manual_dir(built.name, data_dir))
-            ),
-            file_format="array_record",
-        )
+    config = tfds.download.DownloadConfig(manual_dir=str(manual_dir(built.name, data_dir)))
+    try:
+        built.download_and_prepare(download_config=config, file_format="array_record")
+    except RuntimeError as error:
+        # This is how array_record's writer tells of a full disk; other kinds are defects.
+        reason = re.search(r"write\(\) failed: ([^;]+)", str(error))
+        if reason is None:
+            raise
+        raise OSError(reason.group(1)) from error
 
 
 def _count_examples(built: "tfds.core.GeneratorBasedBuilder", report: OnProgress) -> None:
@@ -134,7 +137,7 @@ def _progress(on_progress: OnProgress | None) -> Iterator[OnProgress]:
         yield on_progress
         return
     columns = (
-        TextColumn("reading and verifying"),
+        TextColumn("writing examples"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -160,14 +163,20 @@ def _sole_builder(home: Path) -> Iterator[None]:
             shutil.rmtree(stale)
         yield
     except BaseException:
-        if not any(home.rglob("dataset_info.json")):
+        if any(home.rglob("dataset_info.json")):  # another configuration is prepared there
+            _remove_empty(home.iterdir())
+        else:
             shutil.rmtree(home)
-            for parent in created:
-                if parent != home and not any(parent.iterdir()):
-                    parent.rmdir()
+            _remove_empty(created[1:] if home in created else [])
         raise
     finally:
         os.close(handle)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _lock_folder(home: Path) -> tuple[int, list[Path]]:

@@ -78,6 +78,15 @@ def builder(
         raise damaged(version, error) from error
 
 
+def is_prepared(name: str, data_dir: str | Path = DEFAULT_DATA_DIR) -> bool:
+    """Returns whether a data set has been built in this data directory.
+
+    Raises:
+      DataError: As `builder` does.
+    """
+    return Path(builder(name, data_dir).data_dir).is_dir()
+
+
 def damaged(folder: Path, error: Exception | str) -> DataError:
     """Returns the error for a prepared data set that cannot be read."""
     reason = str(error).strip().splitlines()

@@ -150,19 +150,6 @@ def test_other_ways_to_unpack_give_the_same(tmp_path, source, layout):
     assert examples(build(tmp_path / "other", source)) == expected
 
 
-def test_the_real_data_have_the_published_counts_classes_and_patients(tmp_path, shared_data):
-    found = examples(build(tmp_path, shared_data / "covid_ct"))
-    assert {split: len(rows) for split, rows in found.items()} == {
-        "train": 425,
-        "val": 118,
-        "test": 203,
-    }
-    labels = [label for rows in found.values() for _, label, _ in rows.values()]
-    assert (labels.count(0), labels.count(1)) == (397, 349)
-    patients = [{patient for *_, patient in rows.values()} for rows in found.values()]
-    assert len(set.union(*patients)) == sum(map(len, patients)) == 213 + 171
-
-
 def refuse(tmp_path: Path, source: Path, message: str, config: str = "official") -> None:
     with pytest.raises(DataError, match=message) as info:
         build(tmp_path, source, config)

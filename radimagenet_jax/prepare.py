@@ -1,0 +1,78 @@
+"""Builds a data set: `python -m radimagenet_jax.prepare --dataset=covid_ct`."""
+
+import argparse
+from collections.abc import Sequence
+
+from radimagenet_jax import console
+from radimagenet_jax.data import preparation, registry
+from radimagenet_jax.errors import ConfigError
+
+_EPILOG = """\
+data sets:
+{datasets}
+
+What has to be downloaded by hand belongs into <data_dir>/downloads/manual/<data set>/; where it is
+missing, the command says what to get, from where and on which terms. Zips are read in place, and
+every image is decoded once to verify it. The result is a standard TensorFlow Datasets folder
+(array_record), although TensorFlow is not needed; training reads it, and builds it by
+itself on first use.
+
+examples:
+  python -m radimagenet_jax.prepare --dataset=phantom
+  python -m radimagenet_jax.prepare --dataset=covid_ct --data_dir=/data/tfds
+  python -m radimagenet_jax.prepare --dataset=covid_ct/covid19_csv --workers=8
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parses the command line and prepares the data set; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.workers is not None and options.workers < 1:
+        raise ConfigError(f"--workers is {options.workers}; give 1 or more threads.")
+    already = registry.is_prepared(options.dataset, options.data_dir)
+    built = preparation.prepare(options.dataset, options.data_dir, workers=options.workers)
+    say = console.console.print
+    if already:
+        say(f"{options.dataset} is prepared already.", markup=False)
+        say(f"terms: {built.TERMS}", markup=False)
+    classes = built.info.features["label"].names
+    for split, info in built.info.splits.items():
+        say(f"{split:>6}: {info.num_examples:,} images", markup=False)
+    say(f"classes: {', '.join(classes)}", markup=False)
+    # The folder is the result, so it alone goes to standard output.
+    print(built.data_dir)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    listing = "\n".join(f"  {name:<12} {registry.summary(name)}" for name in registry.names())
+    parser = argparse.ArgumentParser(
+        prog="python -m radimagenet_jax.prepare",
+        description="Verify a data set's source files and write them in the form that is read.",
+        epilog=_EPILOG.format(datasets=listing),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        metavar="NAME[/CONFIG]",
+        help="a data set of the list below, with a configuration where it has several",
+    )
+    parser.add_argument(
+        "--data_dir",
+        default=registry.DEFAULT_DATA_DIR,
+        metavar="DIR",
+        help="where prepared data sets and downloads live (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="threads that read and verify images (default: one for each CPU)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    console.run(main)
