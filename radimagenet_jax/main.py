@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
     config = config_pages.load(options.config, rest)
     config_pages.validate(config)
-    return train.train(config, options.workdir, command=[parser.prog, *arguments])
+    return train.train(config, options.workdir, command=[*parser.prog.split(), *arguments])
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from radimagenet_jax.training.progress import duration
 from radimagenet_jax.weights.contract import Contract
 
 _PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-_EXAMPLES_PER_STRIP = 8
 
 
 def write(
@@ -34,13 +33,14 @@ def write(
     dataset: Dataset,
     contract: Contract,
     freeze: Freeze,
+    positive: int,
     command: Sequence[str],
 ) -> None:
     """Writes report.html and then result.json, whose presence says that the run is finished."""
     # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
     from radimagenet_jax.analysis import report
 
-    shown = report.select_examples(predictions["test"], _EXAMPLES_PER_STRIP)
+    shown = report.select_examples(predictions["test"])
     images = dict(zip(dataset.test.keys, dataset.test.images, strict=True))
     report.write_report(
         workdir,
@@ -58,10 +58,12 @@ def write(
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,
                 "terms": dataset.terms,
+                "sizes": {name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
             },
             "trainable": [asdict(row) for row in freeze.rows],
             "warnings": list(dataset.notes),
         },
+        positive=positive,
     )
     with replacing(workdir / "result.json") as file:
         json.dump(result, file, indent=2)

@@ -115,6 +115,12 @@ def _run(
     memory = Memory()
     if saved.latest_step() is not None:
         state, meta = saved.restore(state)
+        if meta["data"] != dataset.fingerprint:
+            raise ConfigError(
+                f"{dataset.name} in {config.dataset.data_dir} is not the data that {folder} was "
+                f"trained on (fingerprint {dataset.fingerprint[:12]}, then {meta['data'][:12]}); "
+                "restore that data, or give a new --workdir."
+            )
         memory = Memory.from_json(meta["memory"])
         console.print(f"resuming at step {int(state.step)} of {total_steps}")
     step = int(state.step)
@@ -182,7 +188,14 @@ def _run(
                     best = {"params": state.params, "batch_stats": state.batch_stats}
                     saved.save_best(step, best, {"contract": contract.to_json()})
                 outcome.show_epoch(epoch, config.epochs, val, is_best=memory.best_step == step)
-            saved.save(state, {"memory": memory.to_json(), "contract": contract.to_json()})
+            saved.save(
+                state,
+                {
+                    "memory": memory.to_json(),
+                    "contract": contract.to_json(),
+                    "data": dataset.fingerprint,
+                },
+            )
             if stop.requested and step < total_steps:
                 console.print(
                     f"SIGTERM: saved step {step} of {total_steps}; the same command resumes."
@@ -219,7 +232,7 @@ def _run(
     }
 
     # ---------------------------------------------------------------- Report
-    outcome.write(folder, config, result, scored, dataset, contract, freeze, command)
+    outcome.write(folder, config, result, scored, dataset, contract, freeze, positive, command)
     outcome.show(result, folder)
     return 0
 
