@@ -1,4 +1,7 @@
-"""DenseNet121 (Huang et al. 2016, arXiv:1608.06993), as Keras builds it."""
+"""DenseNet121 (Huang et al. 2016, arXiv:1608.06993), as Keras builds it.
+
+The variant 'torch' is torchvision's, which differs in BatchNorm's epsilon alone.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +14,7 @@ from radimagenet_jax.models.architecture import Architecture, KerasLayer
 from radimagenet_jax.models.layers import Conv, Head, Norm, max_pool, require_size
 from radimagenet_jax.models.pooling import halve
 
-_EPSILON = 1.001e-5
+_EPSILON = {"": 1.001e-5, "torch": 1e-5}
 _BLOCK_SIZES = (6, 12, 24, 16)
 _PAD_1 = ((1, 1), (1, 1))
 _PAD_3 = ((3, 3), (3, 3))
@@ -85,7 +88,7 @@ class DenseNet121(nn.Module):
     Attributes:
       num_classes: Of the head; None for none.
       dropout: Before the head, in training.
-      variant: '', the only one.
+      variant: '' (Keras) or 'torch' (torchvision).
       head_init: 'glorot_uniform' or 'zeros'.
       dtype: Of the computation; parameters and statistics are float32.
       frozen_stats: Names of BatchNorm layers that stay in inference mode in training.
@@ -128,12 +131,12 @@ class DenseNet121(nn.Module):
           ValueError: If the images are too small or the variant is unknown.
         """
         require_size(x, ARCHITECTURE.title, ARCHITECTURE.min_image_size)
-        if self.variant not in ARCHITECTURE.variants:
-            raise ValueError(f"DenseNet121 has no variants, such as {self.variant!r}.")
+        if self.variant not in _EPSILON:
+            raise ValueError(f"DenseNet121 has the variants '' and 'torch', not {self.variant!r}.")
         norm = Norm(
             train=train,
             frozen=self.frozen_stats,
-            epsilon=_EPSILON,
+            epsilon=_EPSILON[self.variant],
             momentum=self.bn_momentum,
             bessel_correction=self.bessel_correction,
             dtype=self.dtype,
@@ -195,7 +198,7 @@ ARCHITECTURE = Architecture(
     name="densenet121",
     title="DenseNet121",
     build=DenseNet121,
-    variants=("",),
+    variants=("", "torch"),
     feature_size=1024,
     min_image_size=32,
     keras_layers=lambda: tuple(_keras_layers()),

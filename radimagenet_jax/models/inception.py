@@ -41,9 +41,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool over 3x3 windows: 'average' of stride 1 and 'SAME', or 'max' of stride 2."""
+    """A pool over 3x3 windows: 'average' of stride 1 and 'SAME', or 'max' of stride 2.
+
+    Attributes:
+      kind: 'average' or 'max'.
+      count_padding: Whether an average counts the padding, as PyTorch's does.
+    """
 
     kind: str
+    count_padding: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ def unit(
 
 
 AVERAGE, MAX = Pool("average"), Pool("max")
+TORCH_AVERAGE = Pool("average", count_padding=True)
 
 # Both networks begin alike (TF-Slim's Conv2d_1a to 4a and its two pools).
 STEM: Steps = (
@@ -144,8 +151,14 @@ class Branch(nn.Module):
                 ways = [apply(x, way, label) for label, way in _lettered(step, number)]
                 x = jnp.concatenate(ways, -1)
             else:
-                x = smooth(x) if step == AVERAGE else max_pool(x, 3, 2)
+                x = _pool(x, step)
         return x
+
+
+def _pool(x: jax.Array, pool: Pool) -> jax.Array:
+    if pool.kind == "max":
+        return max_pool(x, 3, 2)
+    return smooth(x, count_padding=pool.count_padding)
 
 
 class Mixed(nn.Module):

@@ -1,5 +1,8 @@
 """InceptionV3 (Szegedy et al. 2015, arXiv:1512.00567), as Keras builds it, no auxiliary head.
 
+The variant 'torch' is torchvision's: BatchNorm has a gamma, and the average pools count their
+padding. It has more parameters, but kernels of the same shapes.
+
 Blocks have TF-Slim's names, 'mixed5b' to 'mixed7c', which Keras counts as mixed0 to mixed10.
 """
 
@@ -17,11 +20,13 @@ from radimagenet_jax.models.inception import (
     MAX,
     MIN_IMAGE_SIZE,
     STEM,
+    TORCH_AVERAGE,
     Branch,
     Branches,
     Fork,
     KerasOrder,
     Mixed,
+    Pool,
     unit,
 )
 from radimagenet_jax.models.layers import Head, Norm, require_size
@@ -31,12 +36,12 @@ _POOLED_5 = (32, 64, 64)  # channels of the pool branch in mixed5b, 5c, 5d
 _INNER_6 = (128, 160, 160, 192)  # channels inside the 7x7 branches of mixed6b to 6e
 
 
-def _mixed5(pooled: int) -> Branches:
+def _mixed5(pooled: int, average: Pool) -> Branches:
     return (
         ("branch1x1", (unit(64),)),
         ("branch5x5", (unit(48), unit(64, 5))),
         ("branch3x3dbl", (unit(64), unit(96, 3), unit(96, 3))),
-        ("branch_pool", (AVERAGE, unit(pooled))),
+        ("branch_pool", (average, unit(pooled))),
     )
 
 
@@ -47,13 +52,13 @@ _MIXED6A: Branches = (
 )
 
 
-def _mixed6(inner: int) -> Branches:
+def _mixed6(inner: int, average: Pool) -> Branches:
     row, column = unit(inner, (1, 7)), unit(inner, (7, 1))
     return (
         ("branch1x1", (unit(192),)),
         ("branch7x7", (unit(inner), row, unit(192, (7, 1)))),
         ("branch7x7dbl", (unit(inner), column, row, column, unit(192, (1, 7)))),
-        ("branch_pool", (AVERAGE, unit(192))),
+        ("branch_pool", (average, unit(192))),
     )
 
 
@@ -64,27 +69,27 @@ _MIXED7A: Branches = (
 )
 
 
-def _mixed7(index: int) -> Branches:
+def _mixed7(index: int, average: Pool) -> Branches:
     ways = (unit(384, (1, 3)), unit(384, (3, 1)))
     return (
         ("branch1x1", (unit(320),)),
         ("branch3x3", (unit(384), Fork(ways, f"mixed9_{index}"))),
         ("branch3x3dbl", (unit(448), unit(384, 3), Fork(ways))),
-        ("branch_pool", (AVERAGE, unit(192))),
+        ("branch_pool", (average, unit(192))),
     )
 
 
-def _blocks(repeats: tuple[int, ...]) -> Iterator[tuple[str, Branches]]:
+def _blocks(repeats: tuple[int, ...], average: Pool = AVERAGE) -> Iterator[tuple[str, Branches]]:
     """The blocks by name, the repeated ones so many times at each of the three resolutions."""
     fifth, sixth, seventh = repeats
     for letter, pooled in zip("bcd"[:fifth], _POOLED_5, strict=False):
-        yield f"mixed5{letter}", _mixed5(pooled)
+        yield f"mixed5{letter}", _mixed5(pooled, average)
     yield "mixed6a", _MIXED6A
     for letter, inner in zip("bcde"[:sixth], _INNER_6, strict=False):
-        yield f"mixed6{letter}", _mixed6(inner)
+        yield f"mixed6{letter}", _mixed6(inner, average)
     yield "mixed7a", _MIXED7A
     for index, letter in enumerate("bc"[:seventh]):
-        yield f"mixed7{letter}", _mixed7(index)
+        yield f"mixed7{letter}", _mixed7(index, average)
 
 
 class InceptionV3(nn.Module):
@@ -93,7 +98,7 @@ class InceptionV3(nn.Module):
     Attributes:
       num_classes: Of the head; None for none.
       dropout: Before the head, in training.
-      variant: '', the only one.
+      variant: '' (Keras) or 'torch' (torchvision).
       head_init: 'glorot_uniform' or 'zeros'.
       dtype: Of the computation; parameters and statistics are float32.
       frozen_stats: Names of BatchNorm layers that stay in inference mode in training.
@@ -134,7 +139,7 @@ class InceptionV3(nn.Module):
         """
         require_size(x, ARCHITECTURE.title, ARCHITECTURE.min_image_size)
         if self.variant not in ARCHITECTURE.variants:
-            raise ValueError(f"InceptionV3 has no variants, such as {self.variant!r}.")
+            raise ValueError(f"InceptionV3 has the variants '' and 'torch', not {self.variant!r}.")
         norm = Norm(
             train=train,
             frozen=self.frozen_stats,
@@ -142,11 +147,12 @@ class InceptionV3(nn.Module):
             momentum=self.bn_momentum,
             bessel_correction=self.bessel_correction,
             dtype=self.dtype,
-            use_scale=False,
+            use_scale=self.variant == "torch",
         )
+        average = TORCH_AVERAGE if self.variant == "torch" else AVERAGE
         out = {}
         y = out["stem"] = Branch(STEM, self.width, self.dtype, name="stem")(x, norm, mask, "stem")
-        for name, branches in _blocks(self.repeats):
+        for name, branches in _blocks(self.repeats, average):
             y = out[name] = Mixed(branches, self.width, self.dtype, name=name)(y, norm, mask)
         out["spatial"] = y
         out["pooled"] = jnp.mean(y, axis=(1, 2), dtype=jnp.float32)
@@ -173,7 +179,7 @@ ARCHITECTURE = Architecture(
     name="inception_v3",
     title="InceptionV3",
     build=InceptionV3,
-    variants=("",),
+    variants=("", "torch"),
     feature_size=2048,
     min_image_size=MIN_IMAGE_SIZE,
     keras_layers=lambda: tuple(_keras_layers()),

@@ -24,14 +24,15 @@ def halve(x: jax.Array) -> jax.Array:
     return (rows[:, :, 0::2] + rows[:, :, 1::2]) / 4
 
 
-def smooth(x: jax.Array) -> jax.Array:
-    """Mean over 3x3 windows of stride 1 under 'SAME' padding, which counts nowhere.
+def smooth(x: jax.Array, *, count_padding: bool = False) -> jax.Array:
+    """Mean over 3x3 windows of stride 1 under 'SAME' padding, which counts nowhere by default.
 
-    At an edge the divisor is the number of pixels inside the image: 4 in a corner, 6 along a
-    side. This is how TensorFlow, and so Keras, averages; PyTorch divides by 9 by default.
+    At an edge the divisor is then the number of pixels inside the image: 4 in a corner, 6 along
+    a side. This is how TensorFlow, and so Keras, averages; PyTorch divides by 9 everywhere.
 
     Args:
       x: (N, H, W, C).
+      count_padding: Whether to divide by 9 everywhere, as PyTorch does.
 
     Returns:
       (N, H, W, C) of the same dtype.
@@ -40,6 +41,8 @@ def smooth(x: jax.Array) -> jax.Array:
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     total = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    if count_padding:
+        return total / 9
     inverse = 1 / (_inside(height)[:, None, None] * _inside(width)[:, None])
     return total * jnp.asarray(inverse, x.dtype)
 

@@ -16,7 +16,7 @@ from radimagenet_jax.errors import WeightsError
 
 PREPROCESSINGS = tuple(SCHEMES)
 CHANNEL_ORDERS = ("RGB", "BGR")
-VARIANTS = ("", "v1", "v1.5")
+VARIANTS = ("", "v1", "v1.5", "torch")
 
 # Written into every contract, so that a later form can tell this one apart.
 FORMAT = 1
@@ -40,7 +40,8 @@ class Contract:
 
     Attributes:
       architecture: A name of `radimagenet_jax.models.names()`, e.g. 'resnet50'.
-      variant: 'v1' or 'v1.5' where the architecture has stride variants, else ''.
+      variant: 'v1' (Keras) or 'v1.5' (PyTorch) for ResNet50; '' (Keras) or 'torch' for
+        the others.
       preprocessing: How RGB in 0..255 becomes the input: a name of `PREPROCESSINGS`.
       channel_order: 'RGB' or 'BGR', the order that the first kernel expects.
       origin: Where the weights come from, for people.
@@ -177,7 +178,7 @@ def check_preprocessing(contract: Contract, preprocessing: str, allow_mismatch: 
 
 
 def check_architecture(contract: Contract, architecture: str, variant: str = "") -> None:
-    """Refuses weights for another network, or for the other stride variant of the same one.
+    """Refuses weights for another network, or for another variant of the same one.
 
     ResNet50 v1 and v1.5 have the same names and shapes, so that only the contract
     can tell a wrong pairing.
@@ -198,7 +199,8 @@ def check_architecture(contract: Contract, architecture: str, variant: str = "")
     if variant and variant != contract.variant:
         raise WeightsError(
             f"the weights ({contract.origin}) are those of {architecture} "
-            f"{contract.variant}, whose strides differ from {variant}'s though every shape agrees; "
+            f"{contract.variant or '(Keras)'}, which computes other features than {variant} though "
+            "the shapes agree (strides, epsilon or padding differ); "
             f"build the network with variant={contract.variant!r}."
         )
 
