@@ -123,6 +123,12 @@ def load(name: str, data_dir: str | Path = DEFAULT_DATA_DIR, image_size: int = 2
     folder = Path(built.data_dir)
     if not (folder / "dataset_info.json").is_file():
         raise damaged(folder, "it has no dataset_info.json")
+    if built.info.file_format.value != "array_record":
+        raise DataError(
+            f"the data set in {folder} was written as {built.info.file_format.value}, which cannot "
+            "be read at random without TensorFlow; delete this folder and prepare it again, or "
+            "give `tfds build` --file_format=array_record."
+        )
     stored = {split: _read_split(built, split) for split in SPLITS}
     class_names = tuple(built.info.features["label"].names)
     _check_records(folder, stored, class_names)

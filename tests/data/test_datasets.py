@@ -339,6 +339,14 @@ def test_a_damaged_prepared_set_is_an_error_with_the_folder_to_delete(prepared, 
     assert len(datasets.load(COVID19, tmp_path / "data", 8).val) == COUNTS["val"]
 
 
+def test_a_set_built_in_another_file_format_is_an_error_with_the_flag_to_give(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "data")
+    path = Path(datasets.builder(COVID19, tmp_path / "data").data_dir) / "dataset_info.json"
+    path.write_text(path.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(DataError, match=r"written as tfrecord.*--file_format=array_record"):
+        datasets.load(COVID19, tmp_path / "data", 8)
+
+
 def test_a_split_without_one_of_the_classes_is_refused(tmp_path):
     write_source(tmp_path, counts={"train": 4, "val": 1, "test": 2})
     with pytest.raises(DataError, match=r"val split .* no image of the class 'positive'"):
