@@ -53,7 +53,7 @@ def write(
             "command": shlex.join(command),
             "versions": versions(),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "weights": json.loads(contract.to_json()),
+            "weights": None if config.init == "scratch" else json.loads(contract.to_json()),
             "dataset": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,
