@@ -18,6 +18,7 @@ from radimagenet_jax.analysis.calibration import Reliability
 from radimagenet_jax.analysis.roc import RankedScores
 
 _WIDTH, _HEIGHT, _SQUARE = 480, 270, 360  # CSS pixels
+_MARGINS = 54, 12, 46, 10  # left, right, bottom, top
 _MOST_POINTS = 300  # a curve of more is averaged: a page 480 pixels wide shows no more
 _BAND_POINTS = 101
 _HISTOGRAM_BINS = 20
@@ -97,7 +98,7 @@ def roc(
     axes.plot(*points.T, color=svg.PRIMARY, linewidth=2, clip_on=False)
     if operating_point is not None:
         axes.plot(*operating_point, "o", color=svg.CONTRAST, markersize=7, clip_on=False)
-    _unit_square(axes, "1 - specificity", "sensitivity")
+    _unit_square(axes, "1 \u2212 specificity", "sensitivity")
     return svg.to_inline(
         figure, "roc", "ROC curve of the test set with its pointwise 95 % interval."
     )
@@ -112,7 +113,7 @@ def histogram(scores: ArrayLike, in_front: ArrayLike) -> str:
         shown as shares of its own size, so that a rare one can be compared.
     """
     scores, in_front = np.asarray(scores), np.asarray(in_front, bool)
-    figure, axes = _axes(_WIDTH, _HEIGHT)
+    figure, axes = _axes(_WIDTH, _SQUARE)
     edges = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
     for members, colour in ((~in_front, svg.SECONDARY), (in_front, svg.CONTRAST)):
         if members.any():
@@ -155,8 +156,18 @@ def reliability_diagram(diagram: Reliability) -> str:
 
 def _axes(width: int, height: int) -> tuple[Figure, Axes]:
     # One unit of an SVG of matplotlib is a point, 1/72 inch; the page takes it for a pixel.
-    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-    return figure, figure.subplots()
+    # Fixed margins, since an automatic layout measures each text several times over.
+    figure = Figure(figsize=(width / 72, height / 72))
+    left, right, bottom, top = _MARGINS
+    axes = figure.subplots(
+        gridspec_kw={
+            "left": left / width,
+            "right": 1 - right / width,
+            "bottom": bottom / height,
+            "top": 1 - top / height,
+        }
+    )
+    return figure, axes
 
 
 def _unit_square(axes: Axes, x_label: str, y_label: str) -> None:
@@ -184,12 +195,15 @@ def _series(history: Sequence[Mapping[str, Any]], split: str, figure: str) -> ND
 def _averaged(series: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(series) <= _MOST_POINTS:
         return series
-    return np.stack([part.mean(axis=0) for part in np.array_split(series, _MOST_POINTS)])
+    size = math.ceil(len(series) / _MOST_POINTS)
+    parts = np.split(series, range(size, len(series), size))
+    return np.stack([part.mean(axis=0) for part in parts])
 
 
 def _plot(axes: Axes, points: NDArray[np.float64], colour: str) -> None:
     marker = "o" if len(points) <= 40 else None
-    axes.plot(*points.T, color=colour, marker=marker, markersize=3.5)
+    width = 1.8 if marker else 1.2
+    axes.plot(*points.T, color=colour, marker=marker, markersize=3.5, linewidth=width)
 
 
 def _mark_best(axes: Axes, val: NDArray[np.float64], best_step: int | None) -> None:

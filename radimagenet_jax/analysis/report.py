@@ -34,6 +34,7 @@ EXAMPLES = 8  # images a group: one row of the page
 SPLITS = {"test": "test", "val": "validation"}
 
 _THUMBNAIL = 208  # pixels of the longer side: shown at half of it, so sharp on dense screens
+_NAME_SHOWN = 48  # characters of a key under its image, three lines; the rest is in its tooltip
 
 
 class Provenance(TypedDict, total=False):
@@ -125,7 +126,7 @@ def write_report(
             drawings={name: Markup(drawing) for name, drawing in drawings.items() if drawing},
             best_epoch=_best_epoch(history, best_step),
             evaluation=evaluation,
-            strips=_strips(predictions.get("test"), thumbnails),
+            strips=_strips(predictions.get("test"), positive, thumbnails),
             notes=_notes(result, provenance),
             fields=_flat(config),
             provenance=provenance,
@@ -147,7 +148,12 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": _figure, "percent": _percent, "count": _count}
+    environment.filters |= {
+        "figure": _figure,
+        "percent": _percent,
+        "count": _count,
+        "shortened": _shortened,
+    }
     return environment
 
 
@@ -161,6 +167,13 @@ def _percent(value: float | None) -> str:
 
 def _count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
+
+
+def _shortened(text: str) -> str:
+    """A long name without its middle: folders and file names differ at their ends."""
+    if len(text) <= _NAME_SHOWN:
+        return text
+    return f"{text[: _NAME_SHOWN // 3]}…{text[-(_NAME_SHOWN * 2 // 3) :]}"
 
 
 def _title(config: Mapping[str, Any]) -> dict[str, str]:
@@ -277,20 +290,48 @@ def _roc(scored: Predictions, positive: int, counts: NDArray[np.int64], seed: in
 
 
 def _strips(
-    scored: Predictions | None, thumbnails: Mapping[str, NDArray[np.uint8]]
+    scored: Predictions | None, positive: int | None, thumbnails: Mapping[str, NDArray[np.uint8]]
 ) -> list[dict[str, Any]]:
     """Groups of examples, each with its image where there is one."""
     if scored is None:
         return []
+    names = scored.class_names
+    event = None
+    if len(names) == 2:
+        event = names[1 if positive is None else positive]
+    groups = list(examples.select(scored, EXAMPLES))
+    groups.sort(key=lambda group: group.label != event)  # stable: the positive class first
     return [
         {
-            "label": group.label,
+            "title": _strip_title(group, event),
             "right": group.right,
             "total": group.total,
-            "tiles": [(one, _thumbnail(thumbnails.get(one.key))) for one in group.examples],
+            "tiles": [
+                (one, _thumbnail(thumbnails.get(one.key)), _caption(group, one, event))
+                for one in group.examples
+            ],
         }
-        for group in examples.select(scored, EXAMPLES)
+        for group in groups
     ]
+
+
+def _strip_title(group: examples.ExampleGroup, event: str | None) -> str:
+    if event is not None:
+        truth = "True" if group.right else "False"
+        sign = "positives" if (group.label == event) == group.right else "negatives"
+        call = group.examples[0].called
+        return f"{truth} {sign}: {group.label} called {call}"
+    verdict = "called right" if group.right else "called wrong"
+    return verdict.capitalize() if group.label is None else f"{group.label}, {verdict}"
+
+
+def _caption(group: examples.ExampleGroup, example: examples.Example, event: str | None) -> str:
+    """What the strip's title does not say already."""
+    if event is not None or (group.right and group.label is not None):
+        return ""
+    if group.right or group.label is not None:
+        return example.called
+    return f"{example.label} called {example.called}"
 
 
 def _thumbnail(image: NDArray[np.uint8] | None) -> dict[str, Any] | None:
