@@ -30,6 +30,9 @@ from radimagenet_jax.weights.assembly import StoredTensor
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
+# What a '.keras' archive calls its weights.
+ARCHIVE_MEMBER = "model.weights.h5"
+
 # The attribute in which `convert --to=keras_h5` keeps our contract.
 CONTRACT_ATTRIBUTE = "radimagenet_jax_contract"
 

@@ -10,12 +10,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights import keras_h5, keras_layers, native, origins
-from radimagenet_jax.weights.assembly import assemble, expected_shapes
+from radimagenet_jax.weights import (
+    archives,
+    keras_h5,
+    keras_layers,
+    native,
+    origins,
+    torch_layers,
+    torch_pt,
+)
+from radimagenet_jax.weights.assembly import StoredTensor, assemble, expected_shapes
 from radimagenet_jax.weights.audit import Audit
 from radimagenet_jax.weights.contract import (
     PREPROCESSINGS,
@@ -140,6 +148,13 @@ def _form(path: Path) -> str:
         raise WeightsError(f"{path} is empty; get it again.")
     if start.startswith(keras_h5.SIGNATURE):
         return "hdf5"
+    if start.startswith(archives.SIGNATURE):
+        return "zip"
+    if start.startswith(torch_pt.OLD_SIGNATURE):
+        raise WeightsError(
+            f"{path} is a bare pickle, as PyTorch wrote before 1.6 or for whole models, which is "
+            "never loaded; save it again with a current torch.save(model.state_dict(), ...)."
+        )
     if start[8:9] == b"{":  # behind the length of the header
         return "safetensors"
     if start.lstrip()[:1] == b"<":
@@ -148,8 +163,8 @@ def _form(path: Path) -> str:
             "leaves it; download it with a browser."
         )
     raise WeightsError(
-        f"{path} is no weight file that is known: neither Keras HDF5, the form of the released "
-        "RadImageNet '.h5' files, nor safetensors; give such a file, whole."
+        f"{path} is no weight file that is known: neither Keras ('.h5', '.keras') nor PyTorch "
+        "('.pt') nor safetensors; give such a file, whole."
     )
 
 
@@ -166,6 +181,112 @@ def _read_keras(path: Path, wanted: str | None, preprocessing: str | None) -> We
         )
 
 
+def _read_zip(path: Path, wanted: str | None, preprocessing: str | None) -> Weights:
+    with archives.open_archive(path) as archive:
+        members = archive.namelist()
+        if keras_h5.ARCHIVE_MEMBER in members:
+            with archives.unpacked(archive, keras_h5.ARCHIVE_MEMBER) as copy:
+                return _read_keras_stream(copy, path, wanted, preprocessing)
+    if any(member.endswith("/data.pkl") for member in members):
+        return _read_torch(path, wanted, preprocessing)
+    raise WeightsError(
+        f"{path} is a zip archive, but neither a '.keras' file nor a PyTorch state dict; unpack it "
+        "if it holds a weight file."
+    )
+
+
+def _read_keras_stream(
+    stream: BinaryIO, path: Path, wanted: str | None, preprocessing: str | None
+) -> Weights:
+    name = f"{path} ({keras_h5.ARCHIVE_MEMBER})"
+    with keras_h5.open_keras_h5(stream, name) as keras:
+        return keras_weights(
+            keras,
+            str(path),
+            "Keras 3 archive",
+            Digests.of(path),
+            wanted=wanted,
+            preprocessing=preprocessing,
+        )
+
+
+def _read_torch(path: Path, wanted: str | None, preprocessing: str | None) -> Weights:
+    with torch_pt.open_torch(path) as tensors:
+        return torch_weights(
+            tensors,
+            str(path),
+            "PyTorch state dict",
+            Digests.of(path).sha256,
+            wanted=wanted,
+            preprocessing=preprocessing,
+        )
+
+
+def torch_weights(
+    tensors: Mapping[str, StoredTensor],
+    file: str,
+    form: str,
+    sha256: str,
+    *,
+    wanted: str | None,
+    preprocessing: str | None,
+) -> Weights:
+    """Maps, checks and reads tensors with PyTorch's names.
+
+    Args:
+      tensors: By their names in the file.
+      file: What to call it.
+      form: Its form, for the report.
+      sha256: Of the file.
+      wanted: The architecture that it must be, or None.
+      preprocessing: The user's word on its input, or None.
+
+    Returns:
+      The weights.
+
+    Raises:
+      WeightsError: If they do not fit.
+    """
+    name = wanted or torch_layers.recognise(tensors, file=file)
+    if name not in torch_layers.VARIANTS:
+        raise WeightsError(
+            f"{file} is a PyTorch file, and {models.architecture(name).title} was released for "
+            f"Keras only; PyTorch files are read for {', '.join(torch_layers.VARIANTS)}."
+        )
+    entry = models.architecture(name)
+    with_biases = name == "resnet50" and torch_layers.has_biases(tensors)
+    variant = entry.variants[0] if with_biases else torch_layers.VARIANTS[name]
+    shapes = expected_shapes(name, variant)
+    named, counters = torch_layers.sources(tensors, name)
+    audit = Audit()
+    variables = assemble(
+        named,
+        torch_layers.rules(name, shapes),
+        shapes,
+        file=file,
+        title=entry.title,
+        audit=audit,
+    )
+    origin = origins.stated(origins.of_torch(with_biases=with_biases), preprocessing)
+    contract = _contract(name, variant, origin, sha256)
+    notes = [origin.assumption] if origin.assumption else []
+    if counters:
+        notes.append(f"{counters} counters of batches (num_batches_tracked) were left aside.")
+    return Weights(variables, contract, _report(file, form, contract, audit, notes))
+
+
+def _contract(name: str, variant: str, origin: origins.Origin, sha256: str) -> Contract:
+    return Contract(
+        architecture=name,
+        variant=variant,
+        preprocessing=origin.preprocessing,
+        channel_order=origin.channel_order,
+        origin=origin.title,
+        licence=origin.licence,
+        sha256=sha256,
+    )
+
+
 def _read_converted(folder: Path, preprocessing: str | None) -> Weights:
     if not native.is_converted(folder):
         raise WeightsError(
@@ -179,10 +300,27 @@ def _read_converted(folder: Path, preprocessing: str | None) -> Weights:
 
 def _read_safetensors(path: Path, wanted: str | None, preprocessing: str | None) -> Weights:
     with native.open_safetensors(path) as file:
+        if file.contract is None and torch_layers.is_torch(file.tensors):
+            return torch_weights(
+                file.tensors,
+                str(path),
+                "safetensors with PyTorch's names",
+                Digests.of(path).sha256,
+                wanted=wanted,
+                preprocessing=preprocessing,
+            )
         if file.contract is None:
-            raise WeightsError(
-                f"{path} is a safetensors file without a contract, so nothing says what its "
-                "tensors are; give the file that they came from."
+            layers: dict[str, dict[str, StoredTensor]] = {}
+            for name, tensor in file.tensors.items():
+                layer, _, role = name.removesuffix(":0").rpartition("/")
+                layers.setdefault(layer, {})[role] = tensor
+            return keras_weights(
+                keras_h5.KerasFile(form="safetensors", keras_version="", layers=layers),
+                str(path),
+                "safetensors with Keras' names",
+                Digests.of(path),
+                wanted=wanted,
+                preprocessing=preprocessing,
             )
         contract = Contract.from_json(file.contract, name=f"the contract in {path}")
         return _of_our_names(file, str(path), "safetensors", contract, preprocessing)
@@ -301,15 +439,7 @@ def keras_weights(
         )
         if origin.assumption:
             notes.append(origin.assumption)
-        contract = Contract(
-            architecture=name,
-            variant=variant,
-            preprocessing=origin.preprocessing,
-            channel_order=origin.channel_order,
-            origin=origin.title,
-            licence=origin.licence,
-            sha256=digests.sha256,
-        )
+        contract = _contract(name, variant, origin, digests.sha256)
     return Weights(variables, contract, _report(file, form, contract, audit, notes))
 
 
@@ -367,4 +497,4 @@ class Digests:
         return cls(sha256.hexdigest(), md5.hexdigest())
 
 
-_READERS = {"hdf5": _read_keras, "safetensors": _read_safetensors}
+_READERS = {"hdf5": _read_keras, "zip": _read_zip, "safetensors": _read_safetensors}

@@ -1,0 +1,272 @@
+"""Interprets the pickle of a PyTorch state dict without running anything in it.
+
+A pickle is a program: `GLOBAL` imports any function and `REDUCE` calls it. Here the
+opcodes are only read (`pickletools.genops` parses and does not execute), and
+a small stack machine builds descriptions of tensors. The few names that a
+state dict needs are symbols with a fixed meaning; nothing is ever imported, and any
+other name refuses the file.
+"""
+
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# The storage classes by which PyTorch states dtypes, as numpy knows them.
+STORAGES = {
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+
+# The published files have about 1,000 tensors and 20 opcodes for each.
+_MOST_OPCODES = 1_000_000
+_MOST_ITEMS = 200_000
+
+
+class PickleError(ValueError):
+    """A pickle that is damaged, or asks for more than a state dict needs."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A block of numbers in the archive: `data/<key>`."""
+
+    key: str
+    dtype: str
+    elements: int
+
+
+@dataclass(frozen=True)
+class TensorView:
+    """A tensor: a strided window on a storage, in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Symbol:
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+_MARK = object()
+
+# What a call may do, by the full name of the function.
+_ORDERED_DICT = "collections.OrderedDict"
+_REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2"
+_REBUILD_PARAMETER = "torch._utils._rebuild_parameter"
+_CALLS = {_ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER}
+_NAMES = _CALLS | {f"torch.{name}" for name in STORAGES}
+
+
+def interpret(program: bytes) -> Any:
+    """Returns what a state dict's pickle describes.
+
+    Args:
+      program: The pickle, of any protocol that PyTorch has used (2 and later).
+
+    Returns:
+      Nested dicts, lists and tuples of numbers, texts and `TensorView`s.
+
+    Raises:
+      PickleError: If it is damaged or names anything but tensors and dicts.
+    """
+    machine = _Machine()
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
+            if count > _MOST_OPCODES:
+                raise PickleError("it is longer than any state dict's")
+            if opcode.name == "STOP":
+                return machine.pop()
+            step = _STEPS.get(opcode.name)
+            if step is None:
+                raise PickleError(f"it uses the opcode {opcode.name}, which no state dict needs")
+            step(machine, argument)
+    except PickleError:
+        raise
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise PickleError(f"it is damaged ({error})") from error
+    raise PickleError("it ends before its end")
+
+
+class _Machine:
+    """The stack and the memo of the interpreter."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def push(self, value: Any) -> None:
+        if len(self.stack) > _MOST_ITEMS:
+            raise PickleError("it holds more objects than any state dict")
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        if not self.stack or self.stack[-1] is _MARK:
+            raise PickleError("it is damaged (nothing to take)")
+        return self.stack.pop()
+
+    def pop_marked(self) -> list[Any]:
+        items: list[Any] = []
+        while self.stack:
+            item = self.stack.pop()
+            if item is _MARK:
+                return items[::-1]
+            items.append(item)
+        raise PickleError("it is damaged (no mark)")
+
+    def name(self, module: Any, name: Any) -> None:
+        symbol = _Symbol(str(module), str(name))
+        if str(symbol) not in _NAMES:
+            raise PickleError(f"it asks for {symbol}, which is code and not a tensor")
+        self.push(symbol)
+
+    def call(self) -> None:
+        arguments, function = self.pop(), self.pop()
+        if not isinstance(function, _Symbol) or not isinstance(arguments, tuple):
+            raise PickleError("it calls something that is no function")
+        called = str(function)
+        if called == _ORDERED_DICT and arguments in ((), ([],)):
+            self.push({})
+        elif called == _REBUILD_TENSOR and len(arguments) in (6, 7):
+            self.push(_view(*arguments[:4]))
+        elif called == _REBUILD_PARAMETER and isinstance(arguments[0], TensorView):
+            self.push(arguments[0])
+        else:
+            raise PickleError(f"it calls {called} in an unknown way")
+
+    def persistent(self) -> None:
+        # ('storage', torch.FloatStorage, key, device, number of elements)
+        what, kind, key, _device, elements = self.pop()
+        if (
+            what != "storage"
+            or not isinstance(kind, _Symbol)
+            or kind.name not in STORAGES
+            or not isinstance(key, str)
+            or not isinstance(elements, int)
+        ):
+            raise PickleError("it refers to something that is no storage")
+        self.push(Storage(key, STORAGES[kind.name], elements))
+
+    def set_items(self, pairs: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict) or len(pairs) % 2:
+            raise PickleError("it fills something that is no dict")
+        target.update(zip(pairs[::2], pairs[1::2], strict=True))
+
+    def extend(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], list):
+            raise PickleError("it fills something that is no list")
+        self.stack[-1].extend(items)
+
+    def build(self) -> None:
+        # Only an OrderedDict's attributes, PyTorch's `_metadata` of module versions, which
+        # say nothing of the tensors.
+        state = self.pop()
+        if not isinstance(self.stack[-1], dict) or not isinstance(state, dict):
+            raise PickleError("it sets the state of something that is no dict")
+
+
+def _view(storage: Any, offset: Any, shape: Any, strides: Any) -> TensorView:
+    numbers = (offset, *shape, *strides)
+    if (
+        not isinstance(storage, Storage)
+        or len(shape) != len(strides)
+        or not all(isinstance(number, int) and number >= 0 for number in numbers)
+    ):
+        raise PickleError("it describes a tensor wrongly")
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    if 0 not in shape and last >= storage.elements:
+        raise PickleError(f"it describes a tensor beyond the end of its storage {storage.key!r}")
+    return TensorView(storage, offset, tuple(shape), tuple(strides))
+
+
+def _push_argument(machine: _Machine, argument: Any) -> None:
+    machine.push(argument)
+
+
+def _nothing(machine: _Machine, argument: Any) -> None:
+    del machine, argument
+
+
+def _take(count: int) -> Callable[[_Machine, Any], None]:
+    def step(machine: _Machine, argument: Any) -> None:
+        del argument
+        machine.push(tuple([machine.pop() for _ in range(count)][::-1]))
+
+    return step
+
+
+def _put(machine: _Machine, argument: Any) -> None:
+    machine.memo[int(argument)] = machine.stack[-1]
+
+
+def _global(machine: _Machine, argument: Any) -> None:
+    module, _, name = str(argument).partition(" ")
+    machine.name(module, name)
+
+
+def _stack_global(machine: _Machine, argument: Any) -> None:
+    del argument
+    name, module = machine.pop(), machine.pop()
+    machine.name(module, name)
+
+
+def _set_item(machine: _Machine, argument: Any) -> None:
+    del argument
+    value, key = machine.pop(), machine.pop()
+    machine.set_items([key, value])
+
+
+_Step = Callable[[_Machine, Any], None]
+
+_STEPS: dict[str, _Step] = {
+    **dict.fromkeys(
+        [
+            *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+            *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING", "BINSTRING"),
+        ],
+        _push_argument,
+    ),
+    **dict.fromkeys(["PROTO", "FRAME"], _nothing),
+    **dict.fromkeys(["BINPUT", "LONG_BINPUT", "PUT"], _put),
+    **dict.fromkeys(
+        ["BINGET", "LONG_BINGET", "GET"],
+        lambda machine, argument: machine.push(machine.memo[int(argument)]),
+    ),
+    "MEMOIZE": lambda machine, _: _put(machine, len(machine.memo)),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "MARK": lambda machine, _: machine.push(_MARK),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_marked())),
+    "TUPLE1": _take(1),
+    "TUPLE2": _take(2),
+    "TUPLE3": _take(3),
+    "SETITEM": _set_item,
+    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_marked()),
+    "APPEND": lambda machine, _: machine.extend([machine.pop()]),
+    "APPENDS": lambda machine, _: machine.extend(machine.pop_marked()),
+    "GLOBAL": _global,
+    "STACK_GLOBAL": _stack_global,
+    "REDUCE": lambda machine, _: machine.call(),
+    "BINPERSID": lambda machine, _: machine.persistent(),
+    "BUILD": lambda machine, _: machine.build(),
+}

@@ -1,0 +1,125 @@
+"""Reads PyTorch state dicts ('.pt', '.pth') as named tensors, without PyTorch.
+
+`torch.save` writes a zip archive: `<name>/data.pkl` describes the tensors and
+`<name>/data/<key>` holds their numbers. The description is interpreted by
+`torch_pickle`, which runs nothing; the numbers are read as plain arrays.
+"""
+
+import contextlib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.weights import archives, torch_pickle
+from radimagenet_jax.weights.assembly import StoredTensor
+
+# Before 1.6 (2020) PyTorch wrote a bare pickle, of protocol 2.
+OLD_SIGNATURE = b"\x80\x02"
+
+# What training scripts call the state dict among the other things that they save.
+_NESTED = ("state_dict", "model_state_dict", "model")
+
+
+@contextlib.contextmanager
+def open_torch(path: Path) -> Iterator[dict[str, StoredTensor]]:
+    """Opens a PyTorch file and describes its tensors.
+
+    Args:
+      path: A zip archive with a member '<name>/data.pkl'.
+
+    Yields:
+      The tensors by their names in the state dict; they can be read until the context ends.
+
+    Raises:
+      WeightsError: If the file is damaged, or its pickle asks for anything but tensors.
+    """
+    with archives.open_archive(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise WeightsError(f"{path} holds no PyTorch state dict; give one from torch.save.")
+        folder = pickles[0].removesuffix("data.pkl")
+        try:
+            described = torch_pickle.interpret(archive.read(pickles[0]))
+        except torch_pickle.PickleError as error:
+            raise WeightsError(
+                f"{path} is not a plain PyTorch state dict: {error}; nothing was run, so save it "
+                "again with torch.save(model.state_dict(), ...)."
+            ) from error
+        order = _byte_order(archive, folder, path)
+        views = _state_dict(described, path)
+        yield {name: _stored(archive, folder, name, view, order) for name, view in views.items()}
+
+
+def _state_dict(described: Any, path: Path) -> dict[str, torch_pickle.TensorView]:
+    """Returns the tensors of a state dict, at the top or under a usual key."""
+    candidates = [described]
+    if isinstance(described, dict):
+        candidates += [described[key] for key in _NESTED if key in described]
+    for candidate in candidates:
+        if (
+            isinstance(candidate, dict)
+            and candidate
+            and all(
+                isinstance(name, str) and isinstance(view, torch_pickle.TensorView)
+                for name, view in candidate.items()
+            )
+        ):
+            return candidate
+    raise WeightsError(
+        f"{path} holds no state dict, that is tensors by name, neither at its top nor under "
+        f"{', '.join(map(repr, _NESTED))}; save it with torch.save(model.state_dict(), ...)."
+    )
+
+
+def _byte_order(archive: zipfile.ZipFile, folder: str, path: Path) -> Literal["<", ">"]:
+    """Returns numpy's sign of the byte order; files before 2.1 do not state it."""
+    name = f"{folder}byteorder"
+    if name not in archive.namelist():
+        return "<"
+    stated = archive.read(name)
+    if stated == b"little":
+        return "<"
+    if stated != b"big":
+        raise WeightsError(f"{path} states the unknown byte order {stated!r}; get it again.")
+    return ">"
+
+
+def _stored(
+    archive: zipfile.ZipFile,
+    folder: str,
+    name: str,
+    view: torch_pickle.TensorView,
+    order: Literal["<", ">"],
+) -> StoredTensor:
+    if view.storage.dtype == "bfloat16":
+        dtype: np.dtype[Any] = jnp.dtype(jnp.bfloat16)
+    else:
+        dtype = np.dtype(view.storage.dtype).newbyteorder(order)
+
+    def read() -> np.ndarray:
+        member = f"{folder}data/{view.storage.key}"
+        if member not in archive.namelist():
+            raise WeightsError(
+                f"{archive.filename} lacks the numbers of {name}; get an intact file."
+            )
+        content = archive.read(member)
+        if len(content) != view.storage.elements * dtype.itemsize:
+            raise WeightsError(
+                f"{archive.filename} has {len(content)} bytes for {name} instead of "
+                f"{view.storage.elements * dtype.itemsize}; get an intact file."
+            )
+        values = np.frombuffer(content, dtype, offset=view.offset * dtype.itemsize)
+        # The interpreter has checked that the window ends within its storage.
+        return np.lib.stride_tricks.as_strided(
+            values,
+            view.shape,
+            [step * dtype.itemsize for step in view.strides],
+            writeable=False,
+        )
+
+    return StoredTensor(name, view.shape, dtype, read)
