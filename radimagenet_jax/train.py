@@ -87,7 +87,7 @@ def _run(
 
     # ---------------------------------------------------------------- Step
     tx = steps.make_optimizer(**config.optimizer)
-    train_step = jax.jit(
+    lazy_step = jax.jit(
         steps.make_train_step(
             model,
             tx,
@@ -127,7 +127,7 @@ def _run(
     if step < total_steps:
         with waiting("compiling the training step"):
             batch = sharding.place_batch(order.batch(step), mesh)
-            train_step = train_step.lower(state, train_examples, *batch).compile()
+            train_step = lazy_step.lower(state, train_examples, *batch).compile()
     writer = writers.MetricWriter(folder, resume_step=step)
 
     def scores(split: str, params: PyTree, batch_stats: PyTree) -> np.ndarray:

@@ -55,7 +55,13 @@ def page(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a user's shell, with a compilation cache that all tests share."""
     cache = tmp_path_factory.mktemp("xla")
-    return {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "COLUMNS": "120"}
+    # Runs of a few steps: compiling with all of LLVM's passes would take longer than they do.
+    return {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "COLUMNS": "120",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
 
 
 @pytest.fixture(scope="session")

@@ -132,9 +132,9 @@ def test_a_killed_run_ends_bitwise_equal_to_an_undisturbed_one(
         assert (workdir / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
-def test_devices_share_a_batch_and_change_nothing(undisturbed, tmp_path, start, page):
+def test_devices_share_a_batch_and_change_nothing(undisturbed, tmp_path, start, page, environment):
     workdir = tmp_path / "run"
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     output = finish(start("main", f"--config={page}", f"--workdir={workdir}", XLA_FLAGS=flags))
     assert "4 x cpu" in output
     np.testing.assert_allclose(losses(workdir)[:8], losses(undisturbed)[:8], rtol=1e-4)
