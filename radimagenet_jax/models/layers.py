@@ -1,6 +1,5 @@
 """The layers that the networks are made of, with Keras' numerics."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-Padding = str | Sequence[tuple[int, int]]
+from radimagenet_jax.models.convolution import Padding, conv
 
 
 class Conv(nn.Module):
@@ -36,18 +35,7 @@ class Conv(nn.Module):
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if self.kernel_size == (1, 1):
-            # A 1x1 convolution is a matrix product, which XLA does far better on CPU.
-            x = x[:, :: self.strides[0], :: self.strides[1]]
-            y = jnp.einsum("nhwc,cd->nhwd", x, kernel[0, 0])
-        else:
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                self.strides,
-                self.padding,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+        y = conv(x, kernel, self.strides, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype)
@@ -150,23 +138,23 @@ class Head(nn.Module):
     Attributes:
       num_classes: Number of logits.
       dropout: Share of pooled features that a training step drops.
-      init: Of the kernel, 'glorot_uniform' or 'zeros'.
+      kernel_init: 'glorot_uniform' or 'zeros'.
     """
 
     num_classes: int
     dropout: float
-    init: str
+    kernel_init: str
 
     @nn.compact
     def __call__(self, pooled: jax.Array, *, train: bool) -> jax.Array:
         """Maps pooled features (N, C) to logits (N, num_classes)."""
         x = nn.Dropout(self.dropout, deterministic=not train)(pooled.astype(jnp.float32))
-        kernel_init = {
+        initializer = {
             "glorot_uniform": nn.initializers.glorot_uniform(),
             "zeros": nn.initializers.zeros_init(),
-        }[self.init]
+        }[self.kernel_init]
         shape = (x.shape[-1], self.num_classes)
-        kernel = self.param("kernel", kernel_init, shape, jnp.float32)
+        kernel = self.param("kernel", initializer, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), shape[1:], jnp.float32)
         return x @ kernel + bias
 
