@@ -9,6 +9,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -17,6 +18,8 @@ from rich.progress import (
 from radimagenet_jax.console import console
 
 _PLAIN_EVERY = 30.0  # seconds between lines where there is no terminal
+_NARROW = 72  # columns of a terminal below which the figures leave no room for a bar
+_WIDE = 100  # columns of a terminal that has room for the elapsed time
 
 
 class TrainingProgress:
@@ -27,19 +30,26 @@ class TrainingProgress:
 
     def __init__(self, first_step: int, total_steps: int, steps_per_epoch: int):
         self._total = total_steps
-        self._first = first_step
         self._steps_per_epoch = steps_per_epoch
-        self._began = self._last_line = time.monotonic()
-        self._bar = Progress(
+        self._paced_from: tuple[int, float] | None = None
+        self._last_line = time.monotonic()
+        # A dumb terminal shows no bar: it gets the plain lines too.
+        self._has_bar = console.is_terminal and not console.is_dumb_terminal
+        columns: list[ProgressColumn] = [
             TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
+        ]
+        if console.width >= _NARROW:
+            columns.insert(1, BarColumn())
+        if console.width >= _WIDE:
+            columns += [TimeElapsedColumn(), TextColumn("elapsed")]
+        self._bar = Progress(
+            *columns,
             console=console,
-            disable=not console.is_terminal,
+            disable=not self._has_bar,
             transient=True,
         )
         self._task = self._bar.add_task(
@@ -74,15 +84,18 @@ class TrainingProgress:
             self._task, completed=step, epoch=self._epoch(max(step - 1, 0)), figures=figures
         )
         now = time.monotonic()
-        if not console.is_terminal and (
-            now - self._last_line >= _PLAIN_EVERY or step == self._total
-        ):
+        if self._paced_from is None:
+            # The pace is that from the first step on, which itself may have compiled for minutes.
+            self._paced_from = step, now
+        first, began = self._paced_from
+        due = now - self._last_line >= _PLAIN_EVERY or step in (first, self._total)
+        if due and not self._has_bar:
             self._last_line = now
-            pace = (now - self._began) / max(step - self._first, 1)
-            left = duration(pace * (self._total - step))
+            left = ""
+            if step > first:
+                left = f"  {duration((now - began) / (step - first) * (self._total - step))} left"
             console.print(
-                f"epoch {self._epoch(max(step - 1, 0))}  step {step}/{self._total}  {figures}"
-                f"  {left} left"
+                f"epoch {self._epoch(max(step - 1, 0))}  step {step}/{self._total}  {figures}{left}"
             )
 
 

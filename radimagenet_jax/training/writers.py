@@ -7,20 +7,32 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from radimagenet_jax.errors import DataError
 from radimagenet_jax.files import replacing
 
 METRICS = "metrics.jsonl"
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last line that a kill cut off is left out."""
+    """The rows of metrics.jsonl; a last line that a kill cut off is left out.
+
+    Raises:
+      DataError: If another line is damaged.
+    """
     path = workdir / METRICS
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = json.loads(line)
+            row["step"], row["split"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{path}, line {number}, is damaged; remove this line and start the command again."
+            ) from error
+        rows.append(row)
     return rows
 
 
@@ -36,19 +48,31 @@ class MetricWriter:
         kept = [row for row in read_metrics(workdir) if row["step"] <= resume_step]
         with replacing(workdir / METRICS) as file:
             file.writelines(json.dumps(row) + "\n" for row in kept)
-        self._file = (workdir / METRICS).open("a", encoding="utf-8")
+        # Unbuffered, so that no rest is left to fail again when the file is closed.
+        self._file = (workdir / METRICS).open("ab", buffering=0)
         # purge_step hides what a killed process had written beyond the checkpoint.
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
 
     def write(self, step: int, split: str, **figures: float | int | None) -> None:
-        """Writes one row, at once."""
+        """Writes one row, at once.
+
+        Raises:
+          DataError: If the disk takes no more.
+        """
         finite = {
             name: None if value is None or not math.isfinite(value) else value
             for name, value in figures.items()
         }
         row = {"step": step, "split": split, **finite}
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
+        rest = (json.dumps(row, allow_nan=False) + "\n").encode()
+        try:
+            while rest:  # a disk that is nearly full takes a part, and refuses at the next try
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise DataError(
+                f"{self._file.name} cannot be written: {error.strerror}; make room, and the same "
+                "command resumes the run."
+            ) from error
         for name, value in finite.items():
             if value is not None:
                 self._events.add_scalar(f"{split}/{name}", value, step)
