@@ -24,6 +24,7 @@ from radimagenet_jax.data.preprocess import SCHEMES, normalize
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.weights import reading
 from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights.loaded import Report
 
 # Images per call of the compiled network: enough to keep it busy, and little memory.
 _BATCH = 32
@@ -43,7 +44,7 @@ class Pretrained:
     model: nn.Module
     variables: Mapping[str, Any]
     contract: Contract
-    report: reading.Report
+    report: Report
 
     def preprocess(self, images: Any) -> jax.Array:
         """Turns images into the input that these weights were trained on.

@@ -5,12 +5,11 @@ describe the tensors, maps them to the network's, checks everything, and returns
 the variables with their contract. A file that does not fit entirely loads nothing.
 """
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
@@ -31,59 +30,11 @@ from radimagenet_jax.weights.contract import (
     check_architecture,
     check_preprocessing,
 )
+from radimagenet_jax.weights.loaded import Digests, Report, Weights
 
 # Keras 2 wrote InceptionResNetV2's residual scale as Lambda layers, which hold Python
 # bytecode. The scale is a constant of the architecture: they are never decoded.
 _KNOWN_LAMBDAS = {"inception_resnet_v2": re.compile(r"block(35|17|8)_\d+")}
-
-_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was read, for people.
-
-    Attributes:
-      file: The file's path as given.
-      form: Its form, e.g. 'Keras 2 HDF5, full save'.
-      title: The network, e.g. 'ResNet50 v1'.
-      tensors: Number of tensors read.
-      parameters: Number of values in them, statistics included.
-      notes: What was assumed or left aside, a sentence each.
-      findings: What the audit of the statistics found, a sentence each.
-    """
-
-    file: str
-    form: str
-    title: str
-    tensors: int
-    parameters: int
-    notes: tuple[str, ...]
-    findings: tuple[str, ...]
-
-    def lines(self) -> list[str]:
-        """Returns the report as lines of text."""
-        return [
-            f"{self.file}: {self.title}, {self.form}, {self.tensors} tensors, "
-            f"{self.parameters:,} values, all finite, no negative variance.",
-            *(f"  {sentence}" for sentence in (*self.notes, *self.findings)),
-        ]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A weight file, read whole.
-
-    Attributes:
-      variables: {'params', 'batch_stats'} of the network, float32, with a 'head' only if
-        the contract has labels.
-      contract: What they are.
-      report: How they were read.
-    """
-
-    variables: Mapping[str, Any]
-    contract: Contract
-    report: Report
 
 
 def read(
@@ -272,7 +223,7 @@ def torch_weights(
     notes = [origin.assumption] if origin.assumption else []
     if counters:
         notes.append(f"{counters} counters of batches (num_batches_tracked) were left aside.")
-    return Weights(variables, contract, _report(file, form, contract, audit, notes))
+    return Weights(variables, contract, Report.of(file, form, contract, audit, notes))
 
 
 def _contract(name: str, variant: str, origin: origins.Origin, sha256: str) -> Contract:
@@ -342,7 +293,7 @@ def _of_our_names(
         file.tensors, native.rules(shapes), shapes, file=name, title=entry.title, audit=audit
     )
     return Weights(
-        variables, contract, _report(name, form, contract, audit, [f"From {contract.origin}."])
+        variables, contract, Report.of(name, form, contract, audit, [f"From {contract.origin}."])
     )
 
 
@@ -361,24 +312,11 @@ def _known_architecture(contract: Contract, name: str) -> models.Architecture:
     return entry
 
 
-def _report(file: str, form: str, contract: Contract, audit: Audit, notes: Sequence[str]) -> Report:
-    title = models.architecture(contract.architecture).title
-    return Report(
-        file=file,
-        form=form,
-        title=f"{title} {contract.variant}".rstrip(),
-        tensors=audit.tensors,
-        parameters=audit.parameters,
-        notes=tuple(notes),
-        findings=tuple(audit.findings),
-    )
-
-
 def keras_weights(
     keras: keras_h5.KerasFile,
     file: str,
     form: str,
-    digests: "Digests",
+    digests: Digests,
     *,
     wanted: str | None,
     preprocessing: str | None,
@@ -440,7 +378,7 @@ def keras_weights(
         if origin.assumption:
             notes.append(origin.assumption)
         contract = _contract(name, variant, origin, digests.sha256)
-    return Weights(variables, contract, _report(file, form, contract, audit, notes))
+    return Weights(variables, contract, Report.of(file, form, contract, audit, notes))
 
 
 def _refuse_lambdas(keras: keras_h5.KerasFile, name: str, title: str, file: str) -> None:
@@ -465,36 +403,6 @@ def _refuse_other_strides(keras: keras_h5.KerasFile, name: str, file: str) -> No
                 f"conv{stage}_block1_1_conv has {given} instead of (2, 2); its features would be "
                 "silently wrong, so give a v1 file."
             )
-
-
-@dataclass(frozen=True)
-class Digests:
-    """Checksums of a file, in hexadecimal digits.
-
-    Attributes:
-      sha256: Names the file in its contract.
-      md5: Identifies the files of keras.applications, whose publisher gives only this.
-    """
-
-    sha256: str
-    md5: str
-
-    @classmethod
-    def of(cls, path: Path) -> "Digests":
-        """Reads a file once for both.
-
-        Raises:
-          WeightsError: If it cannot be read.
-        """
-        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    sha256.update(chunk)
-                    md5.update(chunk)
-        except OSError as error:
-            raise WeightsError(f"{path} cannot be read ({error.strerror}).") from error
-        return cls(sha256.hexdigest(), md5.hexdigest())
 
 
 _READERS = {"hdf5": _read_keras, "zip": _read_zip, "safetensors": _read_safetensors}

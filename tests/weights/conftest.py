@@ -1,12 +1,15 @@
 """Weight files in their true layouts."""
 
 import json
-from collections.abc import Callable
+import struct
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
+import jax
 import numpy as np
 import pytest
 
@@ -98,3 +101,77 @@ def released(
     """A ResNet50 file as RadImageNet released it, with random weights and statistics."""
     path = tmp_path_factory.mktemp("released") / "RadImageNet-ResNet50_notop.h5"
     return _write_keras_2(path, keras_reference("resnet50").layers)
+
+
+@pytest.fixture(scope="session")
+def quick_features() -> Callable[..., dict[str, np.ndarray]]:
+    """The features of a loaded network, from a program that is compiled quickly."""
+
+    def get(pretrained: Any, x: np.ndarray) -> dict[str, np.ndarray]:
+        apply = jax.jit(
+            lambda variables, x: pretrained.model.apply(variables, x, train=False)[1],
+            compiler_options={"xla_backend_optimization_level": 0},
+        )
+        out = apply(pretrained.variables, x)
+        return {key: np.asarray(out[key]) for key in ("spatial", "pooled")}
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def write_torch() -> Callable[..., Path]:
+    """Writes the zip layout of `torch.save(state_dict)`."""
+    return _write_torch
+
+
+def _write_torch(
+    path: Path,
+    tensors: dict[str, np.ndarray],
+    *,
+    storage: str = "FloatStorage",
+    program: bytes | None = None,
+) -> Path:
+    """Writes tensors, or another `program` as their pickle."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", program or torch_program(tensors, storage))
+        archive.writestr("archive/byteorder", "little")
+        for key, values in enumerate(tensors.values()):
+            archive.writestr(f"archive/data/{key}", np.ascontiguousarray(values).tobytes())
+        archive.writestr("archive/version", "3\n")
+    return path
+
+
+def torch_program(tensors: dict[str, np.ndarray], storage: str) -> bytes:
+    """The pickle of a state dict, opcode by opcode, as PyTorch's protocol 2 has it."""
+
+    def text(value: str) -> bytes:
+        encoded = value.encode()
+        return b"X" + struct.pack("<I", len(encoded)) + encoded
+
+    def numbers(values: Sequence[int]) -> bytes:
+        return b"(" + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
+
+    ordered_dict = b"ccollections\nOrderedDict\n)R"
+    out = [b"\x80\x02", ordered_dict, b"q\x00", b"("]
+    for key, (name, values) in enumerate(tensors.items()):
+        kind = "LongStorage" if values.dtype == np.int64 else storage
+        strides = [step // values.itemsize for step in np.ascontiguousarray(values).strides]
+        out += [
+            text(name),
+            b"ctorch._utils\n_rebuild_tensor_v2\n",
+            b"((",
+            text("storage"),
+            f"ctorch\n{kind}\n".encode(),
+            text(str(key)),
+            text("cpu"),
+            b"J" + struct.pack("<i", values.size),
+            b"tQ",
+            b"K\x00",
+            numbers(values.shape),
+            numbers(strides if values.shape else []),
+            b"\x89",
+            ordered_dict,
+            b"tR",
+        ]
+    # PyTorch's `_metadata`, set as the OrderedDict's state.
+    return b"".join([*out, b"u", b"}", text("_metadata"), ordered_dict, b"sb."])
