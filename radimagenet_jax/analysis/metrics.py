@@ -76,7 +76,8 @@ def evaluate(
         figures |= {"sensitivity": by_class[positive], "specificity": by_class[1 - positive]}
     if present.sum() < 2:
         notes.append(
-            f"All {n} examples are of one class (index {int(labels[0])}), so there is no AUROC."
+            f"All examples (n = {n}) are of the class with index {int(labels[0])}, "
+            "so there is no AUROC."
         )
         return figures
     if classes > 2 and not present.all():

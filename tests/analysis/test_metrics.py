@@ -111,7 +111,7 @@ def test_one_class_has_no_auroc_and_says_why(label):
     assert figures["auroc_ci95"] is None
     assert figures["accuracy"] == pytest.approx([1 / 3, 2 / 3][label])
     assert figures[["sensitivity", "specificity"][label]] is None
-    assert "one class" in figures["notes"][0]
+    assert f"class with index {label}" in figures["notes"][0]
 
 
 def test_one_patient_has_an_auroc_without_interval():

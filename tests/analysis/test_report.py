@@ -240,7 +240,7 @@ def test_a_missing_validation_set_is_left_out(tmp_path):
 
 def test_a_test_set_of_one_class_says_why_it_has_no_auroc(tmp_path):
     page, _, _ = write(tmp_path, {"test": scored(10, labels=[1] * 10)}, history())
-    assert "All 10 examples are of one class" in page.text
+    assert "All examples (n = 10) are of the class with index 1" in page.text
     assert "ROC curve" not in page.text
     assert "Reliability" in page.text
 
