@@ -217,7 +217,7 @@ def _mark_best(axes: Axes, val: NDArray[np.float64], best_step: int | None) -> N
 def _label(axes: Axes, history: Sequence[Mapping[str, Any]], figure: str) -> None:
     axes.set_xlabel("epoch" if any("epoch" in row for row in history) else "step")
     axes.set_ylabel(figure)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=np.ptp(axes.get_xlim()) > 3, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(visible=False, axis="x")
     axes.margins(x=0.02)
