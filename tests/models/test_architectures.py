@@ -1,0 +1,154 @@
+"""What is published of the networks: parameters, and what learns under each structure."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from radimagenet_jax import models
+from radimagenet_jax.training import freezing, initialise
+
+PARAMETERS = {
+    "resnet50": 23_587_712,
+    "densenet121": 7_037_504,
+    "inception_v3": 21_802_784,
+    "inception_resnet_v2": 54_336_736,
+}
+# Of the base's last ten Keras layers, and the layers of ours that hold them.
+TOP_TEN = {
+    "resnet50": (
+        3_416_576,
+        {f"stage4_block3/{layer}" for layer in ("bn1", "conv2", "bn2", "conv3", "bn3")},
+    ),
+    "densenet121": (
+        168_128,
+        {
+            "final_bn",
+            *(f"stage4_block16/{layer}" for layer in ("bn1", "conv1", "bn2", "conv2")),
+        },
+    ),
+    "inception_v3": (192, {"mixed7c/branch_pool/bn1"}),
+    "inception_resnet_v2": (
+        4_130_592,
+        {"block8_10/branch1/bn3", "block8_10/conv", "conv7b/conv", "conv7b/bn"},
+    ),
+}
+COUNTS = {  # convolutions and BatchNorms
+    "resnet50": (53, 53),
+    "densenet121": (120, 121),
+    "inception_v3": (94, 94),
+    "inception_resnet_v2": (244, 204),
+}
+
+every_network = pytest.mark.parametrize("name", models.names())
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """Shapes of each network's variables, with a head of two classes."""
+    return {name: initialise.shapes(models.create(name, num_classes=2), 96) for name in PARAMETERS}
+
+
+def base_parameters(variables):
+    """Statistics counted, as Keras does; the head not."""
+    leaves = traverse_util.flatten_dict(variables, sep="/")
+    return sum(leaf.size for name, leaf in leaves.items() if "/head/" not in name)
+
+
+def test_every_network_is_found_by_name_alone():
+    assert set(models.names()) == set(PARAMETERS)
+    with pytest.raises(ValueError, match="densenet121"):
+        models.create("resnet5")
+
+
+@every_network
+def test_parameters_are_the_published_number(name, shapes):
+    assert base_parameters(shapes[name]) == PARAMETERS[name]
+
+
+@every_network
+def test_the_layer_table_names_every_variable_once(name, shapes):
+    table = models.architecture(name).keras_layers()
+    paths = [layer.path for layer in table if layer.path is not None]
+    leaves = [
+        leaf
+        for collection in shapes[name].values()
+        for leaf in traverse_util.flatten_dict(collection, sep="/")
+    ]
+    assert sorted(paths) == sorted({leaf.rpartition("/")[0] for leaf in leaves} - {"head"})
+    kinds = [layer.kind for layer in table]
+    assert (kinds.count("conv"), kinds.count("batch_norm")) == COUNTS[name]
+
+
+@every_network
+def test_feature_size_is_the_width_of_the_pooled_features(name, shapes):
+    entry = models.architecture(name)
+    assert shapes[name]["params"]["head"]["kernel"].shape == (entry.feature_size, 2)
+
+
+@every_network
+def test_the_last_ten_keras_layers_hold_the_published_parameters(name, shapes):
+    table = models.architecture(name).keras_layers()
+    freeze = freezing.specify("unfreezetop10", shapes[name], table)
+    parameters, layers = TOP_TEN[name]
+    assert freeze.base_parameters == parameters
+    learning = {leaf.rpartition("/")[0] for leaf in freeze.trainable} - {"head"}
+    norms = {layer.path for layer in table if layer.kind == "batch_norm"}
+    assert learning == layers
+    assert freeze.frozen_stats == norms - layers
+
+
+@every_network
+def test_freezeall_leaves_only_the_head_and_unfreezeall_nothing_frozen(name, shapes):
+    table = models.architecture(name).keras_layers()
+    nothing = freezing.specify("freezeall", shapes[name], table)
+    assert nothing.base_parameters == 0
+    assert nothing.trainable == {"head/kernel", "head/bias"}
+    assert nothing.frozen_stats == {layer.path for layer in table if layer.kind == "batch_norm"}
+    everything = freezing.specify("unfreezeall", shapes[name], table)
+    assert everything.base_parameters == sum(
+        leaf.size
+        for leaf_name, leaf in traverse_util.flatten_dict(shapes[name]["params"], sep="/").items()
+        if not leaf_name.startswith("head/")
+    )
+    assert not everything.frozen_stats
+
+
+@every_network
+def test_too_small_images_are_refused(name, shallow):
+    smallest = models.architecture(name).min_image_size
+    model = models.create(name)
+    for shape in ((1, smallest - 1, 96, 3), (1, 96, smallest - 1, 3), (1, 96, 96, 1), (96, 96, 3)):
+        with pytest.raises(ValueError, match=f"at least {smallest} pixels"):
+            jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+    accepted = jnp.zeros((1, smallest, smallest, 3))
+    shapes = jax.eval_shape(shallow(name).init, jax.random.key(0), accepted)
+    assert set(shapes) == {"params", "batch_stats"}
+
+
+@every_network
+def test_an_unknown_variant_is_refused(name):
+    x = jnp.zeros((1, 96, 96, 3))
+    with pytest.raises(ValueError, match="variant"):
+        jax.eval_shape(models.create(name, variant="v3").init, jax.random.key(0), x)
+
+
+def test_resnet50_variants_share_their_weights_and_differ_in_their_features(
+    shallow, random_variables
+):
+    # Two stages: the stride of the second is what the variants disagree about.
+    first, second = shallow("resnet50", variant="v1"), shallow("resnet50", variant="v1.5")
+    variables = random_variables(second, 64)
+    with_zero_biases = traverse_util.flatten_dict(random_variables(first, 64), sep="/")
+    shared = traverse_util.flatten_dict(variables, sep="/")
+    assert set(shared) < set(with_zero_biases)
+    for name, value in with_zero_biases.items():
+        with_zero_biases[name] = shared.get(name, np.zeros_like(value))
+        assert with_zero_biases[name].shape == value.shape
+    x = np.random.default_rng(0).normal(0, 1, (2, 64, 64, 3)).astype(np.float32)
+    _, ours = first.apply(traverse_util.unflatten_dict(with_zero_biases, sep="/"), x)
+    _, theirs = second.apply(variables, x)
+    before, after = "stage1_block2", "stage2_block1"
+    np.testing.assert_allclose(ours[before], theirs[before], rtol=1e-3, atol=1e-3)
+    assert np.abs(ours[after] - theirs[after]).max() > 0.1 * np.abs(ours[after]).max()
