@@ -1,16 +1,24 @@
-"""Turns a released weight file into the converted form: `python -m radimagenet_jax.convert`."""
+"""Turns weights from one form into another: `python -m radimagenet_jax.convert`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from radimagenet_jax import console
 from radimagenet_jax.errors import ConfigError
 
+if TYPE_CHECKING:
+    from radimagenet_jax.weights.contract import Contract
+
 _DESCRIPTION = """\
 Read a weight file strictly, say what it is and what was found in it, and write it as a
-folder with model.safetensors and contract.json, which loads faster and states its own
-preprocessing. Nothing is written unless every tensor fits.
+folder with model.safetensors and contract.json, which states its own preprocessing, or as
+a file for Keras. Nothing is written unless every tensor fits.
+
+Read are Keras files ('.h5', '.weights.h5', '.keras'), PyTorch state dicts ('.pt', '.pth'),
+safetensors, converted folders, and the working directories of runs of ours. They are told
+apart by their content; no code in them is ever run.
 """
 
 _EPILOG = """\
@@ -19,6 +27,8 @@ examples:
       converts; then config.init=resnet50/ or load_pretrained('resnet50/') uses it
   python -m radimagenet_jax.convert --weights=model.h5 --preprocessing=torch --output=mine/
       states the input of a file whose origin is another than its form suggests
+  python -m radimagenet_jax.convert --weights=runs/covid --to=keras_h5 --output=covid.h5
+      a fine-tuned network for Keras: build the base, Dropout and Dense, then load_weights
   python -m radimagenet_jax.convert --weights=resnet50/ --verify
       prints a fingerprint of the features of a fixed picture, to compare with a colleague's
 
@@ -44,9 +54,20 @@ def main(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--weights", required=True, metavar="FILE", help="the weight file or converted folder"
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="the weight file, converted folder, or working directory of a run",
     )
-    parser.add_argument("--output", metavar="DIR", help="where the converted folder goes")
+    parser.add_argument(
+        "--output", metavar="DIR", help="where the converted folder, or the Keras file, goes"
+    )
+    parser.add_argument(
+        "--to",
+        choices=("native", "keras_h5"),
+        default="native",
+        help="the form to write: our folder (the default) or a file for Keras",
+    )
     parser.add_argument(
         "--arch",
         metavar="NAME",
@@ -64,29 +85,52 @@ def main(arguments: Sequence[str]) -> int:
     if not options.output and not options.verify:
         raise ConfigError("nothing to do: add --output=DIR to convert, or --verify to compare.")
 
-    from radimagenet_jax.weights import native, reading
+    from radimagenet_jax.weights import keras_export, native, reading
     from radimagenet_jax.weights.fingerprint import fingerprint
 
-    weights = reading.read(
-        options.weights, architecture=options.arch, preprocessing=options.preprocessing
-    )
-    for line in weights.report.lines():
-        console.console.print(line, markup=False)
-    contract = weights.contract
+    variables, contract = _read(options)
     console.console.print(
         f"  input: {contract.preprocessing}, {contract.channel_order}; origin: {contract.origin}; "
         f"sha256 {contract.sha256}",
         markup=False,
     )
     if options.output:
-        folder = Path(options.output)
-        native.write(folder, weights.variables, contract)
-        console.console.print(f"written to {folder}", markup=False)
+        output = Path(options.output)
+        writer = {"native": native, "keras_h5": keras_export}[options.to]
+        writer.write(output, variables, contract)
+        console.console.print(f"written to {output}", markup=False)
         if options.verify:
-            weights = reading.read(folder)
+            variables = reading.read(output).variables
     if options.verify:
-        print(f"fingerprint: {fingerprint(weights.variables, weights.contract)}")
+        print(f"fingerprint: {fingerprint(variables, contract)}")
     return 0
+
+
+def _read(options: argparse.Namespace) -> tuple[Mapping[str, Any], "Contract"]:
+    """Reads the weights of a file or a run, and says what they are."""
+    from radimagenet_jax.training import finished
+    from radimagenet_jax.weights import reading
+    from radimagenet_jax.weights.contract import check_architecture, check_preprocessing
+
+    folder = Path(options.weights)
+    if not finished.is_run(folder):
+        weights = reading.read(
+            folder, architecture=options.arch, preprocessing=options.preprocessing
+        )
+        for line in weights.report.lines():
+            console.console.print(line, markup=False)
+        return weights.variables, weights.contract
+    run = finished.load(folder)
+    if options.arch:
+        name, _, variant = options.arch.partition(":")
+        check_architecture(run.contract, name, variant)
+    if options.preprocessing:
+        check_preprocessing(run.contract, options.preprocessing, allow_mismatch=False)
+    console.console.print(
+        f"{folder}: a run's best {run.contract.architecture}, classes {', '.join(run.labels)}",
+        markup=False,
+    )
+    return run.variables, run.contract
 
 
 if __name__ == "__main__":

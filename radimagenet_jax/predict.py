@@ -3,7 +3,6 @@
 import argparse
 import csv
 import glob
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -122,36 +121,19 @@ def find_images(inputs: str) -> dict[str, Path]:
 
 def _of_run(folder: Path, image_size: int | None) -> _Source:
     import jax
-    from ml_collections import ConfigDict
 
     from radimagenet_jax.data import preprocess
-    from radimagenet_jax.training import checkpoints, initialise, network
-    from radimagenet_jax.weights.contract import Contract
+    from radimagenet_jax.training import finished
 
-    page = folder / "config.json"
-    if not page.is_file():
-        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
-    config = ConfigDict(json.loads(page.read_text()))
-    saved = checkpoints.Checkpoints(folder)
-    contract = Contract.from_json(saved.best_meta()["contract"], name=f"{folder}: contract")
-    if contract.labels is None:
-        raise ConfigError(f"{folder}: the checkpoint names no classes; train the run again.")
-    model = network.module(config, contract.labels, contract.variant)
-    shapes = initialise.shapes(model, config.image_size)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
-    )
-    variables, _ = saved.restore_best(like)
-    saved.close()
+    run = finished.load(folder)
 
     @jax.jit
     def apply(images: jax.Array) -> dict[str, jax.Array]:
-        inputs = preprocess.normalize(images, contract.preprocessing)
-        logits, out = model.apply(variables, inputs)
+        inputs = preprocess.normalize(images, run.contract.preprocessing)
+        logits, out = run.model.apply(run.variables, inputs)
         return {"scores": jax.nn.softmax(logits), "pooled": out["pooled"]}
 
-    return _Source(apply, image_size or config.image_size, contract.labels)
+    return _Source(apply, image_size or run.config.image_size, run.labels)
 
 
 def _of_weights(path: str, image_size: int) -> _Source:

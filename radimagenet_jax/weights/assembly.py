@@ -19,6 +19,7 @@ from flax import traverse_util
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.weights.audit import Audit
+from radimagenet_jax.weights.contract import Contract
 
 # 'params/stage1_block1/conv1/kernel': collection, layers, leaf.
 Target = str
@@ -95,6 +96,31 @@ def expected_shapes(
         target: tuple(leaf.shape)
         for target, leaf in traverse_util.flatten_dict(variables, sep="/").items()
     }
+
+
+def require_published(variables: Mapping[str, Any], contract: Contract) -> dict[Target, Any]:
+    """Refuses variables of a network that no weight file can describe.
+
+    Args:
+      variables: {'params', 'batch_stats'}.
+      contract: What they are said to be.
+
+    Returns:
+      The leaves by target.
+
+    Raises:
+      WeightsError: If a variable is missing, unknown or of another shape, as in a network
+        that was made smaller for a test run.
+    """
+    leaves: dict[Target, Any] = traverse_util.flatten_dict(dict(variables), sep="/")
+    shapes = expected_shapes(contract.architecture, contract.variant, len(contract.labels or ()))
+    if {target: tuple(np.shape(leaf)) for target, leaf in leaves.items()} != dict(shapes):
+        title = models.architecture(contract.architecture).title
+        raise WeightsError(
+            f"the variables are not those of the published {title} (was the network made smaller "
+            "by config.model_options or `smoke`?); only the published networks can be written."
+        )
+    return leaves
 
 
 def assemble(

@@ -24,7 +24,15 @@ _ROLES = {
     ("batch_norm", "bias"): "beta",
     ("batch_norm", "mean"): "moving_mean",
     ("batch_norm", "var"): "moving_variance",
+    ("dense", "kernel"): "kernel",
+    ("dense", "bias"): "bias",
 }
+
+# What keras.applications call the classifier on top; only files of ours may have it.
+HEAD = KerasLayer("predictions", "head", "dense")
+
+# The order in which a Keras layer keeps its variables.
+ROLE_ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
 # Of all names of a file and a network, how many must be common before a mismatch
 # is reported as a damaged file of that network, rather than as a strange file.

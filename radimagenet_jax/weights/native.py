@@ -19,12 +19,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights.assembly import Rule, StoredTensor, Target
+from radimagenet_jax.weights.assembly import Rule, StoredTensor, Target, require_published
 from radimagenet_jax.weights.contract import Contract
 
 TENSORS = "model.safetensors"
@@ -69,7 +68,8 @@ def write(folder: Path, variables: Mapping[str, Any], contract: Contract) -> Non
       contract: What they are.
 
     Raises:
-      WeightsError: If the folder is taken or cannot be written. Nothing is left behind.
+      WeightsError: If the folder is taken or cannot be written, or the variables are not
+        those of the published network. Nothing is left behind.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise WeightsError(
@@ -78,7 +78,7 @@ def write(folder: Path, variables: Mapping[str, Any], contract: Contract) -> Non
         )
     flat = {
         target: np.ascontiguousarray(leaf)
-        for target, leaf in traverse_util.flatten_dict(dict(variables), sep="/").items()
+        for target, leaf in require_published(variables, contract).items()
     }
     temporary = None
     try:

@@ -340,10 +340,17 @@ def keras_weights(
     name = wanted or keras_layers.recognise(keras.layers, positional=keras.positional, file=file)
     entry = models.architecture(name)
     _refuse_lambdas(keras, name, entry.title, file)
-    variant = entry.variants[0] if entry.variants else ""
+    variant = entry.variants[0]
     _refuse_other_strides(keras, name, file)
-    table = entry.keras_layers()
-    shapes = expected_shapes(name, variant)
+    stated = None
+    if keras.contract is not None:
+        stated = Contract.from_json(keras.contract, name=f"the contract in {file}")
+        check_architecture(stated, name, variant)
+        if preprocessing is not None:
+            check_preprocessing(stated, preprocessing, allow_mismatch=False)
+    labels = stated.labels if stated else None
+    table = entry.keras_layers() + ((keras_layers.HEAD,) if labels else ())
+    shapes = expected_shapes(name, variant, len(labels or ()))
     tensors, problems = keras_layers.sources(keras.layers, table, positional=keras.positional)
     audit = Audit()
     variables = assemble(
@@ -358,12 +365,8 @@ def keras_weights(
     notes = []
     if keras.lambdas:
         notes.append(f"{len(keras.lambdas)} Lambda layers were left undecoded.")
-    if keras.contract is not None:
-        contract = Contract.from_json(keras.contract, name=f"the contract in {file}")
-        check_architecture(contract, name, variant)
-        if preprocessing is not None:
-            check_preprocessing(contract, preprocessing, allow_mismatch=False)
-        contract = replace(contract, sha256=digests.sha256)
+    if stated is not None:
+        contract = replace(stated, sha256=digests.sha256)
     else:
         origin = origins.stated(
             origins.of_keras(
