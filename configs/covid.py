@@ -1,6 +1,17 @@
 """COVID-19 on chest CT: the published covid19 task, on a data set that is public.
 
-    python -m radimagenet_jax.main --config=configs/covid.py --workdir=runs/covid
+```
+python -m radimagenet_jax.main --config=configs/covid.py --workdir=runs/covid
+```
+
+Published are 224 pixels, Adam at 1e-5, the unflipped augmentation and batches of 1,024 for 5,340
+images; the batch is 16 here, since COVID-CT has 425 images to train on, 118 to validate and 203 to test.
+
+Measured on 2 CPU cores (AMD EPYC, no accelerator) with --config.epochs=4, ResNet50 from random
+weights: 108 steps in 29 minutes on a machine shared with other work (1.0 images/s), test AUROC
+0.442, 95 % interval 0.318 to 0.569 over patients. That is chance, as it has to be: 1e-5 is the
+learning rate for pretrained weights (--config.init=FILE), and moving statistics of momentum
+0.99 have not caught up after 108 steps. `:smoke` runs a shallow network on small images.
 """
 
 from ml_collections import ConfigDict

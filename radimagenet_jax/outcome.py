@@ -13,10 +13,10 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from radimagenet_jax.files import replacing
 from radimagenet_jax.analysis.predictions import Predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import Dataset
+from radimagenet_jax.files import replacing
 from radimagenet_jax.training import writers
 from radimagenet_jax.training.freezing import Freeze
 from radimagenet_jax.training.progress import duration
