@@ -5,7 +5,8 @@ python -m radimagenet_jax.main --config=configs/covid.py --workdir=runs/covid
 ```
 
 Published are 224 pixels, Adam at 1e-5, the unflipped augmentation and batches of 1,024 for 5,340
-images; the batch is 16 here, since COVID-CT has 425 images to train on, 118 to validate and 203 to test.
+images; the batch is 16 here, since COVID-CT has 425 images to train on, 118 to validate and 203
+to test.
 
 Measured on 2 CPU cores (AMD EPYC, no accelerator) with --config.epochs=4, ResNet50 from random
 weights: 108 steps in 29 minutes on a machine shared with other work (1.0 images/s), test AUROC
