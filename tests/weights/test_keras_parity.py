@@ -1,10 +1,13 @@
 """Features from Keras files equal Keras' own."""
 
+from dataclasses import replace
+
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from radimagenet_jax import load_pretrained, models
 from radimagenet_jax.data.preprocess import normalize
@@ -73,7 +76,7 @@ def released_form(tmp_path_factory, keras_reference, write_keras_2):
     "name",
     [
         "resnet50",
-        "inception_v3",
+        pytest.param("inception_v3", marks=pytest.mark.slow),
         pytest.param("densenet121", marks=pytest.mark.slow),
         pytest.param("inception_resnet_v2", marks=pytest.mark.slow),
     ],
@@ -159,6 +162,39 @@ def test_the_native_input_is_that_of_keras_applications(name):
     np.testing.assert_allclose(
         normalize(jnp.asarray(image), origins.NATIVE[name]), expected, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["densenet121", "inception_v3", "inception_resnet_v2"])
+def test_each_layer_gets_its_own_tensors_wherever_the_counters_start(
+    name, tmp_path, hollow_layers, write_keras_2
+):
+    """Every tensor is filled with its own number, which must arrive at the layer's path."""
+    paths = {layer.name: layer.path for layer in models.architecture(name).keras_layers()}
+    numbered, expected = [], {}
+    for layer, values in hollow_layers(name):
+        numbered.append((layer, {}))
+        for role, value in values.items():
+            number = float(len(expected) + 1)
+            numbered[-1][1][role] = replace(value, fill=number)
+            expected[paths[layer], role] = number
+    layers = with_slashes(renumbered(numbered)) if name == "densenet121" else renumbered(numbered)
+    variables = load_pretrained(write_keras_2(tmp_path / "counted.h5", layers)).variables
+    roles = {
+        ("conv", "bias"): "bias",
+        ("bn", "bias"): "beta",
+        ("conv", "kernel"): "kernel",
+        ("bn", "scale"): "gamma",
+        ("bn", "mean"): "moving_mean",
+        ("bn", "var"): "moving_variance",
+    }
+    arrived = {}
+    for collection in variables.values():
+        for target, leaf in traverse_util.flatten_dict(collection, sep="/").items():
+            path, _, leaf_name = target.rpartition("/")
+            kind = "bn" if "bn" in path.rpartition("/")[2] else "conv"
+            assert np.ptp(leaf) == 0
+            arrived[path, roles[kind, leaf_name]] = float(np.ravel(leaf)[0])
+    assert arrived == expected
 
 
 def test_attributes_are_not_needed_to_tell_layers_apart(tmp_path, hollow_layers, write_keras_2):
