@@ -129,7 +129,9 @@ def _of_run(folder: Path, image_size: int | None) -> _Source:
 
     @jax.jit
     def apply(images: jax.Array) -> dict[str, jax.Array]:
-        inputs = preprocess.normalize(images, run.contract.preprocessing)
+        inputs = preprocess.normalize(
+            images, run.contract.preprocessing, run.contract.channel_order
+        )
         logits, out = run.model.apply(run.variables, inputs)
         return {"scores": jax.nn.softmax(logits), "pooled": out["pooled"]}
 

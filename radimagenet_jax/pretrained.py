@@ -61,10 +61,9 @@ class Pretrained:
             without any error.
         """
         self._check_images(images)
-        x = normalize(jnp.asarray(images), self.contract.preprocessing)
-        if SCHEMES[self.contract.preprocessing].channel_order != self.contract.channel_order:
-            x = x[..., ::-1]
-        return x
+        return normalize(
+            jnp.asarray(images), self.contract.preprocessing, self.contract.channel_order
+        )
 
     def features(self, x: Any) -> dict[str, jax.Array]:
         """Applies the network to preprocessed images, in inference mode.

@@ -96,13 +96,16 @@ def _run(
             policy=config_pages.augmentation(config),
             seed=config.seed,
             steps_per_epoch=order.steps_per_epoch,
+            channel_order=contract.channel_order,
         ),
         in_shardings=(whole, whole, split_batch, split_batch),
         out_shardings=(whole, whole),
         donate_argnums=0,
     )
     eval_step = jax.jit(
-        steps.make_eval_step(model, scheme=contract.preprocessing),
+        steps.make_eval_step(
+            model, scheme=contract.preprocessing, channel_order=contract.channel_order
+        ),
         in_shardings=(whole, whole, whole, split_batch),
         out_shardings=split_batch,
     )

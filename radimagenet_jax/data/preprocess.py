@@ -68,7 +68,7 @@ SCHEMES = {
 PUBLISHED = "caffe_div255"
 
 
-def normalize(images: jax.Array, scheme: str) -> jax.Array:
+def normalize(images: jax.Array, scheme: str, channel_order: str = "") -> jax.Array:
     """Turns grey or RGB images into a network's input.
 
     A grey image becomes three equal channels before the scheme is applied, as an
@@ -77,9 +77,11 @@ def normalize(images: jax.Array, scheme: str) -> jax.Array:
     Args:
       images: (N, H, W, 1) or (N, H, W, 3), RGB, uint8 or float, values 0..255.
       scheme: A key of `SCHEMES`.
+      channel_order: 'RGB' or 'BGR', of the result; '' for the scheme's own. Some weight files
+        were trained on a scheme's values in the other order.
 
     Returns:
-      (N, H, W, 3) float32 in the scheme's own channel order and range.
+      (N, H, W, 3) float32 in the scheme's range.
 
     Raises:
       ValueError: If the scheme is unknown or the images have another shape.
@@ -95,4 +97,5 @@ def normalize(images: jax.Array, scheme: str) -> jax.Array:
     # Broadcasting a single channel against three means replicates it at no cost.
     mean = jnp.asarray(chosen.mean, jnp.float32)
     std = jnp.asarray(chosen.std, jnp.float32)
-    return (x / chosen.divisor - mean) / std
+    x = (x / chosen.divisor - mean) / std
+    return x if channel_order in ("", chosen.channel_order) else x[..., ::-1]

@@ -67,7 +67,10 @@ def build(
     contract = dataclasses.replace(
         loaded.contract,
         preprocessing=scheme,
-        channel_order=preprocess.SCHEMES[scheme].channel_order,
+        # A scheme that is forced on the weights comes as it is; their own comes in their order.
+        channel_order=loaded.contract.channel_order
+        if scheme == loaded.contract.preprocessing
+        else preprocess.SCHEMES[scheme].channel_order,
         labels=class_names,
     )
     return model, traverse_util.unflatten_dict(leaves, sep="/"), contract

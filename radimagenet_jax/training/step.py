@@ -63,6 +63,7 @@ def make_train_step(
     policy: augment.Policy | None,
     seed: int,
     steps_per_epoch: int,
+    channel_order: str = "",
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Makes the training step.
 
@@ -75,6 +76,7 @@ def make_train_step(
       policy: Augmentation.
       seed: Seed of the draws of augmentation and dropout.
       steps_per_epoch: With the step it gives the epoch, which the augmentation draws by.
+      channel_order: Of the input, see `preprocess.normalize`.
 
     Returns:
       A pure function (state, examples, index (B,) int32, mask (B,) float32) -> (state, sums),
@@ -94,7 +96,7 @@ def make_train_step(
             augment_key,
             policy,
         )
-        inputs = preprocess.normalize(images, scheme)
+        inputs = preprocess.normalize(images, scheme, channel_order)
         labels = examples.labels[index]
 
         def loss_of(trainable: PyTree) -> tuple[jax.Array, tuple[jax.Array, jax.Array, PyTree]]:
@@ -129,7 +131,9 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: nn.Module, *, scheme: str) -> Callable[..., jax.Array]:
+def make_eval_step(
+    model: nn.Module, *, scheme: str, channel_order: str = ""
+) -> Callable[..., jax.Array]:
     """Makes the evaluation step.
 
     Returns:
@@ -140,7 +144,7 @@ def make_eval_step(model: nn.Module, *, scheme: str) -> Callable[..., jax.Array]
     def eval_step(
         params: PyTree, batch_stats: PyTree, examples: Examples, index: jax.Array
     ) -> jax.Array:
-        inputs = preprocess.normalize(examples.images[index], scheme)
+        inputs = preprocess.normalize(examples.images[index], scheme, channel_order)
         logits, _ = model.apply({"params": params, "batch_stats": batch_stats}, inputs)
         return jax.nn.softmax(logits)
 

@@ -35,6 +35,14 @@ def test_a_grey_channel_equals_the_image_loaded_as_rgb(scheme):
     )
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_order_of_a_contract_turns_the_channels_and_nothing_else(scheme):
+    own = np.asarray(normalize(IMAGES, scheme))
+    order = SCHEMES[scheme].channel_order
+    np.testing.assert_array_equal(normalize(IMAGES, scheme, order), own)
+    np.testing.assert_array_equal(normalize(IMAGES, scheme, order[::-1]), own[..., ::-1])
+
+
 def test_the_published_input_lies_about_zero():
     extremes = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
     out = np.asarray(normalize(extremes, PUBLISHED))
