@@ -15,6 +15,7 @@ from flax import struct
 
 from radimagenet_jax.data import augment, preprocess
 from radimagenet_jax.training import freezing
+from radimagenet_jax.training.adam import keras_adam
 from radimagenet_jax.training.state import TrainState
 
 PyTree = Any
@@ -37,7 +38,7 @@ class Examples(struct.PyTreeNode):
 def make_optimizer(
     name: str, learning_rate: float, **options: float
 ) -> optax.GradientTransformation:
-    """Makes the optimiser; Adam has Keras' epsilon of 1e-7, not optax's 1e-8.
+    """Makes the optimiser; Adam is Keras', with its epsilon of 1e-7 and where it is added.
 
     Args:
       name: 'adam' or 'sgd'.
@@ -48,7 +49,7 @@ def make_optimizer(
       ValueError: If the name is not known.
     """
     if name == "adam":
-        return optax.adam(learning_rate, **{"b1": 0.9, "b2": 0.999, "eps": 1e-7, **options})
+        return keras_adam(learning_rate, **options)
     if name == "sgd":
         return optax.sgd(learning_rate, **options)
     raise ValueError(f"unknown optimizer {name!r}; known are adam and sgd.")
