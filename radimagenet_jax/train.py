@@ -70,7 +70,8 @@ def _run(
     console.print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
 
     # ---------------------------------------------------------------- Data
-    dataset = datasets.load(config.dataset.name, config.dataset.data_dir, config.image_size)
+    name = datasets.with_fold(config.dataset.name, config.dataset.fold)
+    dataset = datasets.load(name, config.dataset.data_dir, config.image_size)
     positive = positive_class(config, dataset.class_names)
     train_examples = place(dataset.train, mesh)
     held_out = {"val": dataset.val, "test": dataset.test}

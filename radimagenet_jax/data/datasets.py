@@ -22,6 +22,7 @@ from radimagenet_jax.data.registry import (
     manual_dir,
     names,
     summary,
+    with_fold,
 )
 from radimagenet_jax.errors import DataError
 
@@ -39,6 +40,7 @@ __all__ = [
     "names",
     "prepare",
     "summary",
+    "with_fold",
 ]
 
 SPLITS = ("train", "val", "test")
@@ -80,8 +82,9 @@ class Dataset:
       terms: One sentence on what the data may be used for.
       fingerprint: SHA-256 over every example's split, key, label, patient and encoded bytes,
         in the splits' order; it does not depend on the image size.
-      notes: Sentences on what a reader of the results should know about the data: identical
-        images with two labels or in two splits, patients in two splits, unknown patients.
+      notes: Sentences on what a reader of the results should know about the data: what its builder
+        says of the split, identical images with two labels or in two splits, patients in two
+        splits, unknown patients.
     """
 
     name: str
@@ -141,7 +144,7 @@ def load(name: str, data_dir: str | Path = DEFAULT_DATA_DIR, image_size: int = 2
         class_names=class_names,
         terms=built.TERMS,
         fingerprint=_fingerprint(stored),
-        notes=_notes(stored),
+        notes=(*(built.info.metadata or {}).get("notes", ()), *_notes(stored)),
     )
 
 

@@ -1,8 +1,6 @@
 """Data sets by name: every folder of `tfds_builders` with a builder is one.
 
-Adding the folder is all it takes. Besides what TensorFlow Datasets asks for, a builder class
-states `TERMS` (one sentence) and `EXPECTED` (images a split, by configuration, '' standing for
-a builder without configurations), and may have `workers` (threads that read and verify).
+Adding the folder is all it takes; `image_builder.ImageBuilder` says what a builder states.
 """
 
 import importlib
@@ -76,6 +74,18 @@ def builder(
         if not version.is_dir():
             raise
         raise damaged(version, error) from error
+
+
+def with_fold(name: str, fold: int) -> str:
+    """Returns the data set's name for one fold of a cross-validation.
+
+    Fold 2 of `busi` is the configuration `busi/fold2`, and of `mrnet/acl` it is
+    `mrnet/acl_fold2`; fold 0 is the data set as it is named.
+    """
+    if not fold:
+        return name
+    dataset, _, config = name.partition("/")
+    return f"{dataset}/{config}_fold{fold}" if config else f"{dataset}/fold{fold}"
 
 
 def is_prepared(name: str, data_dir: str | Path = DEFAULT_DATA_DIR) -> bool:

@@ -11,13 +11,10 @@ import os
 import stat
 import zipfile
 import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from radimagenet_jax.data.images import check_image
 from radimagenet_jax.errors import DataError
 
 # A member that unpacks to more than this, or a zip that unpacks to more than
@@ -313,37 +310,3 @@ def _read_text(file: SourceFile) -> str:
         raise DataError(
             f"{file.shown}, line {line}: is not UTF-8 text; save the file as UTF-8."
         ) from error
-
-
-def read_images(files: Sequence[SourceFile], *, workers: int = 1) -> Iterator[bytes]:
-    """Reads image files and verifies each one completely, in order.
-
-    Args:
-      files: The images.
-      workers: Threads; decoding releases Python's lock, so they do run side by side.
-        A few images per thread are read ahead, never all.
-
-    Yields:
-      Each file's bytes, untouched.
-
-    Raises:
-      DataError: If a file is unreadable or fails `images.check_image`.
-    """
-
-    def read(file: SourceFile) -> bytes:
-        encoded = file.read()
-        check_image(encoded, name=file.shown)
-        return encoded
-
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[bytes]] = deque()
-        try:
-            for file in files:
-                ahead.append(pool.submit(read, file))
-                if len(ahead) >= 4 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()

@@ -10,7 +10,8 @@ class Task:
     Attributes:
       title: What is told from what, for people.
       modality: CT, MR, US (ultrasound) or CXR (chest radiograph).
-      dataset: The builder that prepares its images.
+      dataset: The builder that prepares its images, with its configuration where it has
+        several tasks; folds are added by `registry.with_fold`.
       labels: Class names in index order, which is alphabetical.
       positive: The class whose AUROC is reported.
       image_size: Side of the square input, in pixels.
@@ -42,11 +43,11 @@ TASKS = {
         ("benign", "malignant"), "malignant", 256, 256, 1e-3, "rotate_flip", 5,
     ),
     "acl": Task(
-        "intact from torn anterior cruciate ligaments", "MR", "mrnet",
+        "intact from torn anterior cruciate ligaments", "MR", "mrnet/acl",
         ("no", "yes"), "yes", 256, 256, 1e-3, "rotate_flip", 5,
     ),
     "meniscus": Task(
-        "intact from torn menisci", "MR", "mrnet",
+        "intact from torn menisci", "MR", "mrnet/meniscus",
         ("n", "p"), "p", 256, 256, 1e-3, "rotate_flip", 5,
     ),
     "pneumonia": Task(

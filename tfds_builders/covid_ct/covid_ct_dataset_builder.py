@@ -1,24 +1,23 @@
 """COVID-CT (Zhao et al. 2020) as a TensorFlow Datasets builder that needs no TensorFlow."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from radimagenet_jax.data.image_builder import SPLITS, Example, ImageBuilder, verified
+from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import (
     Row,
     SourceFile,
-    dataset_folder,
     list_files,
     read_csv,
-    read_images,
     read_lines,
 )
 from radimagenet_jax.errors import DataError
 
-SPLITS = ("train", "val", "test")
 CLASS_NAMES = ("negative", "positive")
 
 
@@ -43,15 +42,7 @@ OFFICIAL_CLASSES = (
 )
 
 
-@dataclass(frozen=True)
-class _Example:
-    key: str
-    file: SourceFile
-    label: str
-    patient: str
-
-
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(ImageBuilder):
     """Chest CT slices, COVID-19 or not; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -80,59 +71,24 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         "official": {"train": 425, "val": 118, "test": 203},
         "covid19_csv": None,
     }
-    # Threads that read and verify images.
-    workers = 1
+    HOMEPAGE = "https://github.com/UCSD-AI4H/COVID-CT"
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(doc="The file's bytes as published."),
-                    "label": tfds.features.ClassLabel(names=CLASS_NAMES),
-                    "key": tfds.features.Text(doc="Unique and stable."),
-                    "patient": tfds.features.Text(doc="The owners' pseudonym, or empty."),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="https://github.com/UCSD-AI4H/COVID-CT",
-            license=self.TERMS,
-        )
+    def class_names(self) -> Sequence[str]:
+        """See `ImageBuilder`."""
+        return CLASS_NAMES
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        root = dataset_folder(Path(dl_manager.manual_dir), self.name)
+    def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
+        """See `ImageBuilder`."""
         files = list_files(root)
-        # Everything is found and cross-checked before the first byte is written.
         if self.builder_config.name == "official":
-            splits = _official_splits(root, files)
-        else:
-            splits = _csv_splits(root, files)
-        expected = self.EXPECTED[self.builder_config.name]
-        found = {name: len(examples) for name, examples in splits.items()}
-        if expected is not None and found != expected:
-            raise DataError(
-                f"{root} lists {_counts(found)} images where the published split has "
-                f"{_counts(expected)}; download Data-split again."
-            )
-        return {name: self._generate_examples(examples) for name, examples in splits.items()}
-
-    def _generate_examples(self, examples: list[_Example]) -> Iterator[tuple[str, dict[str, Any]]]:
-        images = read_images([example.file for example in examples], workers=self.workers)
-        for example, encoded in zip(examples, images, strict=True):
-            yield (
-                example.key,
-                {
-                    "image": encoded,
-                    "label": example.label,
-                    "key": example.key,
-                    "patient": example.patient,
-                },
-            )
+            return _official_splits(root, files, problems)
+        return _csv_splits(root, files, problems)
 
 
-def _official_splits(root: Path, files: tuple[SourceFile, ...]) -> dict[str, list[_Example]]:
-    splits: dict[str, list[_Example]] = {split: [] for split in SPLITS}
+def _official_splits(
+    root: Path, files: tuple[SourceFile, ...], problems: Problems
+) -> dict[str, list[Example]]:
+    splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
     for kind in OFFICIAL_CLASSES:
         patients = _patients(_only(root, files, kind.table), kind)
         images = _images_of_class(files, kind)
@@ -140,26 +96,27 @@ def _official_splits(root: Path, files: tuple[SourceFile, ...]) -> dict[str, lis
         for split in SPLITS:
             listing = _only(root, files, f"{split}CT_{kind.suffix}.txt")
             for number, line in read_lines(listing):
-                name = _as_in_folder(line)
-                where = f"{listing.shown}, line {number}"
-                if name in listed:
-                    raise DataError(
-                        f"{where}: '{line}' is listed before, in {listed[name]}; "
-                        "download Data-split again."
-                    )
-                listed[name] = where
-                if name not in images:
-                    raise DataError(
-                        f"{where}: the image '{name}' of the split is not in {kind.folder} below "
-                        f"{root}; download or unpack {kind.folder}.zip again."
-                    )
-                if name not in patients:
-                    raise DataError(
-                        f"{where}: '{line}' has no row in {kind.table}; download it again."
-                    )
-                key = f"{kind.folder}/{name}"
-                file = _one_of_equals(images[name], name)
-                splits[split].append(_Example(key, file, kind.label, patients[name]))
+                with problems.collecting():
+                    name = _as_in_folder(line)
+                    where = f"{listing.shown}, line {number}"
+                    if name in listed:
+                        raise DataError(
+                            f"{where}: '{line}' is listed before, in {listed[name]}; "
+                            "download Data-split again."
+                        )
+                    listed[name] = where
+                    if name not in images:
+                        raise DataError(
+                            f"{where}: the image '{name}' of the split is not in {kind.folder} "
+                            f"below {root}; download or unpack {kind.folder}.zip again."
+                        )
+                    if name not in patients:
+                        raise DataError(
+                            f"{where}: '{line}' has no row in {kind.table}; download it again."
+                        )
+                    key = f"{kind.folder}/{name}"
+                    file = _one_of_equals(images[name], name)
+                    splits[split].append(Example(key, kind.label, verified(file), patients[name]))
     return splits
 
 
@@ -222,11 +179,13 @@ def _one_of_equals(found: list[SourceFile], name: str) -> SourceFile:
     return plain[0]
 
 
-def _csv_splits(root: Path, files: tuple[SourceFile, ...]) -> dict[str, list[_Example]]:
+def _csv_splits(
+    root: Path, files: tuple[SourceFile, ...], problems: Problems
+) -> dict[str, list[Example]]:
     by_path: dict[PurePosixPath, list[SourceFile]] = {}
     for file in files:
         by_path.setdefault(file.path, []).append(file)
-    splits: dict[str, list[_Example]] = {}
+    splits: dict[str, list[Example]] = {}
     rows: dict[str, Row] = {}
     for split in SPLITS:
         name = f"{split}.csv"
@@ -239,32 +198,32 @@ def _csv_splits(root: Path, files: tuple[SourceFile, ...]) -> dict[str, list[_Ex
         table = _one_of_equals(tables, name)
         splits[split] = []
         for row in read_csv(table, ["filename", "label"]):
-            if row["label"] not in CLASS_NAMES:
-                raise row.error(
-                    f"the label '{row['label']}' is unknown; use {' or '.join(CLASS_NAMES)}."
+            with problems.collecting():
+                if row["label"] not in CLASS_NAMES:
+                    raise row.error(
+                        f"the label '{row['label']}' is unknown; use {' or '.join(CLASS_NAMES)}."
+                    )
+                path = PurePosixPath(row["filename"].replace("\\", "/"))
+                if path.is_absolute() or ".." in path.parts:
+                    raise row.error(
+                        f"the filename '{row['filename']}' leaves the table's folder; make it "
+                        "relative."
+                    )
+                key = str(path)
+                if key in rows:
+                    before = rows[key]
+                    raise row.error(
+                        f"'{key}' is listed before, in {before.file.name}, row {before.number}; "
+                        "remove one of the two."
+                    )
+                rows[key] = row
+                found = by_path.get(table.path.parent / path)
+                if not found:
+                    raise row.error(
+                        f"the image '{key}' is not in the folder of {table.shown}; put it there or "
+                        "remove the row."
+                    )
+                splits[split].append(
+                    Example(key, row["label"], verified(_one_of_equals(found, key)))
                 )
-            path = PurePosixPath(row["filename"].replace("\\", "/"))
-            if path.is_absolute() or ".." in path.parts:
-                raise row.error(
-                    f"the filename '{row['filename']}' leaves the table's folder; make it relative."
-                )
-            key = str(path)
-            if key in rows:
-                before = rows[key]
-                raise row.error(
-                    f"'{key}' is listed before, in {before.file.name}, row {before.number}; "
-                    "remove one of the two."
-                )
-            rows[key] = row
-            found = by_path.get(table.path.parent / path)
-            if not found:
-                raise row.error(
-                    f"the image '{key}' is not in the folder of {table.shown}; put it there or "
-                    "remove the row."
-                )
-            splits[split].append(_Example(key, _one_of_equals(found, key), row["label"], ""))
     return splits
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return " / ".join(str(counts[split]) for split in SPLITS)

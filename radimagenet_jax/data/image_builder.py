@@ -1,0 +1,174 @@
+"""What the TFDS builders of images share: features, checks, reading ahead, a list of faults."""
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from radimagenet_jax.data.images import check_image
+from radimagenet_jax.data.problems import Problems
+from radimagenet_jax.data.source_files import SourceFile, dataset_folder
+from radimagenet_jax.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image of a source, before it is read.
+
+    Attributes:
+      key: Unique and stable: a relative path, never anything that names a person.
+      label: The class name.
+      read: Returns the features that take time, by name: `image` (an encoded, verified file) and
+        whatever else the builder declares. It runs in a thread, and raises `DataError`.
+      patient: A pseudonym, '' where the owners give none.
+    """
+
+    key: str
+    label: str
+    read: Callable[[], Mapping[str, Any]]
+    patient: str = ""
+
+
+def verified(file: SourceFile) -> Callable[[], dict[str, bytes]]:
+    """Returns an `Example.read` for an image that is kept byte for byte as its owners gave it."""
+
+    def read() -> dict[str, bytes]:
+        encoded = file.read()
+        check_image(encoded, name=file.shown)
+        return {"image": encoded}
+
+    return read
+
+
+class ImageBuilder(tfds.core.GeneratorBasedBuilder):
+    """A data set of labelled images in train, val and test.
+
+    A subclass sets the class attributes and answers `class_names` and `find_examples`.
+
+    Attributes:
+      TERMS: One sentence on what the data may be used for; printed before anything is built.
+      HOMEPAGE: The owners' page.
+      EXPECTED: Images a split, by configuration ('' without configurations), None where the
+        user's own tables decide.
+      workers: Threads that read and verify.
+      notes: Sentences for everybody who reads results on this data, such as that a stand-in
+        split was used; `find_examples` adds to them, and they are kept with the data.
+    """
+
+    TERMS: ClassVar[str]
+    HOMEPAGE: ClassVar[str]
+    EXPECTED: ClassVar[dict[str, dict[str, int] | None]]
+    workers = 1
+
+    @abstractmethod
+    def class_names(self) -> Sequence[str]:
+        """Returns the class names in the order of their indices."""
+
+    @abstractmethod
+    def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
+        """Finds the examples of each split, without reading images.
+
+        Args:
+          root: The folder of the data set's manual downloads.
+          problems: Takes what is wrong with single rows or files; they are left out of
+            the result.
+
+        Raises:
+          DataError: If nothing can be found at all.
+        """
+
+    def extra_features(self) -> dict[str, Any]:
+        """Returns TFDS features besides image, label, key and patient."""
+        return {}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        self.notes: list[str] = []
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(doc="An encoded file, PNG or JPEG."),
+                    "label": tfds.features.ClassLabel(names=list(self.class_names())),
+                    "key": tfds.features.Text(doc="Unique and stable."),
+                    "patient": tfds.features.Text(doc="The owners' pseudonym, or empty."),
+                    **self.extra_features(),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage=self.HOMEPAGE,
+            license=self.TERMS,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        root = dataset_folder(Path(dl_manager.manual_dir), self.name)
+        problems = Problems(root)
+        # Everything is found and cross-checked before the first byte is written.
+        splits = self.find_examples(root, problems)
+        problems.check()
+        self._check_counts(root, splits)
+        self.info.metadata["notes"] = self.notes
+        last = list(splits)[-1]
+        return {
+            name: self._generate_examples(examples, problems, is_last=name == last)
+            for name, examples in splits.items()
+        }
+
+    def _check_counts(self, root: Path, splits: Mapping[str, Sequence[Example]]) -> None:
+        config = self.builder_config.name if self.builder_config else ""
+        found = {name: len(examples) for name, examples in splits.items()}
+        expected = self.EXPECTED[config]
+        if expected is not None and found != expected:
+            raise DataError(
+                f"{root} lists {_counts(found)} images (train / val / test) where the published "
+                f"split has {_counts(expected)}; download its lists again."
+            )
+        for name, count in found.items():
+            if not count:
+                raise DataError(f"{root} has no image for the split '{name}'; complete it.")
+
+    def _generate_examples(
+        self, examples: Sequence[Example], problems: Problems, *, is_last: bool
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        done = 0
+        for example, reading in _read_ahead(examples, self.workers):
+            features: Mapping[str, Any] = {}
+            # A bad image does not hide the next: all of them are told at the end.
+            with problems.collecting():
+                features = reading.result()
+            if features:
+                done += 1
+                named = {"key": example.key, "label": example.label, "patient": example.patient}
+                yield example.key, {**named, **features}
+        if is_last or not done:
+            problems.check()
+
+
+def _read_ahead(
+    examples: Sequence[Example], workers: int
+) -> Iterator[tuple[Example, "Future[Mapping[str, Any]]"]]:
+    """Reads in threads, in order; a few examples per thread are ahead, never all."""
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[tuple[Example, Future[Mapping[str, Any]]]] = deque()
+        try:
+            for example in examples:
+                ahead.append((example, pool.submit(example.read)))
+                if len(ahead) >= 4 * workers:
+                    yield ahead.popleft()
+            while ahead:
+                yield ahead.popleft()
+        finally:
+            for _, future in ahead:
+                future.cancel()
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return " / ".join(str(counts[split]) for split in SPLITS)
