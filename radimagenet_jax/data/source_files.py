@@ -6,14 +6,16 @@ hostile member names has no chance to write anywhere.
 
 import csv
 import functools
-import io
 import os
+import re
 import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
 from radimagenet_jax.errors import DataError
 
@@ -21,6 +23,9 @@ from radimagenet_jax.errors import DataError
 # MAX_EXPANSION times its own size, is no archive of images (which hardly compress).
 MAX_MEMBER_BYTES = 2**30
 MAX_EXPANSION = 100
+# A line with its end; `str.splitlines` knows many more ends than CSV does.
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+
 # Small archives of text or of flat test images may compress better than MAX_EXPANSION.
 MIN_SUSPICIOUS_BYTES = 64 * 2**20
 
@@ -52,13 +57,28 @@ class SourceFile:
         """Returns the content.
 
         Raises:
-          DataError: If it cannot be read, or a zip's member fails its check sum.
+          DataError: As `open` does.
+        """
+        with self.open() as stream:
+            return stream.read()
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Opens the file for reading.
+
+        Raises:
+          DataError: If it cannot be read, or a zip's member fails its check sum; also while it is
+            being read.
         """
         try:
             if self.member is None:
-                return self.location.read_bytes()
+                with self.location.open("rb") as stream:
+                    yield stream
+                return
             state = self.location.stat()
-            return _open_zip(self.location, state.st_mtime_ns, state.st_size).read(self.member)
+            archive = _open_zip(self.location, state.st_mtime_ns, state.st_size)
+            with archive.open(self.member) as member:
+                yield member
         except OSError as error:
             raise DataError(
                 f"{self.shown} cannot be read ({error.strerror or error}); "
@@ -241,7 +261,12 @@ class Row:
 
 
 def read_csv(file: SourceFile, columns: Sequence[str]) -> list[Row]:
-    """Reads a CSV file with a header line.
+    """Reads a CSV file with a header line, see `iterate_csv`; the rows in the file's order."""
+    return list(iterate_csv(file, columns))
+
+
+def iterate_csv(file: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
+    """Reads a CSV file with a header line row by row, whatever its length.
 
     A byte-order mark, any line ends, quoted fields, blank lines and further columns
     (an unnamed index among them) are fine.
@@ -250,16 +275,16 @@ def read_csv(file: SourceFile, columns: Sequence[str]) -> list[Row]:
       file: The CSV file.
       columns: Names that the header must have; their values must not be empty.
 
-    Returns:
+    Yields:
       The rows in the file's order.
 
     Raises:
       DataError: If a column is missing or there twice, a row has another number of fields
         than the header, a required value is empty, or there are no rows.
     """
-    reader = csv.reader(io.StringIO(_read_text(file), newline=""), strict=True)
-    rows: list[Row] = []
+    reader = csv.reader(_text_lines(file), strict=True)
     header: list[str] | None = None
+    is_empty = True
     try:
         for fields in reader:
             fields = [field.strip() for field in fields]
@@ -278,14 +303,14 @@ def read_csv(file: SourceFile, columns: Sequence[str]) -> list[Row]:
             for column in columns:
                 if not row[column]:
                     raise row.error(f"the column '{column}' is empty; fill it or remove the row.")
-            rows.append(row)
+            is_empty = False
+            yield row
     except csv.Error as error:
         raise DataError(
             f"{file.shown}, row {reader.line_num}: is no valid CSV ({error}); save it as CSV again."
         ) from error
-    if not rows:
+    if is_empty:
         raise DataError(f"{file.shown} has no rows; download or copy it again.")
-    return rows
 
 
 def _check_header(file: SourceFile, header: list[str], columns: Sequence[str]) -> None:
@@ -300,6 +325,23 @@ def _check_header(file: SourceFile, header: list[str], columns: Sequence[str]) -
             raise DataError(
                 f"{file.shown} has {header.count(column)} columns named '{column}'; keep one."
             )
+
+
+def _text_lines(file: SourceFile) -> Iterator[str]:
+    """Yields a text file's lines with their ends, which are those that Python's csv knows."""
+    with file.open() as stream:
+        number = 0
+        for chunk in stream:
+            try:
+                text = chunk.decode("utf-8-sig" if number == 0 else "utf-8")
+            except UnicodeDecodeError as error:
+                line = number + 1 + error.object.count(b"\r", 0, error.start)
+                raise DataError(
+                    f"{file.shown}, line {line}: is not UTF-8 text; save the file as UTF-8."
+                ) from error
+            for line_text in _LINE.findall(text):
+                number += 1
+                yield line_text
 
 
 def _read_text(file: SourceFile) -> str:
