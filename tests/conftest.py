@@ -1,7 +1,7 @@
 """Fixtures that every test may use: the real images, and Keras' networks as the reference."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +14,12 @@ import jax
 import numpy as np
 import pytest
 
+from tests.keras_networks import KERAS_APPLICATIONS, random_values
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 # For programs that run a few times: XLA's own passes run, LLVM's costly ones do not.
 COMPILED_QUICKLY = {"xla_backend_optimization_level": 0}
-
-KERAS_APPLICATIONS = {
-    "resnet50": "ResNet50",
-    "densenet121": "DenseNet121",
-    "inception_v3": "InceptionV3",
-    "inception_resnet_v2": "InceptionResNetV2",
-}
 
 
 @pytest.fixture(scope="session")
@@ -117,19 +112,10 @@ def _build(name: str) -> Reference:
     layers: Layers = []
     for layer in base.layers:
         values = {
-            variable.name: _random(variable.name, variable.shape, rng) for variable in layer.weights
+            variable.name: random_values(variable.name, variable.shape, rng)
+            for variable in layer.weights
         }
         if values:
             layer.set_weights(list(values.values()))
         layers.append((layer.name, values))
     return Reference(base, layers)
-
-
-def _random(role: str, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    if role == "kernel":
-        values = rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-    elif role in ("gamma", "moving_variance"):
-        values = rng.uniform(0.5, 1.5, shape)
-    else:
-        values = rng.normal(0, 0.2, shape)
-    return values.astype(np.float32)

@@ -176,7 +176,8 @@ def test_a_truncated_or_empty_image_is_an_error_that_names_it(tmp_path, source, 
 def test_a_split_of_another_size_is_refused(tmp_path, source):
     path = source / "Data-split/COVID/trainCT_COVID.txt"
     path.write_text(path.read_text().splitlines()[0])
-    refuse(tmp_path, source, r"lists 3 / 2 / 3 images .train / val / test. where the published split has 4 / 2 / 3")
+    message = r"lists 3 / 2 / 3 images \(train / val / test\) where the published split has 4"
+    refuse(tmp_path, source, message)
 
 
 def test_an_image_listed_twice_is_refused(tmp_path, source):

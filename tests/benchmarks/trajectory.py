@@ -1,0 +1,85 @@
+"""Ten training steps of Keras 2 against ours: losses, weights and statistics.
+
+    pip install -e '.[bench]' && python -m tests.benchmarks.trajectory
+
+The weights are random, with moving statistics near those of the images; the head begins at zero;
+no dropout, no augmentation. A line for each network and structure; the last line of the output is
+one JSON object. The exit code is 1 if a loss differs by more than 1e-3 of itself.
+"""
+
+import argparse
+import json
+import sys
+
+import numpy as np
+import tf_keras
+
+from radimagenet_jax.console import console
+from tests.keras_networks import KERAS_APPLICATIONS, random_values
+from tests.training import trajectory
+
+STEPS = 10
+TOLERANCE = 1e-3
+
+
+def main() -> int:
+    """Runs every combination that is asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.trajectory",
+        description="Compare ten training steps with Keras 2 (tf_keras).",
+    )
+    parser.add_argument("--model", nargs="*", default=list(trajectory.SIZES))
+    parser.add_argument("--structure", nargs="*", default=list(trajectory.LEARNING_RATES))
+    options = parser.parse_args()
+    rows = []
+    for name in options.model:
+        base = _network(name)
+        images, labels = trajectory.batches(trajectory.SIZES[name], STEPS)
+        start = trajectory.calibrated(name, _randomised(base, name), images)
+        for structure in options.structure:
+            run = (name, structure, start, images, labels)
+            theirs = trajectory.trained_by_keras(tf_keras, base, *run)
+            ours, freeze = trajectory.trained_by_us(*run, bessel_correction=True)
+            distances = trajectory.relative_distances(ours, theirs, start, freeze, name)
+            difference = np.abs(np.divide(ours.losses, theirs.losses) - 1)
+            rows.append(
+                {
+                    "model": name,
+                    "structure": structure,
+                    "learning_rate": trajectory.LEARNING_RATES[structure],
+                    "losses_keras": theirs.losses,
+                    "losses": ours.losses,
+                    "largest_relative_loss_difference": float(difference.max()),
+                    "median_relative_distance": float(np.median(list(distances.values()))),
+                    "largest_statistics_distance": max(
+                        (d for leaf, d in distances.items() if leaf.startswith("batch_stats")),
+                        default=None,
+                    ),
+                }
+            )
+            console.print(
+                f"{name} {structure}: losses within {difference.max():.1e}, "
+                f"median distance of what learns {rows[-1]['median_relative_distance']:.1e} "
+                "of its way"
+            )
+    print(json.dumps({"steps": STEPS, "tf_keras": tf_keras.__version__, "runs": rows}))
+    return int(any(row["largest_relative_loss_difference"] > TOLERANCE for row in rows))
+
+
+def _network(name: str) -> tf_keras.Model:
+    tf_keras.backend.clear_session()  # so that layers are numbered from the start
+    size = trajectory.SIZES[name]
+    application = getattr(tf_keras.applications, KERAS_APPLICATIONS[name])
+    return application(weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3))
+
+
+def _randomised(base: tf_keras.Model, name: str) -> trajectory.Leaves:
+    rng = np.random.default_rng(7)
+    return {
+        leaf: random_values(trajectory.role_of(variable), variable.shape, rng)
+        for leaf, variable in trajectory.keras_variables(base, name).items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""One training, by Keras and by us, on the same weights and batches.
+
+Keras trains by the step of its own `Model.fit`, on keras.applications with the published head,
+optimiser and loss, its layers frozen as the published scripts freeze them. Dropout and
+augmentation, whose draws no two frameworks share, are off.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from radimagenet_jax import models
+from radimagenet_jax.data import preprocess
+from radimagenet_jax.training import freezing, initialise, state, step
+
+BATCH = 8
+# Published rates; at 1e-3 a whole network with random weights learns chaotically: changes of
+# 1e-7 in its first kernel alone move the loss of the third step by almost the tolerance.
+LEARNING_RATES = {"freezeall": 1e-3, "unfreezetop10": 1e-3, "unfreezeall": 1e-4}
+SIZES = {"resnet50": 64, "densenet121": 64, "inception_v3": 75, "inception_resnet_v2": 75}
+_LEAVES = {
+    ("Conv2D", "kernel"): ("params", "kernel"),
+    ("Conv2D", "bias"): ("params", "bias"),
+    ("BatchNormalization", "gamma"): ("params", "scale"),
+    ("BatchNormalization", "beta"): ("params", "bias"),
+    ("BatchNormalization", "moving_mean"): ("batch_stats", "mean"),
+    ("BatchNormalization", "moving_variance"): ("batch_stats", "var"),
+}
+
+# Values by name, such as 'params/stem/conv/kernel'.
+Leaves = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a training went through.
+
+    Attributes:
+      losses: Mean loss of each step's batch.
+      leaves: Every parameter and statistic at the end.
+    """
+
+    losses: list[float]
+    leaves: Leaves
+
+
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Names the leaves of a tree by their paths."""
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def role_of(variable: Any) -> str:
+    """The role of a Keras variable: Keras 2 names it 'conv1/conv/kernel:0', Keras 3 'kernel'."""
+    return str(variable.name).rpartition("/")[2].partition(":")[0]
+
+
+def value_of(variable: Any) -> np.ndarray:
+    """What a Keras variable holds; `value` is a method in Keras 2, a property in Keras 3."""
+    return np.asarray(variable.value() if callable(variable.value) else variable.value)
+
+
+def keras_variables(base: Any, name: str) -> dict[str, Any]:
+    """The variables of a Keras network, of Keras 2 or 3, under our names."""
+    paths = {layer.name: layer.path for layer in models.architecture(name).keras_layers()}
+    named = {}
+    for layer in base.layers:
+        path = paths[layer.name.replace("/", "_")]  # Keras 2 has 'conv1/conv'
+        for variable in layer.weights:
+            role = role_of(variable)
+            collection, leaf = _LEAVES[type(layer).__name__, role]
+            named[f"{collection}/{path}/{leaf}"] = variable
+    return named
+
+
+def values_of(base: Any, name: str) -> Leaves:
+    """What a Keras network holds, under our names."""
+    return {leaf: value_of(variable) for leaf, variable in keras_variables(base, name).items()}
+
+
+def batches(size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 images with their labels; bright ones are of class 1, so that there is a gradient."""
+    rng = np.random.default_rng(4)
+    images = rng.integers(0, 256, (steps * BATCH, size, size, 3), np.uint8)
+    labels = rng.integers(0, 2, steps * BATCH).astype(np.int32)
+    images[labels == 0] //= 2
+    return images, labels
+
+
+def calibrated(name: str, leaves: Leaves, images: np.ndarray) -> Leaves:
+    """Sets random moving statistics near those of the first batch.
+
+    With arbitrary ones, inference mode would blow up the features from block to block.
+    """
+    x = preprocess.normalize(images[:BATCH], "caffe_div255")
+    model = models.create(name, bn_momentum=0.0)
+    apply = jax.jit(
+        lambda variables, x: model.apply(variables, x, train=True, mutable="batch_stats")
+    )
+    _, updates = apply(traverse_util.unflatten_dict(leaves, sep="/"), x)
+    stats = {leaf: np.asarray(value) for leaf, value in flat(updates).items()}
+    rng = np.random.default_rng(0)
+    near = dict(leaves)
+    for leaf, value in stats.items():
+        layer, _, role = leaf.rpartition("/")
+        if role == "mean":
+            deviation = np.sqrt(stats[f"{layer}/var"])
+            moved = value + deviation * rng.normal(0, 0.2, value.shape)
+        else:
+            moved = value * rng.uniform(0.7, 1.4, value.shape)
+        near[leaf] = moved.astype(np.float32)
+    return near
+
+
+def trained_by_keras(
+    keras: Any,
+    base: Any,
+    name: str,
+    structure: str,
+    start: Leaves,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> Trajectory:
+    """Trains with Keras.
+
+    Args:
+      keras: The package: `keras` 3, or `tf_keras`, which is Keras 2.
+      base: Its network without top, with global average pooling.
+      name: Our name of it.
+      structure: A key of `LEARNING_RATES`.
+      start: Values to begin with.
+      images: (steps * BATCH, S, S, 3) uint8.
+      labels: (steps * BATCH,) int32, 0 or 1.
+    """
+    frozen = {"freezeall": len(base.layers), "unfreezetop10": len(base.layers) - 10}
+    base.trainable = True
+    for k, layer in enumerate(base.layers):
+        layer.trainable = k >= frozen.get(structure, 0)
+    for leaf, variable in keras_variables(base, name).items():
+        variable.assign(start[leaf])
+    head = keras.layers.Dense(2, activation="softmax", kernel_initializer="zeros")
+    model = keras.Model(base.input, head(base.output))
+    optimizer = keras.optimizers.Adam(LEARNING_RATES[structure], epsilon=1e-7)
+    model.compile(optimizer, loss="binary_crossentropy")
+    preprocess_input = keras.applications.imagenet_utils.preprocess_input
+    x = preprocess_input(images.astype(np.float32)) / 255
+    y = np.eye(2, dtype=np.float32)[labels]
+    losses = []
+    for first in range(0, len(x), BATCH):
+        rows = slice(first, first + BATCH)
+        model.reset_metrics()
+        losses.append(float(model.train_on_batch(x[rows], y[rows])))
+    kernel, bias = (value_of(variable) for variable in head.weights)
+    head_leaves = {"params/head/kernel": kernel, "params/head/bias": bias}
+    return Trajectory(losses, values_of(base, name) | head_leaves)
+
+
+def trained_by_us(
+    name: str,
+    structure: str,
+    start: Leaves,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    bessel_correction: bool,
+) -> tuple[Trajectory, freezing.Freeze]:
+    """Trains with our own step; see `trained_by_keras`.
+
+    Args:
+      name: The network.
+      structure: A key of `LEARNING_RATES`.
+      start: Values to begin with.
+      images: (steps * BATCH, S, S, 3) uint8.
+      labels: (steps * BATCH,) int32, 0 or 1.
+      bessel_correction: Of the moving variances: on for Keras 2, whose fused kernels have it.
+    """
+    model = models.create(
+        name, num_classes=2, head_init="zeros", bessel_correction=bessel_correction
+    )
+    scratch = flat(initialise.scratch(model, images.shape[1], 0, "zeros"))
+    variables = traverse_util.unflatten_dict({**scratch, **start}, sep="/")
+    freeze = freezing.specify(structure, variables, models.architecture(name).keras_layers())
+    tx = step.make_optimizer("adam", LEARNING_RATES[structure])
+    train_step = jax.jit(
+        step.make_train_step(
+            model.clone(frozen_stats=freeze.frozen_stats),
+            tx,
+            freeze,
+            scheme="caffe_div255",
+            policy=None,
+            seed=0,
+            steps_per_epoch=len(images) // BATCH,
+        )
+    )
+    ids = jnp.arange(len(labels), dtype=jnp.uint32)
+    examples = step.Examples(jnp.asarray(images), jnp.asarray(labels), ids)
+    current = state.create(variables, tx, freeze)
+    losses = []
+    for first in range(0, len(images), BATCH):
+        index = np.arange(first, first + BATCH)
+        current, sums = train_step(current, examples, index, np.ones(BATCH, np.float32))
+        losses.append(float(sums["loss"]) / BATCH)
+    after = flat({"params": current.params, "batch_stats": current.batch_stats})
+    leaves = {leaf: np.asarray(value) for leaf, value in after.items()}
+    return Trajectory(losses, leaves), freeze
+
+
+def cancelled_biases(name: str) -> set[str]:
+    """Biases before a BatchNorm: in training their gradients are rounding errors, no more."""
+    if name != "resnet50":
+        return set()  # no other network has any
+    return {
+        f"params/{layer.path}/bias"
+        for layer in models.architecture(name).keras_layers()
+        if layer.kind == "conv"
+    }
+
+
+def is_frozen(leaf: str, freeze: freezing.Freeze) -> bool:
+    """Whether a parameter or a statistic must not move."""
+    collection, _, path = leaf.partition("/")
+    if collection == "batch_stats":
+        return path.rpartition("/")[0] in freeze.frozen_stats
+    return path not in freeze.trainable
+
+
+def relative_distances(
+    ours: Trajectory, theirs: Trajectory, start: Leaves, freeze: freezing.Freeze, name: str
+) -> dict[str, float]:
+    """How far the values are from each other, over how far they moved, both as root mean squares.
+
+    Raises:
+      AssertionError: If a value that learns did not move, or a frozen one did, by a single bit.
+    """
+    distances = {}
+    for leaf, value in theirs.leaves.items():
+        before = start.get(leaf, np.zeros_like(value))
+        if is_frozen(leaf, freeze):
+            np.testing.assert_array_equal(value, before, err_msg=f"Keras moved {leaf}")
+            np.testing.assert_array_equal(ours.leaves[leaf], before, err_msg=f"we moved {leaf}")
+        elif leaf not in cancelled_biases(name):
+            moved = _rms(value - before)
+            assert moved > 0, leaf
+            distances[leaf] = _rms(ours.leaves[leaf] - value) / moved
+    learning = {f"params/{leaf}" for leaf in freeze.trainable}
+    assert learning <= set(distances) | cancelled_biases(name)
+    return distances
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
