@@ -225,6 +225,29 @@ def _is_clutter(name: str) -> bool:
     return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
+def one_of_equals(found: Sequence[SourceFile], name: str) -> SourceFile:
+    """Chooses among files of one name, which must not differ.
+
+    An unpacked file goes before a zip's member: who keeps the zip beside the folder
+    reads the folder, and old lists inside a zip do not disturb.
+
+    Args:
+      found: At least one file.
+      name: What to call them in a message.
+
+    Raises:
+      DataError: If two of them have different content.
+    """
+    plain = [file for file in found if file.member is None] or list(found)
+    for other in plain[1:]:
+        if other.read() != plain[0].read():
+            raise DataError(
+                f"'{name}' is there twice with different content, as {plain[0].shown} and as "
+                f"{other.shown}; remove one."
+            )
+    return plain[0]
+
+
 def read_lines(file: SourceFile) -> list[tuple[int, str]]:
     """Reads a text file's lines that are not blank, whatever its line ends.
 

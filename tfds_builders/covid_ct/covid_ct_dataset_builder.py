@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
@@ -10,12 +10,13 @@ import tensorflow_datasets as tfds
 from radimagenet_jax.data.image_builder import SPLITS, Example, ImageBuilder, verified
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import (
-    Row,
     SourceFile,
     list_files,
+    one_of_equals,
     read_csv,
     read_lines,
 )
+from radimagenet_jax.data.splits import by_path, find_image, find_tables, read_tables
 from radimagenet_jax.errors import DataError
 
 CLASS_NAMES = ("negative", "positive")
@@ -115,7 +116,7 @@ def _official_splits(
                             f"{where}: '{line}' has no row in {kind.table}; download it again."
                         )
                     key = f"{kind.folder}/{name}"
-                    file = _one_of_equals(images[name], name)
+                    file = one_of_equals(images[name], name)
                     splits[split].append(Example(key, kind.label, verified(file), patients[name]))
     return splits
 
@@ -160,70 +161,26 @@ def _only(root: Path, files: tuple[SourceFile, ...], name: str) -> SourceFile:
         raise DataError(
             f"{root} has no {name} in any folder; {Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}."
         )
-    return _one_of_equals(found, name)
-
-
-def _one_of_equals(found: list[SourceFile], name: str) -> SourceFile:
-    """Chooses among files of one name, which must not differ.
-
-    An unpacked file goes before a zip's member: who keeps the zip beside the folder
-    reads the folder, and old lists inside a zip do not disturb.
-    """
-    plain = [file for file in found if file.member is None] or found
-    for other in plain[1:]:
-        if other.read() != plain[0].read():
-            raise DataError(
-                f"'{name}' is there twice with different content, as {plain[0].shown} and as "
-                f"{other.shown}; remove one."
-            )
-    return plain[0]
+    return one_of_equals(found, name)
 
 
 def _csv_splits(
     root: Path, files: tuple[SourceFile, ...], problems: Problems
 ) -> dict[str, list[Example]]:
-    by_path: dict[PurePosixPath, list[SourceFile]] = {}
-    for file in files:
-        by_path.setdefault(file.path, []).append(file)
-    splits: dict[str, list[Example]] = {}
-    rows: dict[str, Row] = {}
-    for split in SPLITS:
-        name = f"{split}.csv"
-        tables = [file for file in files if file.name == name]
-        if not tables:
+    names = {split: f"{split}.csv" for split in SPLITS}
+    for name in names.values():
+        if all(file.name != name for file in files):
             raise DataError(
                 f"{root} has no {name}; put train.csv, val.csv and test.csv there, each with the "
                 "header ',filename,label', beside the images."
             )
-        table = _one_of_equals(tables, name)
+    tables = find_tables(root, files, names)
+    images = by_path(files)
+    splits: dict[str, list[Example]] = {}
+    for split, rows in read_tables(tables or {}, CLASS_NAMES, problems).items():
         splits[split] = []
-        for row in read_csv(table, ["filename", "label"]):
+        for row in rows:
             with problems.collecting():
-                if row["label"] not in CLASS_NAMES:
-                    raise row.error(
-                        f"the label '{row['label']}' is unknown; use {' or '.join(CLASS_NAMES)}."
-                    )
-                path = PurePosixPath(row["filename"].replace("\\", "/"))
-                if path.is_absolute() or ".." in path.parts:
-                    raise row.error(
-                        f"the filename '{row['filename']}' leaves the table's folder; make it "
-                        "relative."
-                    )
-                key = str(path)
-                if key in rows:
-                    before = rows[key]
-                    raise row.error(
-                        f"'{key}' is listed before, in {before.file.name}, row {before.number}; "
-                        "remove one of the two."
-                    )
-                rows[key] = row
-                found = by_path.get(table.path.parent / path)
-                if not found:
-                    raise row.error(
-                        f"the image '{key}' is not in the folder of {table.shown}; put it there or "
-                        "remove the row."
-                    )
-                splits[split].append(
-                    Example(key, row["label"], verified(_one_of_equals(found, key)))
-                )
+                file = find_image(row, images)
+                splits[split].append(Example(row.key, row.label, verified(file)))
     return splits

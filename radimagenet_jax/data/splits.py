@@ -1,0 +1,339 @@
+"""Which image is in which split: published tables row for row, or a stand-in by patient.
+
+The published system describes its splits by CSV files, one for each split and fold, whose path
+column goes by several names. Where a user does not have them, a deterministic split stands in:
+grouped by patient, stratified by class, and a function of nothing but the patients and their
+labels.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from radimagenet_jax.data.problems import Problems
+from radimagenet_jax.data.source_files import (
+    Row,
+    SourceFile,
+    iterate_csv,
+    one_of_equals,
+    read_csv,
+)
+from radimagenet_jax.errors import DataError
+
+if TYPE_CHECKING:
+    from radimagenet_jax.data.image_builder import Example
+
+SPLITS = ("train", "val", "test")
+FOLDS = 5
+# The published folds keep a tenth of what is not tested for validation: 561 / 63 / 156 images.
+VALIDATION_PARTS = 10
+# How the published tables spell the column of paths, and the one of labels.
+PATH_COLUMNS = ("filename", "img_dir", "imgpath", "dir")
+LABEL_COLUMNS = ("label", "acl_label")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image that a split table lists.
+
+    Attributes:
+      row: The table's row, for further columns and for messages (`row.error`).
+      path: The image's path, relative, with forward slashes.
+      label: One of the labels that were asked for.
+    """
+
+    row: Row
+    path: PurePosixPath
+    label: str
+
+    @property
+    def key(self) -> str:
+        """The path as text, which is unique in all tables of a data set."""
+        return str(self.path)
+
+
+def find_tables(
+    root: Path, files: Sequence[SourceFile], names: Mapping[str, str]
+) -> dict[str, SourceFile] | None:
+    """Finds the tables of one fold by their published names.
+
+    Args:
+      root: The data set's folder, for messages.
+      files: Where to look: `list_files(root / 'splits')`, or any other choice of files.
+      names: Each split's file name, such as 'breast_train_fold1.csv' for 'train'.
+
+    Returns:
+      Each split's table, None where there is not a single one of them.
+
+    Raises:
+      DataError: If some are there and some are not, or one is there twice and differs.
+    """
+    found = {split: [file for file in files if file.name == name] for split, name in names.items()}
+    missing = [names[split] for split in names if not found[split]]
+    if len(missing) == len(names):
+        return None
+    if missing:
+        there = [name for name in names.values() if name not in missing]
+        raise DataError(
+            f"{root} has {' and '.join(there)} but no {' and no '.join(missing)}; put all tables "
+            "of the fold there, or none of them for the stand-in split."
+        )
+    return {split: one_of_equals(found[split], name) for split, name in names.items()}
+
+
+def read_tables(
+    tables: Mapping[str, SourceFile],
+    labels: Sequence[str],
+    problems: Problems,
+    *,
+    path_columns: Sequence[str] = PATH_COLUMNS,
+    label_columns: Sequence[str] = LABEL_COLUMNS,
+) -> dict[str, list[Listed]]:
+    """Reads split tables row for row.
+
+    Byte-order marks, Windows line ends, an unnamed index column and any further columns are fine.
+
+    Args:
+      tables: Each split's CSV file.
+      labels: The labels that rows may have.
+      problems: Takes every row that cannot be used, with the file and the row: an unknown label,
+        an absolute path or one that leaves the table's folder, an image listed before, in the same
+        table or another; and every table that cannot be read or whose rows all have one label.
+      path_columns: Names of the column of paths; the first one that the header has is read.
+      label_columns: Names of the column of labels, likewise.
+
+    Returns:
+      Each split's good rows, in the table's order.
+    """
+    listed: dict[str, list[Listed]] = {}
+    before: dict[str, Row] = {}
+    for split, table in tables.items():
+        listed[split] = []
+        known_problems = problems.count
+        with problems.collecting():
+            path_column, label_column = _columns(table, path_columns, label_columns)
+            for row in read_csv(table, [path_column, label_column]):
+                with problems.collecting():
+                    one = Listed(row, relative_path(row, path_column), row[label_column])
+                    if one.label not in labels:
+                        raise row.error(
+                            f"the label '{one.label}' is unknown; use {' or '.join(labels)}."
+                        )
+                    first = before.setdefault(one.key, row)
+                    if first is not row:
+                        raise row.error(
+                            f"'{one.key}' is listed before, in {first.file.name}, row "
+                            f"{first.number}; remove one of the two."
+                        )
+                    listed[split].append(one)
+            if problems.count == known_problems and len({one.label for one in listed[split]}) < 2:
+                raise DataError(
+                    f"{table.shown} has only rows of the class '{listed[split][0].label}', so "
+                    "nothing can be learnt or measured there; add rows of the others."
+                )
+    return listed
+
+
+def relative_path(row: Row, column: str) -> PurePosixPath:
+    r"""Returns a row's path with forward slashes, which stays below the folder it starts from.
+
+    Raises:
+      DataError: If it is absolute, on any operating system, or contains '..'.
+    """
+    text = row[column]
+    path = PurePosixPath(text.replace("\\", "/"))
+    if PureWindowsPath(text).anchor or ".." in path.parts or "\0" in text or not path.parts:
+        raise row.error(
+            f"the {column} '{text}' leaves the table's folder; make it relative, without '..'."
+        )
+    return path
+
+
+def find_image(
+    listed: Listed,
+    files: Mapping[PurePosixPath, Sequence[SourceFile]],
+    folders: Sequence[PurePosixPath] | None = None,
+) -> SourceFile:
+    """Returns the file that a table's row names.
+
+    Args:
+      listed: The row.
+      files: All files of the source by path, see `by_path`.
+      folders: What the row's path may be relative to; default the table's own folder.
+
+    Raises:
+      DataError: If there is no such file, or there are two that differ.
+    """
+    table = listed.row.file
+    for folder in folders if folders is not None else [table.path.parent]:
+        if found := files.get(folder / listed.path):
+            return one_of_equals(found, listed.key)
+    where = (
+        f"in the folder of {table.shown}"
+        if folders is None
+        else "in " + " or ".join(f"'{folder}'" for folder in folders)
+    )
+    raise listed.row.error(
+        f"the image '{listed.key}' is not {where}; put it there or remove the row."
+    )
+
+
+def by_path(files: Sequence[SourceFile]) -> dict[PurePosixPath, list[SourceFile]]:
+    """Returns files by path; a folder and its zip may hold the same path."""
+    found: dict[PurePosixPath, list[SourceFile]] = {}
+    for file in files:
+        found.setdefault(file.path, []).append(file)
+    return found
+
+
+def stand_in(
+    labels: Sequence[str], groups: Sequence[str], fold: int, *, folds: int = FOLDS
+) -> dict[str, list[int]]:
+    """Divides images into train, val and test, by group and stratified by label.
+
+    The groups are dealt into `folds` parts of about equal size and class shares
+    (scikit-learn's StratifiedGroupKFold without shuffling, which sees nothing but how many images
+    of each label a group has, and the groups' alphabetical order). Part `fold` is the test
+    split. The other groups are dealt into ten parts in the same way, and the first of them is
+    the validation split: 72 / 8 / 20 percent, as in the published folds. So every image is
+    tested in exactly one fold, no group is ever in two splits, and the result does not depend on
+    the images' order.
+
+    Args:
+      labels: The class of each image.
+      groups: The patient of each image; where unknown, a name of the image's own.
+      fold: From 1.
+      folds: How many folds there are.
+
+    Returns:
+      Ascending indices of the images in each of 'train', 'val' and 'test'.
+
+    Raises:
+      DataError: If there is no such fold, only one class, a class with fewer groups than folds,
+        or groups so uneven that a split would be without one of the classes.
+    """
+    if not 1 <= fold <= folds:
+        raise DataError(f"there is no fold {fold}; choose one of 1 to {folds}.")
+    if "" in groups:
+        raise ValueError("an image has no group; give one of unknown patient its own name.")
+    y, x = np.asarray(labels), np.asarray(groups)
+    _check_classes(y, x, folds)
+    everything = np.arange(len(y))
+    test = _part(y, x, folds, fold - 1)
+    rest = np.setdiff1d(everything, test)
+    parts = min(VALIDATION_PARTS, min(_groups_per_class(y[rest], x[rest]).values()))
+    if parts < 2:
+        raise _uneven(fold)
+    val = rest[_part(y[rest], x[rest], parts, 0)]
+    splits = {"train": np.setdiff1d(rest, val), "val": val, "test": test}
+    for indices in splits.values():
+        if len(np.unique(y[indices])) < len(np.unique(y)):
+            raise _uneven(fold)
+    return {split: [int(i) for i in splits[split]] for split in SPLITS}
+
+
+def stand_in_examples(
+    examples: Sequence["Example"],
+    fold: int,
+    *,
+    groups: Mapping[str, str] | None = None,
+    folds: int = FOLDS,
+) -> dict[str, list["Example"]]:
+    """Divides a builder's examples by `stand_in`.
+
+    Args:
+      examples: In any order; the result is sorted by key.
+      fold: From 1.
+      groups: What must stay together, by key; default the example's patient, or where that is
+        unknown the example alone.
+      folds: How many folds there are.
+
+    Raises:
+      DataError: As `stand_in` does.
+    """
+    ordered = sorted(examples, key=lambda example: example.key)
+    indices = stand_in(
+        [example.label for example in ordered],
+        [
+            (groups[example.key] if groups else example.patient) or example.key
+            for example in ordered
+        ],
+        fold,
+        folds=folds,
+    )
+    return {split: [ordered[i] for i in chosen] for split, chosen in indices.items()}
+
+
+def stand_in_note(fold: int, unit: str, *, folds: int = FOLDS) -> str:
+    """Returns the sentence for a data set's `notes` when the stand-in split is used.
+
+    Args:
+      fold: From 1.
+      unit: What is never in two splits: 'patient', 'exam', 'image'.
+      folds: How many folds there are.
+    """
+    return (
+        f"the published split tables are not there: fold {fold} of a deterministic {folds}-fold "
+        f"split by {unit}, stratified by class, stands in for them."
+    )
+
+
+def _columns(
+    table: SourceFile, path_columns: Sequence[str], label_columns: Sequence[str]
+) -> tuple[str, str]:
+    header = list(next(iterate_csv(table, ())).values)
+
+    def choose(names: Sequence[str]) -> str:
+        for name in names:
+            if name in header:
+                return name
+        raise DataError(
+            f"{table.shown} has no column {' or '.join(repr(name) for name in names)} (its header "
+            f"has {', '.join(repr(name) for name in header)}); give the first line the published "
+            "names, separated by commas."
+        )
+
+    return choose(path_columns), choose(label_columns)
+
+
+def _part(y: np.ndarray, groups: np.ndarray, parts: int, number: int) -> np.ndarray:
+    """Returns the ascending indices of one of `parts` parts."""
+    dealer = StratifiedGroupKFold(parts)
+    with warnings.catch_warnings():
+        # It warns of classes with fewer images than parts, which `stand_in` judges by itself.
+        warnings.simplefilter("ignore", UserWarning)
+        for place, (_, indices) in enumerate(dealer.split(y, y, groups)):
+            if place == number:
+                return np.sort(indices)
+    raise AssertionError(f"StratifiedGroupKFold({parts}) gave no part {number}")
+
+
+def _groups_per_class(y: np.ndarray, groups: np.ndarray) -> dict[str, int]:
+    return {str(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
+
+
+def _check_classes(y: np.ndarray, groups: np.ndarray, folds: int) -> None:
+    counts = _groups_per_class(y, groups)
+    if len(counts) < 2:
+        raise DataError(
+            f"all images are of one class ({', '.join(counts) or 'there are none'}), so nothing "
+            "can be learnt or measured; add images of the others."
+        )
+    for label, count in counts.items():
+        if count < folds:
+            raise DataError(
+                f"the class '{label}' has {count} patients (or other groups that stay together), "
+                f"fewer than the {folds} folds; add some, or give the split yourself."
+            )
+
+
+def _uneven(fold: int) -> DataError:
+    return DataError(
+        f"fold {fold} cannot be divided so that train, val and test each have every class without "
+        "a patient in two of them; add patients, or give the split yourself."
+    )
