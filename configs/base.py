@@ -31,6 +31,9 @@ def get_config(task: str = "") -> ConfigDict:
     config.structure = "unfreezeall"
     config.dropout = 0.5
     config.head_init = "glorot_uniform"  # or zeros
+    # softmax cross-entropy, or keras2: what Keras 2 in fact computes when the published scripts
+    # ask it for binary cross-entropy after a softmax (radimagenet_jax/training/losses.py)
+    config.loss = "softmax"
     config.batch_norm_momentum = 0.99
     config.dtype = "float32"  # of the computation; parameters are always float32
 

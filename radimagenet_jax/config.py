@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from radimagenet_jax import models
 from radimagenet_jax.data import augment, preprocess, tasks
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.training import losses
 
 # The pages of this project, for a page elsewhere that builds on `configs.base`.
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -120,6 +121,7 @@ def validate(config: ConfigDict) -> None:
     one_of("model", config.model, models.names())
     one_of("dtype", config.dtype, ("float32", "bfloat16"))
     one_of("head_init", config.head_init, ("glorot_uniform", "zeros"))
+    one_of("loss", config.loss, tuple(losses.LOSSES))
     one_of("optimizer.name", config.optimizer.name, ("adam", "sgd"))
     one_of("preprocessing", config.preprocessing, ("published", "native", *preprocess.SCHEMES))
     one_of("augment", config.augment, ("published", *augment.POLICIES))

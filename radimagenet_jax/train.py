@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from scipy.special import softmax
 
 from radimagenet_jax import config as config_pages
 from radimagenet_jax import models, outcome
@@ -21,6 +22,7 @@ from radimagenet_jax.training import (
     checkpoints,
     evaluation,
     freezing,
+    losses,
     network,
     sharding,
     termination,
@@ -98,6 +100,7 @@ def _run(
             seed=config.seed,
             steps_per_epoch=order.steps_per_epoch,
             channel_order=contract.channel_order,
+            loss=losses.LOSSES[config.loss],
         ),
         in_shardings=(whole, whole, split_batch, split_batch),
         out_shardings=(whole, whole),
@@ -134,7 +137,7 @@ def _run(
             train_step = lazy_step.lower(state, train_examples, *batch).compile()
     writer = writers.MetricWriter(folder, resume_step=step)
 
-    def scores(split: str, params: PyTree, batch_stats: PyTree) -> np.ndarray:
+    def logits_of(split: str, params: PyTree, batch_stats: PyTree) -> np.ndarray:
         examples = held_out_examples[split]
         weights = {"params": params, "batch_stats": batch_stats}
         return evaluation.predict(eval_step, weights, examples, config.batch_size, mesh)
@@ -183,7 +186,10 @@ def _run(
             memory.clock.stop()
             if end_of_epoch:
                 epoch = step // order.steps_per_epoch
-                val = figures("val", scores("val", state.params, state.batch_stats), 0)
+                logits = logits_of("val", state.params, state.batch_stats)
+                val = figures("val", softmax(logits, axis=-1), 0)
+                # What chooses the best epoch is what training minimises.
+                val["loss"] = float(losses.LOSSES[config.loss](logits, dataset.val.labels).mean())
                 writer.write(
                     step, "val", epoch=epoch, **{k: val[k] for k in ("loss", "accuracy", "auroc")}
                 )
@@ -211,7 +217,7 @@ def _run(
     scored = {}
     result: dict[str, Any] = {}
     for split, chosen in reversed(held_out.items()):
-        values = scores(split, best["params"], best["batch_stats"])
+        values = softmax(logits_of(split, best["params"], best["batch_stats"]), axis=-1)
         result[split] = figures(split, values, intervals.RESAMPLES)
         scored[split] = predictions.Predictions(
             dataset.class_names, chosen.keys, chosen.patients, chosen.labels, values

@@ -1,4 +1,4 @@
-"""Scores of a whole split: every example once, in the split's own order."""
+"""Logits of a whole split: every example once, in the split's own order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,17 +18,17 @@ def predict(
     batch_size: int,
     mesh: Mesh,
 ) -> np.ndarray:
-    """Scores every example of a split.
+    """Computes the logits of every example of a split.
 
     Args:
       eval_step: Of `step.make_eval_step`, jitted.
       variables: {'params', 'batch_stats'} on the devices.
       examples: The split, on the devices.
-      batch_size: Global batch size. The last batch is padded; the padding's scores are dropped.
+      batch_size: Global batch size. The last batch is padded; those of the padding are dropped.
       mesh: The devices.
 
     Returns:
-      (N, classes) float32 softmax scores.
+      (N, classes) float32 logits.
     """
     count = examples.labels.shape[0]
     everything = np.arange(count, dtype=np.int32)

