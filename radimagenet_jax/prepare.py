@@ -21,7 +21,10 @@ examples:
   python -m radimagenet_jax.prepare --dataset=phantom
   python -m radimagenet_jax.prepare --dataset=covid_ct --data_dir=/data/tfds
   python -m radimagenet_jax.prepare --dataset=covid_ct/covid19_csv --workers=8
+  python -m radimagenet_jax.prepare --dataset=radimagenet --beam_runner=DirectRunner
 """
+
+_CLASSES_SHOWN = 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,7 +33,15 @@ def main(arguments: Sequence[str]) -> int:
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}; give 1 or more threads.")
     already = registry.is_prepared(options.dataset, options.data_dir)
-    built = preparation.prepare(options.dataset, options.data_dir, workers=options.workers)
+    if options.beam_options and not options.beam_runner:
+        raise ConfigError("--beam_options are of no use without --beam_runner; give it too.")
+    built = preparation.prepare(
+        options.dataset,
+        options.data_dir,
+        workers=options.workers,
+        beam_runner=options.beam_runner,
+        beam_options=[f"--{option}" for option in options.beam_options],
+    )
     say = console.console.print
     if already:
         say(f"{options.dataset} is prepared already.", markup=False)
@@ -38,7 +49,9 @@ def main(arguments: Sequence[str]) -> int:
     classes = built.info.features["label"].names
     for split, info in built.info.splits.items():
         say(f"{split:>6}: {info.num_examples:,} images", markup=False)
-    say(f"classes: {', '.join(classes)}", markup=False)
+    shown = ", ".join(classes[:_CLASSES_SHOWN])
+    more = f" ... ({len(classes)} in all)" if len(classes) > _CLASSES_SHOWN else ""
+    say(f"classes: {shown}{more}", markup=False)
     # The folder is the result, so it alone goes to standard output.
     print(built.data_dir)
     return 0
@@ -70,6 +83,20 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="threads that read and verify images (default: one for each CPU)",
+    )
+    parser.add_argument(
+        "--beam_runner",
+        metavar="NAME",
+        help="build with Apache Beam (the extra 'beam') on this runner: DirectRunner, FlinkRunner, "
+        "SparkRunner, DataflowRunner",
+    )
+    parser.add_argument(
+        "--beam_options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="the runner's own flags without their dashes, such as direct_num_workers=2 "
+        "direct_running_mode=multi_processing",
     )
     return parser
 

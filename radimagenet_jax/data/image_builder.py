@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
+from radimagenet_jax.data.beam_reading import reading_with_beam
 from radimagenet_jax.data.images import check_image
 from radimagenet_jax.data.problems import Problems
+from radimagenet_jax.data.record_writer import ImageRecordWriter
 from radimagenet_jax.data.source_files import SourceFile, dataset_folder
 from radimagenet_jax.errors import DataError
 
@@ -26,7 +28,8 @@ class Example:
       key: Unique and stable: a relative path, never anything that names a person.
       label: The class name.
       read: Returns the features that take time, by name: `image` (an encoded, verified file) and
-        whatever else the builder declares. It runs in a thread, and raises `DataError`.
+        whatever else the builder declares; nothing at all where the example shall be left out.
+        It runs in a thread, and raises `DataError`.
       patient: A pseudonym, '' where the owners give none.
     """
 
@@ -34,6 +37,10 @@ class Example:
     label: str
     read: Callable[[], Mapping[str, Any]]
     patient: str = ""
+
+    def named(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the whole example as TFDS takes it, given what `read` returned."""
+        return {"key": self.key, "label": self.label, "patient": self.patient, **features}
 
 
 def verified(file: SourceFile) -> Callable[[], dict[str, bytes]]:
@@ -58,6 +65,9 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder):
       EXPECTED: Images a split, by configuration ('' without configurations), None where the
         user's own tables decide.
       workers: Threads that read and verify.
+      beam: Whether Apache Beam reads the images, on the runner that TFDS is given.
+      left_out: Keys that a configuration leaves out, once `find_examples` has found them; given
+        to Beam's workers, so that the search is done once.
       notes: Sentences for everybody who reads results on this data, such as that a stand-in
         split was used; `find_examples` adds to them, and they are kept with the data.
     """
@@ -66,14 +76,19 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder):
     HOMEPAGE: ClassVar[str]
     EXPECTED: ClassVar[dict[str, dict[str, int] | None]]
     workers = 1
+    beam = False
+    left_out: frozenset[str] | None = None
 
     @abstractmethod
     def class_names(self) -> Sequence[str]:
         """Returns the class names in the order of their indices."""
 
     @abstractmethod
-    def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
-        """Finds the examples of each split, without reading images.
+    def find_examples(self, root: Path, problems: Problems) -> Mapping[str, Sequence[Example]]:
+        """Finds the examples of each split, without keeping images.
+
+        Examples come in the same order at every call. A large data set returns sequences that
+        make an example when it is asked for, so that memory does not grow with their number.
 
         Args:
           root: The folder of the data set's manual downloads.
@@ -106,9 +121,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         root = dataset_folder(Path(dl_manager.manual_dir), self.name)
         problems = Problems(root)
         # Everything is found and cross-checked before the first byte is written.
@@ -116,11 +129,19 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder):
         problems.check()
         self._check_counts(root, splits)
         self.info.metadata["notes"] = self.notes
+        if self.beam:
+            return {
+                name: reading_with_beam(self, root, name, len(examples))
+                for name, examples in splits.items()
+            }
         last = list(splits)[-1]
         return {
             name: self._generate_examples(examples, problems, is_last=name == last)
             for name, examples in splits.items()
         }
+
+    def _example_writer(self) -> ImageRecordWriter:
+        return ImageRecordWriter(self.info.file_format)
 
     def _check_counts(self, root: Path, splits: Mapping[str, Sequence[Example]]) -> None:
         config = self.builder_config.name if self.builder_config else ""
@@ -146,8 +167,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder):
                 features = reading.result()
             if features:
                 done += 1
-                named = {"key": example.key, "label": example.label, "patient": example.patient}
-                yield example.key, {**named, **features}
+                yield example.key, example.named(features)
         if is_last or not done:
             problems.check()
 

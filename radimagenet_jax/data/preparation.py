@@ -5,14 +5,15 @@ import functools
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from radimagenet_jax.console import console
+from radimagenet_jax.data.beam_reading import beam_failures, beam_pipeline_settings
 from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, builder, manual_dir
 from radimagenet_jax.errors import DataError
 
@@ -29,6 +30,8 @@ def prepare(
     *,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
+    beam_runner: str | None = None,
+    beam_options: Sequence[str] = (),
 ) -> "tfds.core.GeneratorBasedBuilder":
     """Builds a data set as array_record files, if that has not been done.
 
@@ -42,6 +45,10 @@ def prepare(
         `<data_dir>/downloads/manual/<dataset>/`.
       workers: Threads that read and verify; default one for each CPU.
       on_progress: Takes the place of the progress bar on the terminal.
+      beam_runner: The Apache Beam runner to build with, such as DirectRunner, FlinkRunner,
+        SparkRunner or DataflowRunner; None builds in threads of this process. The records are
+        the same, though in other shards.
+      beam_options: Flags of that runner, as on its command line: '--direct_num_workers=2'.
 
     Returns:
       The builder, ready for reading.
@@ -49,7 +56,9 @@ def prepare(
     Raises:
       DataError: If the source is missing (with what to get, from where, on which terms, and
         where to put it), incomplete or damaged, or the disk refuses.
+      ConfigError: If Apache Beam is asked for and not installed, or has no such runner.
     """
+    beam = beam_pipeline_settings(beam_runner, beam_options) if beam_runner else {}
     built = builder(name, data_dir)
     if Path(built.data_dir).is_dir():
         return built
@@ -62,8 +71,9 @@ def prepare(
             # Another process may have finished while this one waited.
             if not Path(built.data_dir).is_dir():
                 built.workers = workers or os.cpu_count() or 1
+                built.beam = bool(beam)
                 with _progress(on_progress) as report:
-                    _build(built, data_dir, report)
+                    _build(built, data_dir, report, beam)
     except OSError as error:
         raise DataError(
             f"{home} cannot be written ({error.strerror or error}); free some space, mend its "
@@ -89,17 +99,24 @@ def _check_source(built: "tfds.core.GeneratorBasedBuilder", data_dir: str | Path
 
 
 def _build(
-    built: "tfds.core.GeneratorBasedBuilder", data_dir: str | Path, report: OnProgress
+    built: "tfds.core.GeneratorBasedBuilder",
+    data_dir: str | Path,
+    report: OnProgress,
+    beam: Mapping[str, Any],
 ) -> None:
     import tensorflow_datasets as tfds
+
+    from radimagenet_jax.data.spool import shuffling_on_disk
 
     # One voice is enough: TFDS prints, and draws bars even where there is no terminal.
     tfds.disable_progress_bar()
     built._log_download_bytes = built._log_download_done = lambda: None
-    _count_examples(built, report)
-    config = tfds.download.DownloadConfig(manual_dir=str(manual_dir(built.name, data_dir)))
+    if not beam:  # whose workers tell nothing before the end
+        _count_examples(built, report)
+    config = tfds.download.DownloadConfig(manual_dir=str(manual_dir(built.name, data_dir)), **beam)
     try:
-        built.download_and_prepare(download_config=config, file_format="array_record")
+        with shuffling_on_disk(), beam_failures() if beam else nullcontext():
+            built.download_and_prepare(download_config=config, file_format="array_record")
     except RuntimeError as error:
         # This is how array_record's writer tells of a full disk; other kinds are defects.
         reason = re.search(r"write\(\) failed: ([^;]+)", str(error))

@@ -7,6 +7,8 @@ from radimagenet_jax.errors import DataError
 
 # More than fit on a screen help nobody; the count tells how many there are.
 SHOWN = 20
+# A table of a million rows may have as many problems; memory need not hold them all.
+KEPT = 1000
 
 
 class Problems:
@@ -14,12 +16,14 @@ class Problems:
 
     Attributes:
       source: What the problems are of, such as a folder.
-      sentences: One for each problem, in the order in which they were found.
+      sentences: One for each problem, in the order in which they were found, up to `KEPT`.
+      count: How many problems there are.
     """
 
     def __init__(self, source: object) -> None:
         self.source = source
         self.sentences: list[str] = []
+        self.count = 0
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
@@ -27,7 +31,13 @@ class Problems:
         try:
             yield
         except DataError as error:
-            self.sentences.append(str(error))
+            self.add(str(error))
+
+    def add(self, sentence: str) -> None:
+        """Notes a problem."""
+        self.count += 1
+        if len(self.sentences) < KEPT:
+            self.sentences.append(sentence)
 
     def check(self) -> None:
         """Raises what was collected.
@@ -37,9 +47,9 @@ class Problems:
         """
         if not self.sentences:
             return
-        if len(self.sentences) == 1:
+        if self.count == 1:
             raise DataError(self.sentences[0])
         lines = [f"  {sentence}" for sentence in self.sentences[:SHOWN]]
-        if more := len(self.sentences) - SHOWN:
-            lines += [f"  ... and {more:,} more."] if more > 0 else []
-        raise DataError(f"{self.source} has {len(self.sentences):,} problems:\n" + "\n".join(lines))
+        if (more := self.count - len(lines)) > 0:
+            lines.append(f"  ... and {more:,} more.")
+        raise DataError(f"{self.source} has {self.count:,} problems:\n" + "\n".join(lines))

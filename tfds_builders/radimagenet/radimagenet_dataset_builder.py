@@ -1,0 +1,253 @@
+"""RadImageNet (Mei et al. 2022) as a TensorFlow Datasets builder that needs no TensorFlow."""
+
+import functools
+import hashlib
+import os
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from radimagenet_jax.data.image_builder import SPLITS, Example, ImageBuilder
+from radimagenet_jax.data.images import check_image
+from radimagenet_jax.data.problems import Problems
+from radimagenet_jax.data.source_files import SourceFile, iterate_csv
+from radimagenet_jax.errors import DataError
+from tfds_builders.radimagenet.listing import (
+    ANATOMIES,
+    IMAGES,
+    MODALITIES,
+    Entry,
+    Examples,
+    Listing,
+    entry_of,
+)
+
+# Of identical files, the one in the first of these splits is kept: removing duplicates never takes
+# an image out of the published test set for the sake of the training set.
+_KEPT_FIRST = ("test", "val", "train")
+_FILES_AT_ONCE = 4096
+
+
+class Builder(ImageBuilder):
+    """CT, MR and ultrasound images in 165 classes; see README.md beside this file."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
+        tfds.core.BuilderConfig(
+            name="published", description="Every row of the released tables, as it is."
+        ),
+        tfds.core.BuilderConfig(
+            name="clean",
+            description="Without exact duplicates and without images of one grey value only.",
+        ),
+    ]
+    TERMS = (
+        "RadImageNet is given on request for research under a data use agreement; neither images "
+        "nor tables may be passed on (https://www.radimagenet.com)."
+    )
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "request access at https://www.radimagenet.com, accept its data use agreement, and put "
+        f"the unpacked folder {IMAGES} (with CT, MR and US) there, beside RadiologyAI_train.csv, "
+        "RadiologyAI_val.csv and RadiologyAI_test.csv"
+    )
+    # The released tables decide: no count of their rows is published.
+    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {"published": None, "clean": None}
+    HOMEPAGE = "https://www.radimagenet.com"
+
+    def class_names(self) -> Sequence[str]:
+        """See `ImageBuilder`."""
+        return class_names()
+
+    def extra_features(self) -> dict[str, Any]:
+        """See `ImageBuilder`."""
+        return {
+            "modality": tfds.features.ClassLabel(names=list(MODALITIES)),
+            "anatomy": tfds.features.ClassLabel(names=list(ANATOMIES)),
+        }
+
+    def find_examples(self, root: Path, problems: Problems) -> Mapping[str, Sequence[Example]]:
+        """See `ImageBuilder`."""
+        home = _home(root)
+        labels = {name: index for index, name in enumerate(class_names())}
+        listings = {split: _read_table(home, split, labels, problems) for split in SPLITS}
+        _check_repeated(listings, problems)
+        _check_files(home, listings, problems)
+        is_clean = self.builder_config.name == "clean"
+        make = functools.partial(_example, home, is_clean)
+        if is_clean and not problems.count and self.left_out is None:
+            self.left_out = self._duplicates(home, listings)
+        return {
+            split: Examples(listing, _kept(listing, self.left_out), make)
+            for split, listing in listings.items()
+        }
+
+    def _duplicates(self, home: Path, listings: Mapping[str, Listing]) -> frozenset[str]:
+        """Finds the keys whose files are there before, byte for byte, and says how many."""
+        digests = {split: _digests(home, listings[split], self.workers) for split in _KEPT_FIRST}
+        every = np.concatenate(list(digests.values()))
+        offsets = np.cumsum([0, *(len(each) for each in digests.values())])
+        # The stable sort of unique gives the first place of each picture, in the splits' order.
+        _, places, groups = np.unique(every, return_index=True, return_inverse=True)
+        is_first = np.zeros(len(every), bool)
+        is_first[places] = True
+        labels = np.concatenate(
+            [np.array([e.label for e in listings[split]], np.uint8) for split in _KEPT_FIRST]
+        )
+        contradictory = int(np.sum(~is_first & (labels != labels[places][groups])))
+        dropped: list[str] = []
+        counts: dict[str, int] = {}
+        for split, start, end in zip(_KEPT_FIRST, offsets[:-1], offsets[1:], strict=True):
+            repeated = np.flatnonzero(~is_first[start:end])
+            counts[split] = len(repeated)
+            dropped += [listings[split][int(place)].key for place in repeated]
+        if dropped:
+            removed = ", ".join(f"{counts[split]:,} from {split}" for split in SPLITS)
+            self.notes.append(
+                f"{len(dropped):,} files that repeat another byte for byte were left out "
+                f"({removed}), {contradictory:,} of them under another label; images of one "
+                "grey value only were left out too."
+            )
+        return frozenset(dropped)
+
+
+@functools.cache
+def class_names() -> tuple[str, ...]:
+    """The 165 classes as `<modality>-<anatomy>-<class>`, sorted by code point.
+
+    The owners define no order of indices; this one is ours, and part of every weight file's labels.
+    """
+    path = Path(__file__).with_name("classes.txt")
+    return tuple(path.read_text(encoding="utf-8").split())
+
+
+def _home(root: Path) -> Path:
+    """Finds the folder with the tables: the root, or one folder in it."""
+    name = _table("train")
+    found = [
+        path.parent for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_file()
+    ]
+    if not found:
+        raise DataError(f"{root} has no {name}; {Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}.")
+    home = found[0]
+    if not (home / IMAGES).is_dir():
+        packed = " (the zip beside it must be unpacked)" if any(home.glob("*.zip")) else ""
+        raise DataError(
+            f"{home} has no folder {IMAGES}{packed}; {Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}."
+        )
+    return home
+
+
+def _table(split: str) -> str:
+    return f"RadiologyAI_{split}.csv"
+
+
+def _read_table(home: Path, split: str, labels: dict[str, int], problems: Problems) -> Listing:
+    path = home / _table(split)
+    if not path.is_file():
+        raise DataError(f"{home} has no {path.name}; {Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}.")
+    listing = Listing(path.name)
+    file = SourceFile(PurePosixPath(path.name), str(path), path)
+    for row in iterate_csv(file, ["filename", "label"]):
+        with problems.collecting():
+            listing.append(entry_of(row, labels))
+    return listing
+
+
+def _check_repeated(listings: Mapping[str, Listing], problems: Problems) -> None:
+    """Notes keys that are listed twice, in one table or in two."""
+    hashes = np.concatenate([listing.hashes() for listing in listings.values()])
+    tables = np.repeat(np.arange(len(listings)), [len(each) for each in listings.values()])
+    starts = np.cumsum([0, *(len(each) for each in listings.values())])
+    order = np.argsort(hashes, kind="stable")
+    again = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    in_order = list(listings.values())
+
+    def entry(place: int) -> tuple[str, Entry]:
+        table = in_order[tables[place]]
+        return table.table, table[int(place - starts[tables[place]])]
+
+    for before, after in zip(order[again], order[again + 1], strict=True):
+        (first_table, first), (table, second) = entry(before), entry(after)
+        if first.key == second.key:
+            problems.add(
+                f"{table}, row {second.line}: '{second.key}' is listed before, in {first_table}, "
+                f"row {first.line}; download the tables again."
+            )
+
+
+def _check_files(home: Path, listings: Mapping[str, Listing], problems: Problems) -> None:
+    """Notes rows whose file is not there, listing each folder once."""
+    for listing in listings.values():
+        folders: dict[str, array] = {}
+        for place, entry in enumerate(listing):
+            folder = entry.key.rpartition("/")[0]
+            folders.setdefault(folder, array("I")).append(place)
+        for folder, places in folders.items():
+            try:
+                there = set(os.listdir(home / folder))
+            except OSError as error:
+                problems.add(
+                    f"{home / folder} cannot be listed ({error.strerror}), and {listing.table} "
+                    f"has {len(places):,} images in it; unpack {IMAGES} again."
+                )
+                continue
+            for place in places:
+                entry = listing[place]
+                if entry.key.rpartition("/")[2] not in there:
+                    problems.add(
+                        f"{listing.table}, row {entry.line}: there is no file {home / entry.key}; "
+                        f"unpack {IMAGES} again, or remove the row."
+                    )
+
+
+def _kept(listing: Listing, left_out: frozenset[str] | None) -> np.ndarray:
+    if not left_out:
+        return np.arange(len(listing), dtype=np.uint32)
+    kept = (place for place, entry in enumerate(listing) if entry.key not in left_out)
+    return np.fromiter(kept, np.uint32)
+
+
+def _example(home: Path, is_clean: bool, entry: Entry) -> Example:
+    name = class_names()[entry.label]
+    return Example(entry.key, name, functools.partial(_read, home / entry.key, name, is_clean))
+
+
+def _read(path: Path, class_name: str, is_clean: bool) -> dict[str, Any]:
+    encoded = SourceFile(PurePosixPath(path.name), str(path), path).read()
+    image = check_image(encoded, name=str(path))
+    if is_clean and (image == image.flat[0]).all():
+        return {}
+    modality, anatomy, _ = class_name.split("-", 2)
+    return {"image": encoded, "modality": modality, "anatomy": anatomy}
+
+
+def _digests(home: Path, listing: Listing, workers: int) -> np.ndarray:
+    """Returns (N,) uint64, of each file's bytes.
+
+    64 of the digest's bits tell 1.35 million files apart, up to one chance in twenty million.
+    """
+    digests = np.empty(len(listing), np.uint64)
+    with ThreadPoolExecutor(workers) as pool:
+        # In portions: a pool's map would hold a future for every file at once.
+        for start, portion in _portions(listing):
+            found = list(pool.map(functools.partial(_digest, home), portion))
+            digests[start : start + len(found)] = found
+    return digests
+
+
+def _portions(listing: Listing) -> Iterator[tuple[int, list[str]]]:
+    for start in range(0, len(listing), _FILES_AT_ONCE):
+        end = min(start + _FILES_AT_ONCE, len(listing))
+        yield start, [listing[place].key for place in range(start, end)]
+
+
+def _digest(home: Path, key: str) -> int:
+    path = home / key
+    content = SourceFile(PurePosixPath(key), str(path), path).read()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
