@@ -139,6 +139,27 @@ def read_tables(
     return listed
 
 
+def check_counts(
+    listed: Mapping[str, Sequence[Listed]], published: Mapping[str, int], problems: Problems
+) -> None:
+    """Notes a split whose tables do not have the published number of rows.
+
+    Args:
+      listed: What `read_tables` returned; when it found problems, those come first.
+      published: Rows of the published tables, for the splits for which they are known.
+      problems: Takes what differs.
+    """
+    if problems.count:
+        return
+    for split, count in published.items():
+        rows = listed[split]
+        if len(rows) != count:
+            problems.add(
+                f"{rows[0].row.file.shown} has {len(rows):,} rows where the published table has "
+                f"{count:,}; download it again."
+            )
+
+
 def relative_path(row: Row, column: str) -> PurePosixPath:
     r"""Returns a row's path with forward slashes, which stays below the folder it starts from.
 

@@ -1,0 +1,85 @@
+"""Masks of lesions beside images: what is stored, and how outlines become one.
+
+A data set with masks has the feature `mask`: an encoded 8-bit PNG of 0 (background) and 255
+(lesion) in the image's size, or no bytes at all where an image has no mask. It is not decoded
+unless somebody asks for it, so that training does not pay for it.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from radimagenet_jax.data.images import check_image
+from radimagenet_jax.errors import DataError
+
+NO_MASK = b""
+
+
+def mask_feature() -> tfds.features.Tensor:
+    """Returns the TFDS feature of a mask."""
+    return tfds.features.Tensor(
+        shape=(),
+        dtype=np.object_,
+        doc="An encoded PNG of 0 and 255 in the image's size; empty where there is no mask.",
+    )
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Encodes a mask.
+
+    Args:
+      mask: (H, W) bool, True in the lesion.
+
+    Returns:
+      A PNG of one 8-bit channel, 0 and 255.
+    """
+    done, encoded = cv2.imencode(".png", mask.astype(np.uint8) * 255)
+    if not done:
+        raise ValueError(f"a mask of shape {mask.shape} cannot be a PNG")
+    return encoded.tobytes()
+
+
+def read_mask(encoded: bytes, *, name: str, shape: tuple[int, int]) -> np.ndarray:
+    """Reads a mask file of any format that images may have.
+
+    Args:
+      encoded: The file's bytes; black is background, everything else is lesion.
+      name: What to call the file in a message.
+      shape: Height and width of the image that it belongs to.
+
+    Returns:
+      (H, W) bool.
+
+    Raises:
+      DataError: If it is no readable image, or of another size.
+    """
+    mask = check_image(encoded, name=name).any(axis=-1)
+    if mask.shape != shape:
+        raise DataError(
+            f"{name} has {mask.shape[1]} x {mask.shape[0]} pixels where its image has "
+            f"{shape[1]} x {shape[0]}; download both again."
+        )
+    return mask
+
+
+def fill_outlines(
+    outlines: Sequence[Sequence[tuple[float, float]]], shape: tuple[int, int]
+) -> np.ndarray:
+    """Fills closed outlines.
+
+    Args:
+      outlines: For each lesion its points (x, y) in pixels, x to the right and y down, the
+        centre of the first pixel at (0, 0); they are rounded to pixels. Points outside of the image
+        are fine.
+      shape: Height and width of the image.
+
+    Returns:
+      (H, W) bool, True inside and on an outline; several lesions are merged.
+    """
+    mask = np.zeros(shape, np.uint8)
+    for outline in outlines:
+        points = np.rint(np.asarray(outline, np.float64)).astype(np.int32)
+        cv2.fillPoly(mask, [points.reshape(-1, 1, 2)], 1)
+    return mask.astype(bool)

@@ -1,0 +1,1 @@
+"""BUSI: breast ultrasound images with lesion masks."""
