@@ -1,0 +1,1 @@
+"""DDTI: thyroid ultrasound images with outlined nodules."""
