@@ -1,0 +1,1 @@
+"""MRNet: knee MR exams, as slices with the labels of two tears."""
