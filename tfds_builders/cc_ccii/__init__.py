@@ -1,0 +1,1 @@
+"""CC-CCII: chest CT slices of COVID-19 and of other pneumonia."""
