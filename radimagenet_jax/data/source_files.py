@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.errors import DataError
 
 # A member that unpacks to more than this, or a zip that unpacks to more than
@@ -288,7 +289,9 @@ def read_csv(file: SourceFile, columns: Sequence[str]) -> list[Row]:
     return list(iterate_csv(file, columns))
 
 
-def iterate_csv(file: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
+def iterate_csv(
+    file: SourceFile, columns: Sequence[str], problems: Problems | None = None
+) -> Iterator[Row]:
     """Reads a CSV file with a header line row by row, whatever its length.
 
     A byte-order mark, any line ends, quoted fields, blank lines and further columns
@@ -297,13 +300,15 @@ def iterate_csv(file: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     Args:
       file: The CSV file.
       columns: Names that the header must have; their values must not be empty.
+      problems: Where given, takes a row with another number of fields than the header or with a
+        required value empty, and the next row follows.
 
     Yields:
       The rows in the file's order.
 
     Raises:
-      DataError: If a column is missing or there twice, a row has another number of fields
-        than the header, a required value is empty, or there are no rows.
+      DataError: If a column is missing or there twice, there are no rows, or, without `problems`,
+        a row is bad.
     """
     reader = csv.reader(_text_lines(file), strict=True)
     header: list[str] | None = None
@@ -317,23 +322,40 @@ def iterate_csv(file: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
                 header = fields
                 _check_header(file, header, columns)
                 continue
-            if len(fields) != len(header):
-                raise DataError(
-                    f"{file.shown}, row {reader.line_num}: has {len(fields)} fields where the "
-                    f"header has {len(header)}; mend the row or put quotes about its commas."
-                )
-            row = Row(file, reader.line_num, dict(zip(header, fields, strict=True)))
-            for column in columns:
-                if not row[column]:
-                    raise row.error(f"the column '{column}' is empty; fill it or remove the row.")
             is_empty = False
-            yield row
+            try:
+                row = _checked_row(file, reader.line_num, header, fields, columns)
+            except DataError as error:
+                if problems is None:
+                    raise
+                problems.add(str(error))
+            else:
+                yield row
     except csv.Error as error:
         raise DataError(
             f"{file.shown}, row {reader.line_num}: is no valid CSV ({error}); save it as CSV again."
         ) from error
     if is_empty:
         raise DataError(f"{file.shown} has no rows; download or copy it again.")
+
+
+def _checked_row(
+    file: SourceFile,
+    number: int,
+    header: Sequence[str],
+    fields: Sequence[str],
+    columns: Sequence[str],
+) -> Row:
+    if len(fields) != len(header):
+        raise DataError(
+            f"{file.shown}, row {number}: has {len(fields)} fields where the header has "
+            f"{len(header)}; mend the row or put quotes about its commas."
+        )
+    row = Row(file, number, dict(zip(header, fields, strict=True)))
+    for column in columns:
+        if not row[column]:
+            raise row.error(f"the column '{column}' is empty; fill it or remove the row.")
+    return row
 
 
 def _check_header(file: SourceFile, header: list[str], columns: Sequence[str]) -> None:

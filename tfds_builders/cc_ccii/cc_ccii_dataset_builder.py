@@ -12,9 +12,9 @@ from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import (
     Row,
     SourceFile,
+    iterate_csv,
     list_files,
     one_of_equals,
-    read_csv,
 )
 from radimagenet_jax.data.splits import (
     FOLDS,
@@ -57,8 +57,8 @@ class Builder(ImageBuilder):
         ),
     ]
     TERMS = (
-        "CC-CCII is under the terms of its owners' page, reported to be CC BY 3.0 CN: cite Zhang et "
-        "al. 2020 (http://ncov-ai.big.ac.cn/download)."
+        "CC-CCII is under the terms of its owners' page, reported to be CC BY 3.0 CN: cite Zhang "
+        "et al. 2020 (http://ncov-ai.big.ac.cn/download)."
     )
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "download the zips of CP and NCP and lesions_slices.csv from http://ncov-ai.big.ac.cn/"
@@ -160,7 +160,7 @@ def _lesions(
     if not found:
         return None
     rows: dict[str, Row] = {}
-    for row in read_csv(one_of_equals(found, LESION_TABLE), ["imgpath"]):
+    for row in iterate_csv(one_of_equals(found, LESION_TABLE), ["imgpath"], problems):
         with problems.collecting():
             key = _listed_key(row, relative_path(row, "imgpath"))
             first = rows.setdefault(key, row)
