@@ -19,6 +19,10 @@ def get_config(task: str = "") -> ConfigDict:
     config.dataset.name = ""  # builder, or builder/configuration
     config.dataset.data_dir = "~/tensorflow_datasets"
     config.dataset.fold = 0  # 0: the data set's only split; 1 to 5: a cross-validation fold
+    # 'auto' reads images from disk while it trains if, decoded, all of them take more than
+    # memory_gib; else they live on the devices. true or false decides. The results are the same.
+    config.dataset.streaming = "auto"
+    config.dataset.memory_gib = 4.0
     config.dataset.positive = ""  # class whose AUROC is reported; '': the last one
 
     config.model = "resnet50"

@@ -20,7 +20,15 @@ from radimagenet_jax.training import losses
 _PROJECT = Path(__file__).resolve().parents[1]
 
 # Fields that change how a run is watched or where its data lie, not what it computes.
-_FREE_FIELDS = frozenset({"dataset.data_dir", "log_every", "checkpoint_every"})
+_FREE_FIELDS = frozenset(
+    {
+        "dataset.data_dir",
+        "dataset.streaming",
+        "dataset.memory_gib",
+        "log_every",
+        "checkpoint_every",
+    }
+)
 
 
 def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -125,6 +133,7 @@ def validate(config: ConfigDict) -> None:
     one_of("optimizer.name", config.optimizer.name, ("adam", "sgd"))
     one_of("preprocessing", config.preprocessing, ("published", "native", *preprocess.SCHEMES))
     one_of("augment", config.augment, ("published", *augment.POLICIES))
+    one_of("dataset.streaming", config.dataset.streaming, ("auto", "true", "false"))
     one_of("task", config.task, ("", *tasks.TASKS))
     if config.augment == "published" and not config.task:
         problems.append(

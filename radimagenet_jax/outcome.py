@@ -41,14 +41,15 @@ def write(
     from radimagenet_jax.analysis import report
 
     shown = report.select_examples(predictions["test"])
-    images = dict(zip(dataset.test.keys, dataset.test.images, strict=True))
+    places = {key: place for place, key in enumerate(dataset.test.keys)}
+    images = dataset.test.read([places[key] for key in shown])
     report.write_report(
         workdir,
         config=config.to_dict(),
         result=dict(result),
         history=writers.read_metrics(workdir),
         predictions=dict(predictions),
-        thumbnails={key: images[key].squeeze() for key in shown},
+        thumbnails=dict(zip(shown, images, strict=True)),
         provenance={
             "command": shlex.join(command),
             "versions": versions(),

@@ -1,14 +1,15 @@
 """A training run, from the working directory to the report, top to bottom."""
 
 import contextlib
+import itertools
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
@@ -31,6 +32,7 @@ from radimagenet_jax.training import (
 )
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
+from radimagenet_jax.training.feed import feed
 from radimagenet_jax.training.memory import Memory
 from radimagenet_jax.training.order import DataOrder
 from radimagenet_jax.training.progress import TrainingProgress, waiting
@@ -73,11 +75,17 @@ def _run(
 
     # ---------------------------------------------------------------- Data
     name = datasets.with_fold(config.dataset.name, config.dataset.fold)
-    dataset = datasets.load(name, config.dataset.data_dir, config.image_size)
+    dataset = datasets.load(
+        name,
+        config.dataset.data_dir,
+        config.image_size,
+        streaming=config.dataset.streaming,
+        memory=int(config.dataset.memory_gib * 2**30),
+    )
     positive = positive_class(config, dataset.class_names)
-    train_examples = place(dataset.train, mesh)
+    train_feed = feed(dataset.train, mesh)
     held_out = {"val": dataset.val, "test": dataset.test}
-    held_out_examples = {name: place(split, mesh) for name, split in held_out.items()}
+    held_out_feeds = {name: feed(split, mesh) for name, split in held_out.items()}
     order = DataOrder(len(dataset.train.labels), config.batch_size, config.seed, config.shuffle)
     total_steps = config.epochs * order.steps_per_epoch
 
@@ -102,7 +110,7 @@ def _run(
             channel_order=contract.channel_order,
             loss=losses.LOSSES[config.loss],
         ),
-        in_shardings=(whole, whole, split_batch, split_batch),
+        in_shardings=(whole, *train_feed.shardings),
         out_shardings=(whole, whole),
         donate_argnums=0,
     )
@@ -110,7 +118,7 @@ def _run(
         steps.make_eval_step(
             model, scheme=contract.preprocessing, channel_order=contract.channel_order
         ),
-        in_shardings=(whole, whole, whole, split_batch),
+        in_shardings=(whole, whole, *held_out_feeds["val"].shardings[:2]),
         out_shardings=split_batch,
     )
 
@@ -133,14 +141,17 @@ def _run(
     step = int(state.step)
     if step < total_steps:
         with waiting("compiling the training step"):
-            batch = sharding.place_batch(order.batch(step), mesh)
-            train_step = lazy_step.lower(state, train_examples, *batch).compile()
+            # A feed reads ahead: what the compilation is shown is what the first step takes.
+            batches = train_feed.inputs(order, step, total_steps)
+            batch = next(batches)
+            train_step = lazy_step.lower(state, *batch).compile()
+            batches = itertools.chain([batch], batches)
     writer = writers.MetricWriter(folder, resume_step=step)
 
     def logits_of(split: str, params: PyTree, batch_stats: PyTree) -> np.ndarray:
-        examples = held_out_examples[split]
+        examples, count = held_out_feeds[split], len(held_out[split])
         weights = {"params": params, "batch_stats": batch_stats}
-        return evaluation.predict(eval_step, weights, examples, config.batch_size, mesh)
+        return evaluation.predict(eval_step, weights, examples, count, config.batch_size)
 
     def figures(split: str, values: np.ndarray, resamples: int) -> dict[str, Any]:
         chosen = held_out[split]
@@ -152,13 +163,15 @@ def _run(
     with TrainingProgress(step, total_steps, order.steps_per_epoch) as progress:
         while step < total_steps:
             memory.clock.start()
-            index, mask = sharding.place_batch(order.batch(step), mesh)
-            state, sums = train_step(state, train_examples, index, mask)
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited = time.perf_counter() - asked
+            state, sums = train_step(state, *batch)
             step += 1
             # Reading the sums waits for the step, so that the queue never runs ahead
             # of what the progress bar says and a failure names its own step.
             memory.add(jax.device_get(sums))
-            memory.clock.step(int(sums["count"]))
+            memory.clock.step(int(sums["count"]), waited)
             if not np.isfinite(memory.loss_sum):
                 keys = [dataset.train.keys[i] for i in order.batch(step - 1)[0][:8]]
                 raise UserError(_diverged(step, keys, saved.latest_step()))
@@ -174,6 +187,7 @@ def _run(
                     accuracy=memory.accuracy,
                     learning_rate=config.optimizer.learning_rate,
                     images_per_second=memory.clock.images_per_second,
+                    input_wait=memory.clock.input_wait,
                 )
                 memory.reset_sums()
             due = config.checkpoint_every and step % config.checkpoint_every == 0
@@ -232,6 +246,7 @@ def _run(
             "epochs": config.epochs,
             "seconds": round(memory.clock.seconds, 3),
             "images_per_second": memory.clock.images_per_second,
+            "input_wait": memory.clock.input_wait,
         },
         "model": config.model,
         "init": config.init,
@@ -254,12 +269,6 @@ def enable_compilation_cache() -> None:
         folder = os.path.join(os.path.expanduser(cache), "radimagenet_jax", "xla")
         jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def place(split: datasets.Split, mesh: Mesh) -> steps.Examples:
-    """Puts a split on every device, as it is: uint8."""
-    parts = (split.images, split.labels, split.ids)
-    return steps.Examples(*(jax.device_put(part, sharding.replicated(mesh)) for part in parts))
 
 
 def positive_class(config: ConfigDict, class_names: tuple[str, ...]) -> int:

@@ -15,11 +15,13 @@ class Clock:
       seconds: Training time, over all sessions of the run.
       images: Images in that time that the rate is made of.
       rated_seconds: The time that they took.
+      waited: Seconds of these in which the devices had nothing to do but wait for input.
     """
 
     seconds: float = 0.0
     images: int = 0
     rated_seconds: float = 0.0
+    waited: float = 0.0
 
     def __post_init__(self) -> None:
         self._started: float | None = None
@@ -30,8 +32,8 @@ class Clock:
         if self._started is None:
             self._started = time.perf_counter()
 
-    def step(self, images: int) -> None:
-        """Notes a finished step of so many images."""
+    def step(self, images: int, waited: float = 0.0) -> None:
+        """Notes a finished step of so many images, which began by waiting for its input."""
         if self._started is None:
             raise RuntimeError("the clock counts steps only between start and stop.")
         now = time.perf_counter()
@@ -39,6 +41,7 @@ class Clock:
         if self._warm:
             self.images += images
             self.rated_seconds += now - self._started
+            self.waited += waited
         self._warm = True
         self._started = now
 
@@ -53,10 +56,16 @@ class Clock:
         """Training rate, None before it is known."""
         return self.images / self.rated_seconds if self.rated_seconds else None
 
+    @property
+    def input_wait(self) -> float | None:
+        """Share of the training time spent waiting for input, None before it is known."""
+        return self.waited / self.rated_seconds if self.rated_seconds else None
+
     def to_json(self) -> dict[str, float | int]:
         """What a checkpoint keeps."""
         return {
             "seconds": self.seconds,
             "images": self.images,
             "rated_seconds": self.rated_seconds,
+            "waited": self.waited,
         }

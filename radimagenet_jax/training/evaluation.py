@@ -5,36 +5,33 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from radimagenet_jax.training import order, sharding
-from radimagenet_jax.training.step import Examples
+from radimagenet_jax.training.feed import ResidentFeed, StreamedFeed
+from radimagenet_jax.training.order import DataOrder
 
 
 def predict(
     eval_step: Callable[..., jax.Array],
     variables: dict[str, Any],
-    examples: Examples,
+    examples: ResidentFeed | StreamedFeed,
+    count: int,
     batch_size: int,
-    mesh: Mesh,
 ) -> np.ndarray:
     """Computes the logits of every example of a split.
 
     Args:
       eval_step: Of `step.make_eval_step`, jitted.
       variables: {'params', 'batch_stats'} on the devices.
-      examples: The split, on the devices.
+      examples: The split's feed.
+      count: Examples in the split, N.
       batch_size: Global batch size. The last batch is padded; those of the padding are dropped.
-      mesh: The devices.
 
     Returns:
       (N, classes) float32 logits.
     """
-    count = examples.labels.shape[0]
-    everything = np.arange(count, dtype=np.int32)
-    batches = []
-    for position in range(-(-count // batch_size)):
-        index, _ = order.padded(everything, position, batch_size)
-        (placed,) = sharding.place_batch((index,), mesh)
-        batches.append(eval_step(variables["params"], variables["batch_stats"], examples, placed))
+    order = DataOrder(count, batch_size, seed=0, shuffle=False)
+    batches = [
+        eval_step(variables["params"], variables["batch_stats"], batch, index)
+        for batch, index, _ in examples.inputs(order, 0, order.steps_per_epoch)
+    ]
     return np.concatenate([np.asarray(batch) for batch in batches])[:count]

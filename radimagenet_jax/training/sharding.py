@@ -55,6 +55,13 @@ def by_example(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
+def local_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
+    """Returns the rows (b,) of a global batch that this process's devices hold, in order."""
+    held = by_example(mesh).addressable_devices_indices_map((batch_size,))
+    everything = np.arange(batch_size)
+    return np.unique(np.concatenate([everything[place] for place in held.values() if place]))
+
+
 def place_batch(batch: tuple[np.ndarray, ...], mesh: Mesh) -> tuple[jax.Array, ...]:
     """Puts the parts of a global batch on the devices that own them."""
     return tuple(jax.device_put(part, by_example(mesh)) for part in batch)

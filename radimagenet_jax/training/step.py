@@ -1,7 +1,7 @@
 """The step: the one function that trains, on one CPU, eight GPUs or a pod.
 
-It takes indices, not images: a data set that fits lives on the devices as uint8, and each
-step gathers, augments and normalises its own batch there.
+A data set that fits lives on the devices as uint8, and each step gathers its own batch there by
+index; of one that does not, it is given the batch. Either is augmented and normalised here.
 """
 
 from collections.abc import Callable
@@ -33,6 +33,12 @@ class Examples(struct.PyTreeNode):
     images: jax.Array
     labels: jax.Array
     ids: jax.Array
+
+    def at(self, index: jax.Array | None) -> "Examples":
+        """Returns the examples of a batch: those at its index (B,), or all where it is None."""
+        if index is None:
+            return self
+        return Examples(self.images[index], self.labels[index], self.ids[index])
 
 
 def make_optimizer(
@@ -83,24 +89,20 @@ def make_train_step(
 
     Returns:
       A pure function (state, examples, index (B,) int32, mask (B,) float32) -> (state, sums),
-      to be jitted. `sums` has float32 scalars 'loss' and 'correct', summed over the
-      batch's real examples, and 'count'.
+      to be jitted; where index is None, the examples are the batch. `sums` has float32 scalars
+      'loss' and 'correct', summed over the batch's real examples, and 'count'.
     """
 
     def train_step(
-        state: TrainState, examples: Examples, index: jax.Array, mask: jax.Array
+        state: TrainState, examples: Examples, index: jax.Array | None, mask: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         augment_key, dropout_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
         dropout_key = jax.random.fold_in(dropout_key, state.step)
-        images = augment.augment(
-            examples.images[index],
-            examples.ids[index],
-            state.step // steps_per_epoch,
-            augment_key,
-            policy,
-        )
+        batch = examples.at(index)
+        epoch = state.step // steps_per_epoch
+        images = augment.augment(batch.images, batch.ids, epoch, augment_key, policy)
         inputs = preprocess.normalize(images, scheme, channel_order)
-        labels = examples.labels[index]
+        labels = batch.labels
 
         def loss_of(trainable: PyTree) -> tuple[jax.Array, tuple[jax.Array, jax.Array, PyTree]]:
             (logits, _), updates = model.apply(
@@ -138,14 +140,14 @@ def make_eval_step(
     """Makes the evaluation step.
 
     Returns:
-      A pure function (params, batch_stats, examples, index) -> (B, classes) float32
+      A pure function (params, batch_stats, examples, index or None) -> (B, classes) float32
       logits, without augmentation, dropout or batch statistics.
     """
 
     def eval_step(
-        params: PyTree, batch_stats: PyTree, examples: Examples, index: jax.Array
+        params: PyTree, batch_stats: PyTree, examples: Examples, index: jax.Array | None
     ) -> jax.Array:
-        inputs = preprocess.normalize(examples.images[index], scheme, channel_order)
+        inputs = preprocess.normalize(examples.at(index).images, scheme, channel_order)
         logits, _ = model.apply({"params": params, "batch_stats": batch_stats}, inputs)
         return logits
 
