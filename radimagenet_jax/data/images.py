@@ -44,6 +44,11 @@ def decode(encoded: bytes, *, name: str) -> np.ndarray:
     Raises:
       DataError: If the bytes are no readable image.
     """
+    if _is_plain_grey_png(encoded):
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if image is None:
+            raise DataError(_damaged(name))
+        return image[..., None]
     if encoded.startswith(_PNG_SIGNATURE) or (
         # Pillow converts CMYK by a rule of its own, so those few files stay with Pillow.
         encoded.startswith(_JPEG_SIGNATURE) and _jpeg_channels(encoded) != 4
@@ -59,6 +64,24 @@ def decode(encoded: bytes, *, name: str) -> np.ndarray:
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return np.ascontiguousarray(image[..., :1])
     return image
+
+
+def encode_grey(image: np.ndarray) -> bytes:
+    """Encodes a grey image without loss, as the PNG that is decoded soonest.
+
+    Args:
+      image: (H, W, 1) uint8.
+    """
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def _is_plain_grey_png(encoded: bytes) -> bool:
+    """Tells whether a PNG has one channel of 8 bits and no transparency, from its header alone."""
+    return (
+        encoded.startswith(_PNG_SIGNATURE)
+        and encoded[_PNG_DEPTH_OFFSET : _PNG_DEPTH_OFFSET + 2] == b"\x08\x00"
+        and encoded.find(b"tRNS", 0, encoded.find(b"IDAT")) < 0
+    )
 
 
 def resize_nearest(image: np.ndarray, size: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from radimagenet_jax.data import registry
+from radimagenet_jax.data.images import decode
 from radimagenet_jax.data.preparation import prepare
 from radimagenet_jax.errors import ConfigError, DataError
 from tests.radimagenet_source import png, write_source, write_table
@@ -71,7 +72,10 @@ def test_every_row_of_the_tables_becomes_one_record_of_its_split(whole):
             modality = path.split("/")[1]
             name = built.info.features["label"].int2str(int(example["label"]))
             assert name == f"{modality}-{label}"
-            assert example["image"] == (data_dir / MANUAL / path).read_bytes()
+            stored = decode(example["image"], name=path)
+            released = decode((data_dir / MANUAL / path).read_bytes(), name=path)
+            np.testing.assert_array_equal(stored, released)
+            assert len(example["image"]) < (data_dir / MANUAL / path).stat().st_size
             assert built.info.features["modality"].int2str(int(example["modality"])) == modality
             anatomy = built.info.features["anatomy"].int2str(int(example["anatomy"]))
             assert anatomy == label.partition("-")[0]
