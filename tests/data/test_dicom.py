@@ -1,0 +1,330 @@
+"""DICOM files become the images that the standard and pydicom's own functions make of them."""
+
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing, pixel_array
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from radimagenet_jax.data import dicom
+from radimagenet_jax.data.dicom import Window, decode_dicom, decode_dicom_frames, patient_pseudonym
+from radimagenet_jax.errors import DataError
+
+SECRET = "Doe^Jane"
+
+
+def bundled(name):
+    """One of the files in pydicom's wheel."""
+    return Path(get_testdata_file(name, download=False)).read_bytes()
+
+
+def file(pixels, **tags):
+    """A DICOM file of (H, W), (N, H, W) or (H, W, 3) pixels."""
+    pixels = np.asarray(pixels)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
+    dataset.PatientName, dataset.PatientID = SECRET, "4711-secret"
+    colour = pixels.shape[-1] == 3 and pixels.ndim > 2
+    frames = pixels.ndim - colour == 3
+    dataset.SamplesPerPixel = 3 if colour else 1
+    if colour:
+        dataset.PlanarConfiguration = 0
+    if frames:
+        dataset.NumberOfFrames = len(pixels)
+    dataset.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
+    dataset.Rows, dataset.Columns = pixels.shape[frames : frames + 2]
+    bits = 8 * pixels.dtype.itemsize
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    return written(dataset)
+
+
+def written(dataset):
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def to_bytes(shades):
+    return np.floor(shades * 255 + 0.5).astype(np.uint8)
+
+
+RAMP = np.arange(-1024, 3072, dtype=np.int16).reshape(64, 64)
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_the_files_own_display_is_pydicoms(name):
+    dataset = pydicom.dcmread(io.BytesIO(bundled(name)))
+    values = apply_modality_lut(pixel_array(dataset), dataset)
+    if "WindowCenter" in dataset:
+        shown = apply_windowing(values, dataset).astype(np.float64)
+        low, high = output_range(dataset)
+        expected = to_bytes((shown - low) / (high - low))
+    else:
+        inside = values[pixel_array(dataset) != dataset.get("PixelPaddingValue")]
+        low, high = inside.min(), inside.max()
+        expected = to_bytes(np.clip((values - low) / (high - low), 0, 1))
+    image = decode_dicom(bundled(name), name=name)
+    assert image.shape == (*expected.shape, 1)
+    np.testing.assert_array_equal(image[..., 0], expected)
+
+
+def output_range(dataset):
+    """The range over which pydicom spreads a window: that of all values that can be stored."""
+    bits = int(dataset.BitsStored)
+    low, high = (
+        (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        if dataset.PixelRepresentation
+        else (
+            0,
+            2**bits - 1,
+        )
+    )
+    slope = float(dataset.get("RescaleSlope", 1))
+    intercept = float(dataset.get("RescaleIntercept", 0))
+    return low * slope + intercept, high * slope + intercept
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize("rescale", [(1, 0), (1, -1024), (2, 5)])
+def test_every_window_function_is_pydicoms(function, rescale):
+    encoded = file(
+        RAMP,
+        WindowCenter=[40, 600],
+        WindowWidth=[80, 2800],
+        VOILUTFunction=function,
+        RescaleSlope=rescale[0],
+        RescaleIntercept=rescale[1],
+    )
+    dataset = pydicom.dcmread(io.BytesIO(encoded))
+    shown = apply_windowing(apply_modality_lut(pixel_array(dataset), dataset), dataset)
+    low, high = output_range(dataset)
+    expected = (shown - low) / (high - low) * 255
+    image = decode_dicom(encoded, name="a.dcm")[..., 0]
+    np.testing.assert_allclose(image, expected, atol=0.5 + 1e-6)
+
+
+def test_a_voi_lut_is_pydicoms_and_goes_before_a_window():
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [256, 100, 12])
+    table = np.linspace(4095, 0, 256).astype(np.uint16)
+    item.add_new("LUTData", "US", table.tolist())
+    pixels = np.arange(0, 512, dtype=np.uint16).reshape(16, 32)
+    encoded = file(pixels, VOILUTSequence=[item], WindowCenter=5, WindowWidth=3)
+    expected = apply_voi_lut(pixels, pydicom.dcmread(io.BytesIO(encoded)), prefer_lut=True)
+    image = decode_dicom(encoded, name="a.dcm")[..., 0]
+    np.testing.assert_array_equal(image, to_bytes(expected / 4095))
+
+
+def test_a_given_window_goes_before_the_files_own_in_hounsfield_units():
+    stored = (RAMP + 1024).astype(np.uint16)
+    encoded = file(
+        stored, RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=600, WindowWidth=2800
+    )
+    image = decode_dicom(encoded, name="a.dcm", windows=[Window(40, 80)])[..., 0]
+    assert (image[RAMP <= 0] == 0).all()
+    assert (image[RAMP >= 79] == 255).all()
+    assert image[RAMP == 40] == pytest.approx(129, abs=1)
+
+
+def test_three_windows_are_the_channels():
+    windows = [Window(40, 80), Window(80, 200), Window(600, 2800)]
+    stacked = decode_dicom(file(RAMP), name="a.dcm", windows=windows)
+    assert stacked.shape == (64, 64, 3)
+    for channel, window in enumerate(windows):
+        single = decode_dicom(file(RAMP), name="a.dcm", windows=[window])
+        np.testing.assert_array_equal(stacked[..., channel], single[..., 0])
+
+
+@pytest.mark.parametrize(("center", "width"), [(40, 0.5), (40, -3), (float("nan"), 80)])
+def test_a_window_without_width_is_refused(center, width):
+    with pytest.raises(DataError, match="width of at least 1"):
+        Window(center, width)
+
+
+def test_monochrome1_is_the_inverse_of_monochrome2():
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    bright = decode_dicom(file(pixels), name="a.dcm")
+    dark = decode_dicom(file(pixels, PhotometricInterpretation="MONOCHROME1"), name="a.dcm")
+    np.testing.assert_array_equal(bright[..., 0], pixels)
+    np.testing.assert_array_equal(dark, 255 - bright)
+
+
+def test_bits_above_the_stored_ones_do_not_count():
+    pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    tags = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
+    clean = decode_dicom(file(pixels, **tags), name="a.dcm")
+    overlay = decode_dicom(file(pixels | 0xF000, **tags), name="a.dcm")
+    np.testing.assert_array_equal(overlay, clean)
+    assert clean[0, 0] == 0
+    assert clean[-1, -1] == 255
+
+
+def test_padding_stays_out_of_the_range_and_becomes_black():
+    pixels = np.full((8, 8), -2000, np.int16)
+    pixels[2:6, 2:6] = np.arange(16).reshape(4, 4)
+    for photometric in ("MONOCHROME1", "MONOCHROME2"):
+        encoded = file(pixels, PixelPaddingValue=-2000, PhotometricInterpretation=photometric)
+        image = decode_dicom(encoded, name="a.dcm")[..., 0]
+        assert image[0, 0] == 0
+        assert sorted({int(image[2, 2]), int(image[5, 5])}) == [0, 255]
+
+
+def test_frames_are_chosen_by_number_or_all_read():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 8), np.uint8)
+    encoded = file(pixels)
+    assert dicom.frame_count(encoded, name="a.dcm") == 3
+    np.testing.assert_array_equal(decode_dicom_frames(encoded, name="a.dcm")[..., 0], pixels)
+    np.testing.assert_array_equal(decode_dicom(encoded, name="a.dcm", frame=2)[..., 0], pixels[2])
+    with pytest.raises(DataError, match=r"a\.dcm has 3 frames; choose one"):
+        decode_dicom(encoded, name="a.dcm")
+    for frame in (3, -1):
+        with pytest.raises(DataError, match=rf"has no frame {frame}; choose one of 0 to 2"):
+            decode_dicom(encoded, name="a.dcm", frame=frame)
+
+
+def test_a_frames_own_rescale_and_window_go_before_the_shared_ones():
+    def group(intercept):
+        item, rescale, voi = Dataset(), Dataset(), Dataset()
+        rescale.RescaleSlope, rescale.RescaleIntercept = 1, intercept
+        voi.WindowCenter, voi.WindowWidth = 40, 80
+        item.PixelValueTransformationSequence = [rescale]
+        item.FrameVOILUTSequence = [voi]
+        return item
+
+    encoded = file(
+        np.stack([RAMP, RAMP + 100]),
+        SharedFunctionalGroupsSequence=[group(0)],
+        PerFrameFunctionalGroupsSequence=[group(0), group(-100)],
+    )
+    first, second = decode_dicom_frames(encoded, name="a.dcm")
+    np.testing.assert_array_equal(first, second)
+    expected = decode_dicom(file(RAMP), name="a.dcm", windows=[Window(40, 80)])
+    np.testing.assert_array_equal(first, expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["examples_rgb_color.dcm", "examples_ybr_color.dcm", "SC_rgb_jpeg_dcmtk.dcm",
+             "SC_ybr_full_422_uncompressed.dcm", "SC_rgb_rle.dcm"],
+)  # fmt: skip
+def test_colour_is_pydicoms_rgb(name):
+    encoded = bundled(name)
+    expected = pixel_array(io.BytesIO(encoded), index=0)
+    frame = 0 if dicom.frame_count(encoded, name=name) > 1 else None
+    np.testing.assert_array_equal(decode_dicom(encoded, name=name, frame=frame), expected)
+
+
+def test_a_palette_is_looked_up():
+    dataset = pydicom.dcmread(io.BytesIO(bundled("examples_palette.dcm")))
+    expected = pydicom.pixels.apply_color_lut(pixel_array(dataset), dataset) >> 8
+    image = decode_dicom(bundled("examples_palette.dcm"), name="p.dcm")
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_colour_that_is_grey_has_one_channel():
+    pixels = np.repeat(np.arange(16, dtype=np.uint8).reshape(4, 4, 1), 3, axis=-1)
+    np.testing.assert_array_equal(decode_dicom(file(pixels), name="a.dcm"), pixels[..., :1])
+
+
+def test_real_radiographs_of_both_polarities_are_inverses(shared_data):
+    images = [
+        decode_dicom(path.read_bytes(), name=path.name)
+        for path in sorted((shared_data / "cxr_dicom").iterdir())
+    ]
+    assert [image.shape for image in images] == [(1024, 1024, 1)] * 2
+    np.testing.assert_array_equal(images[0], 255 - images[1])
+
+
+def refused(encoded, message, **options):
+    with pytest.raises(DataError, match=message) as caught:
+        decode_dicom(encoded, name="folder/a.dcm", **options)
+    sentence = str(caught.value)
+    assert sentence.startswith("folder/a.dcm ")
+    assert caught.value.__cause__ is None
+    return sentence
+
+
+def test_files_that_are_no_images_are_refused_in_a_sentence():
+    whole = file(RAMP)
+    refused(b"", "is empty")
+    refused(b"\x89PNG" + b"\0" * 500, "is no DICOM file")
+    refused(bundled("rtplan.dcm"), "is DICOM without pixel data")
+    refused(file(RAMP, PhotometricInterpretation="HSV"), "a colour space that cannot be read")
+    refused(file(RAMP, Rows=60000, Columns=60000), "claims 60000 x 60000 pixels")
+    refused(file(RAMP, Rows=0), "claims 64 x 0 pixels")
+    refused(file(RAMP, NumberOfFrames=-2), "claims -2 frames")
+    refused(file(np.zeros((4, 4, 3), np.uint8) + np.uint8([1, 2, 3])), "is a colour image",
+            windows=[Window(40, 80)])  # fmt: skip
+    for length in range(132, len(whole) - 1, 97):
+        refused(whole[:length], "cut short or damaged|without pixel data")
+
+
+def test_a_truncated_jpeg_inside_is_refused(shared_data):
+    path = sorted((shared_data / "cxr_dicom").iterdir())[0]
+    whole = path.read_bytes()
+    refused(whole[: len(whole) // 2], "cut short or damaged|without pixel data")
+
+
+def test_a_compression_without_its_decoder_names_the_extra(monkeypatch):
+    class Missing:
+        is_available = False
+
+    monkeypatch.setattr(dicom, "get_decoder", lambda syntax: Missing())
+    message = r"compressed as JPEG Baseline \(Process 1\).*pip install 'radimagenet-jax\[dicom\]'"
+    refused(bundled("SC_rgb_jpeg_dcmtk.dcm"), message)
+
+
+def test_a_video_is_refused():
+    dataset = pydicom.dcmread(io.BytesIO(bundled("SC_rgb_jpeg_dcmtk.dcm")))
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
+    refused(written(dataset), r"stored as MPEG-4.*convert it")
+
+
+@pytest.mark.parametrize("name", ["JPEG2000.dcm", "MR_small_RLE.dcm", "MR_small_expb.dcm",
+                                  "image_dfl.dcm", "ExplVR_BigEnd.dcm"])  # fmt: skip
+def test_other_encodings_of_the_values_are_read(name):
+    encoded = bundled(name)
+    stored = pixel_array(pydicom.dcmread(io.BytesIO(encoded)), index=0)
+    image = decode_dicom(encoded, name=name, frame=0)
+    assert image.shape[:2] == stored.shape[:2]
+    assert image.max() > image.min()
+
+
+def test_no_message_and_no_log_line_names_the_patient(caplog, capsys, recwarn):
+    caplog.set_level(logging.DEBUG)
+    broken = file(RAMP, PatientBirthDate="19000101").replace(b"19000101", b"Doe^Jane")
+    decode_dicom(broken, name="a.dcm")
+    for length in range(140, len(broken), 211):
+        with pytest.raises(DataError) as caught:
+            decode_dicom(broken[:length], name="a.dcm")
+        assert "Doe" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+    printed = capsys.readouterr()
+    logged = [record.getMessage() for record in caplog.records]
+    warned = [str(warning.message) for warning in recwarn.list]
+    text = " ".join([printed.out, printed.err, *logged, *warned])
+    assert "Doe" not in text
+    assert "secret" not in text
+
+
+def test_a_pseudonym_depends_on_patient_and_salt_and_tells_neither():
+    one = patient_pseudonym(file(RAMP), name="a.dcm", salt="x")
+    assert one == patient_pseudonym(file(RAMP[:32]), name="b.dcm", salt="x")
+    assert one != patient_pseudonym(file(RAMP), name="a.dcm", salt="y")
+    assert one != patient_pseudonym(file(RAMP, PatientID="other"), name="a.dcm", salt="x")
+    assert "4711" not in one
+    assert len(one) == 16
+    assert patient_pseudonym(file(RAMP, PatientID=""), name="a.dcm", salt="x") == ""
