@@ -75,12 +75,12 @@ class SpoolShuffler:
         """
         self._file.flush()
         lengths = np.frombuffer(self._lengths, np.uint32)
-        ends = np.cumsum(lengths, dtype=np.int64)
-        starts = ends - lengths
+        starts = np.cumsum(lengths, dtype=np.int64)
+        starts -= lengths
         # Big-endian bytes sort as the numbers that they are. A stable sort keeps the first of
         # equals first. A fixed-width string would lose its final zero bytes; two halves do not.
-        halves = np.frombuffer(bytes(self._hashes), ">u8").reshape(-1, 2).astype(np.uint64)
-        order = np.arange(len(lengths))
+        halves = np.frombuffer(self._hashes, ">u8").reshape(-1, 2)
+        order: Sequence[int] | np.ndarray = range(len(lengths))
         if not self._keeps_order:
             order = np.lexsort((halves[:, 1], halves[:, 0]))
         handle = self._file.fileno()

@@ -1,4 +1,4 @@
-"""The released tables, held compactly: some 80 bytes a row, for 1.35 million rows."""
+"""The released tables, held compactly: some 30 bytes a row, for 1.35 million rows."""
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -39,30 +39,38 @@ class Listing:
 
     Attributes:
       table: The table's file name, for messages.
+      folders: The folders that its images lie in.
     """
 
     def __init__(self, table: str):
         self.table = table
-        self._keys = bytearray()
-        self._ends = array("Q")
+        self.folders: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._names = bytearray()
+        self._ends = array("I")
+        self._folder = array("H")
         self._labels = array("B")
         self._lines = array("I")
-        self._hashes = array("q")
 
     def append(self, entry: Entry) -> None:
         """Adds a row."""
-        self._keys += entry.key.encode()
-        self._ends.append(len(self._keys))
+        folder, _, name = entry.key.rpartition("/")
+        if folder not in self._numbers:
+            self._numbers[folder] = len(self.folders)
+            self.folders.append(folder)
+        self._folder.append(self._numbers[folder])
+        self._names += name.encode()
+        self._ends.append(len(self._names))
         self._labels.append(entry.label)
         self._lines.append(entry.line)
-        self._hashes.append(hash(entry.key))
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def __getitem__(self, place: int) -> Entry:
         start = self._ends[place - 1] if place else 0
-        key = self._keys[start : self._ends[place]].decode()
+        name = self._names[start : self._ends[place]].decode()
+        key = f"{self.folders[self._folder[place]]}/{name}"
         return Entry(key, self._labels[place], self._lines[place])
 
     def __iter__(self) -> Iterator[Entry]:
@@ -70,7 +78,11 @@ class Listing:
 
     def hashes(self) -> np.ndarray:
         """Returns (N,) int64: equal for equal keys, in this process."""
-        return np.frombuffer(self._hashes, np.int64)
+        return np.fromiter((hash(entry.key) for entry in self), np.int64, len(self))
+
+    def places_in(self, folder: int) -> np.ndarray:
+        """Returns the places of the rows whose image lies in a folder, by its number."""
+        return np.flatnonzero(np.frombuffer(self._folder, np.uint16) == folder)
 
 
 class Examples(Sequence[Example]):

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import os
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -162,33 +161,31 @@ def _read_table(home: Path, split: str, labels: dict[str, int], problems: Proble
 def _check_repeated(listings: Mapping[str, Listing], problems: Problems) -> None:
     """Notes keys that are listed twice, in one table or in two."""
     hashes = np.concatenate([listing.hashes() for listing in listings.values()])
-    tables = np.repeat(np.arange(len(listings)), [len(each) for each in listings.values()])
+    in_sequence = np.sort(hashes)
+    twice = in_sequence[1:][in_sequence[1:] == in_sequence[:-1]]
+    del in_sequence
+    suspects = np.flatnonzero(np.isin(hashes, twice)) if len(twice) else np.zeros(0, np.int64)
     starts = np.cumsum([0, *(len(each) for each in listings.values())])
-    order = np.argsort(hashes, kind="stable")
-    again = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
     in_order = list(listings.values())
 
-    def entry(place: int) -> tuple[str, Entry]:
-        table = in_order[tables[place]]
-        return table.table, table[int(place - starts[tables[place]])]
-
-    for before, after in zip(order[again], order[again + 1], strict=True):
-        (first_table, first), (table, second) = entry(before), entry(after)
-        if first.key == second.key:
+    first: dict[str, str] = {}
+    for place in suspects:
+        number = int(np.searchsorted(starts, place, side="right")) - 1
+        table = in_order[number]
+        entry = table[int(place - starts[number])]
+        if entry.key in first:
             problems.add(
-                f"{table}, row {second.line}: '{second.key}' is listed before, in {first_table}, "
-                f"row {first.line}; download the tables again."
+                f"{table.table}, row {entry.line}: '{entry.key}' is listed before, in "
+                f"{first[entry.key]}; download the tables again."
             )
+        first.setdefault(entry.key, f"{table.table}, row {entry.line}")
 
 
 def _check_files(home: Path, listings: Mapping[str, Listing], problems: Problems) -> None:
     """Notes rows whose file is not there, listing each folder once."""
     for listing in listings.values():
-        folders: dict[str, array] = {}
-        for place, entry in enumerate(listing):
-            folder = entry.key.rpartition("/")[0]
-            folders.setdefault(folder, array("I")).append(place)
-        for folder, places in folders.items():
+        for number, folder in enumerate(listing.folders):
+            places = listing.places_in(number)
             try:
                 there = set(os.listdir(home / folder))
             except OSError as error:
@@ -198,7 +195,7 @@ def _check_files(home: Path, listings: Mapping[str, Listing], problems: Problems
                 )
                 continue
             for place in places:
-                entry = listing[place]
+                entry = listing[int(place)]
                 if entry.key.rpartition("/")[2] not in there:
                     problems.add(
                         f"{listing.table}, row {entry.line}: there is no file {home / entry.key}; "
