@@ -58,16 +58,21 @@ def builder(
         raise DataError(f"there is no data set '{dataset}'; there are {', '.join(names())}.")
     # TFDS takes two thirds of a second to import: only who touches data pays for it.
     module = importlib.import_module(f"tfds_builders.{dataset}.{dataset}_dataset_builder")
+    folder = Path(data_dir).expanduser()
+    # Own data have as many configurations as there are folders; their builder makes each on demand.
+    make_config = getattr(module.Builder, "config_of_folder", None)
     known = [known.name for known in module.Builder.BUILDER_CONFIGS]
-    if config and config not in known:
+    if make_config is None and config and config not in known:
         raise DataError(
             f"the data set '{dataset}' has no configuration '{config}'; it has "
             f"{', '.join(known) or 'none: leave it out'}."
         )
-    folder = Path(data_dir).expanduser()
     version = folder.joinpath(dataset, config or next(iter(known), ""), str(module.Builder.VERSION))
     try:
-        return module.Builder(data_dir=str(folder), config=config or None)
+        chosen = make_config(config, folder) if make_config else config or None
+        return module.Builder(data_dir=str(folder), config=chosen)
+    except DataError:
+        raise
     # TFDS parses what it finds in the folder of a prepared data set as soon as it is asked for
     # a builder; which errors come of damaged files is up to its parsers.
     except Exception as error:

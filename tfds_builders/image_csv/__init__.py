@@ -1,0 +1,1 @@
+"""Anybody's own images, named by a CSV."""

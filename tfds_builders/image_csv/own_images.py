@@ -1,0 +1,80 @@
+"""What users bring, as what training reads: PNG and JPEG are kept, everything else becomes PNG."""
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from radimagenet_jax.data.dicom import Window, decode_dicom, is_dicom
+from radimagenet_jax.data.images import check_image
+from radimagenet_jax.errors import DataError
+
+_KEPT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+def readable_image(
+    encoded: bytes, *, name: str, window: Window | None = None, frame: int | None = None
+) -> bytes:
+    """Verifies an image and returns it as PNG or JPEG.
+
+    Args:
+      encoded: A PNG or JPEG, whose bytes are kept; or a DICOM file, TIFF or any other format of
+        Pillow with 8 bits a channel.
+      name: What to call the image in a message; its end tells a damaged DICOM file from a
+        damaged picture.
+      window: For grey DICOM images, in place of the file's own.
+      frame: For files with several, from 0.
+
+    Raises:
+      DataError: If it cannot be read, has more than 8 bits a channel and is no DICOM, has several
+        frames and none was chosen, or is given a window or a frame that it cannot have.
+    """
+    if is_dicom(encoded) or name.lower().endswith(_DICOM_SUFFIXES):
+        windows = [window] if window else []
+        return _png(decode_dicom(encoded, name=name, windows=windows, frame=frame))
+    if window:
+        raise DataError(
+            f"{name} is no DICOM file, and only these have grey values for a window; leave "
+            "window_center and window_width empty."
+        )
+    image = check_image(encoded, name=name)
+    if encoded.startswith(_KEPT):
+        if frame:
+            raise DataError(f"{name} has no frame {frame}; leave the column frame empty.")
+        return encoded
+    pages = _pages(encoded)
+    if pages == 1 and not frame:
+        return _png(image)
+    if frame is None:
+        raise DataError(
+            f"{name} has {pages} frames; choose one by its number from 0 in a column frame, or "
+            "save each as an image."
+        )
+    if frame >= pages:
+        raise DataError(f"{name} has no frame {frame}; choose one of 0 to {pages - 1}.")
+    return _png(_page(encoded, frame, name))
+
+
+def _pages(encoded: bytes) -> int:
+    with Image.open(io.BytesIO(encoded)) as image:
+        return getattr(image, "n_frames", 1)
+
+
+def _page(encoded: bytes, number: int, name: str) -> np.ndarray:
+    """Returns one page of several; `check_image` has seen the first one only."""
+    page = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            image.seek(number)
+            image.save(page, image.format)
+    except Exception as error:
+        raise DataError(f"{name} is cut short or damaged; download or copy it again.") from error
+    return check_image(page.getvalue(), name=name)
+
+
+def _png(image: np.ndarray) -> bytes:
+    """Encodes (H, W, 1) or (H, W, 3) RGB uint8 without loss."""
+    pixels = image if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", pixels)[1].tobytes()
