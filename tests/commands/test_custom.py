@@ -25,7 +25,6 @@ def test_own_images_train_and_the_report_says_how_they_were_divided(start, tmp_p
         "--config=configs/custom.py:smoke",
         f"--config.dataset.data_dir={tmp_path / 'data'}",
         f"--workdir={workdir}",
-        "--config.model_options.width=8",
     )
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors

@@ -79,7 +79,7 @@ class Builder(ImageBuilder):
         return {
             "boxes": tfds.features.Tensor(
                 shape=(None, 4),
-                dtype="float32",
+                dtype=np.float32,
                 doc="Opacities as x, y, width, height in pixels of the image, from its top left.",
             )
         }

@@ -1,0 +1,1 @@
+"""RSNA Intracranial Hemorrhage Detection: head CT slices."""

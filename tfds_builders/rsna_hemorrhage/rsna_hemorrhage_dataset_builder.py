@@ -1,0 +1,208 @@
+"""The RSNA Intracranial Hemorrhage challenge as a TensorFlow Datasets builder, no TensorFlow."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from radimagenet_jax.data.dicom import Window, decode_dicom, patient_pseudonym
+from radimagenet_jax.data.image_builder import Example, ImageBuilder
+from radimagenet_jax.data.problems import Problems
+from radimagenet_jax.data.source_files import SourceFile, iterate_csv, list_files, one_of_equals
+from radimagenet_jax.data.splits import FOLDS, stand_in_examples, stand_in_note
+from radimagenet_jax.errors import DataError
+
+CLASS_NAMES = ("no", "yes")
+LABEL_TABLE = "stage_2_train.csv"
+ANY = "any"
+SUBTYPES = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
+# Centre and width in Hounsfield units, as head CT is usually read.
+BRAIN, SUBDURAL, BONE = Window(40, 80), Window(80, 200), Window(600, 2800)
+WINDOWS = {
+    "brain": (BRAIN,),
+    "subdural": (SUBDURAL,),
+    "bone": (BONE,),
+    "stack": (BRAIN, SUBDURAL, BONE),
+}
+# The challenge's PatientIDs are pseudonyms already; the salt unlinks ours from them.
+PATIENT_SALT = "rsna_hemorrhage"
+# All that comes before the pixels.
+_HEADER_BYTES = 2**16
+
+
+@dataclass(kw_only=True)
+class Config(tfds.core.BuilderConfig):
+    """Windows, and a fold by patient; 0 stands for fold 1 in place of the published split."""
+
+    windows: tuple[Window, ...]
+    fold: int = 0
+
+
+def _configs() -> list[Config]:
+    configs = []
+    for name, windows in WINDOWS.items():
+        shown = " and ".join(f"{window.center:g}/{window.width:g}" for window in windows)
+        for fold in range(FOLDS + 1):
+            # The brain window is what everybody means who names a fold only.
+            prefix = "" if name == "brain" and fold else f"{name}_" if fold else name
+            configs.append(
+                Config(
+                    name=f"{prefix}fold{fold}" if fold else name,
+                    windows=windows,
+                    fold=fold,
+                    description=f"Window {shown}, fold {fold or 1} of five, by patient.",
+                )
+            )
+    return configs
+
+
+class Builder(ImageBuilder):
+    """Head CT slices with and without hemorrhage; see README.md beside this file."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    BUILDER_CONFIGS: ClassVar[list[Config]] = _configs()
+    TERMS = (
+        "the challenge's rules: non-commercial research and education; cite Flanders et al. 2020."
+    )
+    HOMEPAGE = "https://www.kaggle.com/c/rsna-intracranial-hemorrhage-detection"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        f"accept the rules of {HOMEPAGE}, download stage_2_train and {LABEL_TABLE} and put them "
+        "there, packed or unpacked"
+    )
+    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
+        config.name: None for config in BUILDER_CONFIGS
+    }
+
+    def class_names(self) -> Sequence[str]:
+        """See `ImageBuilder`."""
+        return CLASS_NAMES
+
+    def extra_features(self) -> dict[str, Any]:
+        """See `ImageBuilder`."""
+        return {
+            "subtypes": tfds.features.Tensor(
+                shape=(len(SUBTYPES),),
+                dtype=np.uint8,
+                doc=f"1 where present: {', '.join(SUBTYPES)}.",
+            )
+        }
+
+    def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
+        """See `ImageBuilder`."""
+        files = list_files(root)
+        images: dict[str, list[SourceFile]] = {}
+        for file in files:
+            if file.path.suffix.lower() == ".dcm" and "stage_2_test" not in file.path.parts:
+                images.setdefault(file.path.stem, []).append(file)
+        found = [file for file in files if file.name == LABEL_TABLE]
+        if not images or not found:
+            missing = LABEL_TABLE if images else "stage_2_train/*.dcm"
+            raise DataError(f"{root} has no {missing}; {self.MANUAL_DOWNLOAD_INSTRUCTIONS}.")
+        labels = _labels(one_of_equals(found, LABEL_TABLE), problems)
+        chosen: dict[str, SourceFile] = {}
+        for image in labels:
+            with problems.collecting():
+                if image not in images:
+                    raise DataError(
+                        f"the image '{image}.dcm' of {found[0].shown} is not there; download or "
+                        "unpack stage_2_train again."
+                    )
+                chosen[image] = one_of_equals(images[image], f"{image}.dcm")
+        patients = _patients(chosen, problems)
+        problems.check()
+        fold = self.builder_config.fold
+        if fold:
+            self.notes.append(
+                f"fold {fold} of a deterministic {FOLDS}-fold split by patient, stratified by "
+                "class."
+            )
+        else:
+            self.notes.append(stand_in_note(1, "patient"))
+        examples = [
+            Example(
+                f"{image}.dcm",
+                CLASS_NAMES[labels[image][ANY]],
+                _reader(file, labels[image], self.builder_config.windows),
+                patient=patients[image],
+            )
+            for image, file in chosen.items()
+        ]
+        return stand_in_examples(examples, fold or 1)
+
+
+def _labels(table: SourceFile, problems: Problems) -> dict[str, dict[str, int]]:
+    """Returns 0 or 1 for 'any' and each subtype, by image, from the owners' long table.
+
+    The owners list a few images twice with equal labels, which is accepted.
+    """
+    labels: dict[str, dict[str, int]] = {}
+    for row in iterate_csv(table, ["ID", "Label"], problems):
+        with problems.collecting():
+            image, _, kind = row["ID"].rpartition("_")
+            if not image or kind not in (ANY, *SUBTYPES):
+                raise row.error(
+                    f"the ID '{row['ID']}' does not end in _{ANY} or a subtype "
+                    f"({', '.join(SUBTYPES)}); download the table again."
+                )
+            if row["Label"] not in ("0", "1"):
+                raise row.error(f"the Label '{row['Label']}' is unknown; it is 0 or 1.")
+            value = int(row["Label"])
+            if labels.setdefault(image, {}).setdefault(kind, value) != value:
+                raise row.error(
+                    f"'{row['ID']}' has another Label in a row before; download the table again."
+                )
+    for image, own in labels.items():
+        with problems.collecting():
+            missing = [kind for kind in (ANY, *SUBTYPES) if kind not in own]
+            if missing:
+                raise DataError(
+                    f"{table.shown} has no row '{image}_{missing[0]}'; download it again."
+                )
+            if own[ANY] != max(own[kind] for kind in SUBTYPES):
+                raise DataError(
+                    f"{table.shown}: '{image}_{ANY}' is {own[ANY]}, which its subtypes "
+                    "contradict; download it again."
+                )
+    return labels
+
+
+def _patients(chosen: Mapping[str, SourceFile], problems: Problems) -> dict[str, str]:
+    """Returns each image's pseudonym, from its header: the owners' table names no patients."""
+
+    def pseudonym(file: SourceFile) -> str | DataError:
+        try:
+            with file.open() as stream:
+                start = stream.read(_HEADER_BYTES)
+            return patient_pseudonym(start, name=file.shown, salt=PATIENT_SALT)
+        except DataError as error:
+            return error
+
+    patients: dict[str, str] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for image, found in zip(chosen, pool.map(pseudonym, chosen.values()), strict=True):
+            with problems.collecting():
+                if isinstance(found, DataError):
+                    raise found
+                patients[image] = found
+    return patients
+
+
+def _reader(
+    file: SourceFile, labels: Mapping[str, int], windows: Sequence[Window]
+) -> Callable[[], dict[str, Any]]:
+    def read() -> dict[str, Any]:
+        image = decode_dicom(file.read(), name=file.shown, windows=windows)
+        pixels = image if len(windows) == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        return {
+            "image": cv2.imencode(".png", pixels)[1].tobytes(),
+            "subtypes": np.array([labels[kind] for kind in SUBTYPES], np.uint8),
+        }
+
+    return read
