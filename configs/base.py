@@ -48,6 +48,14 @@ def get_config(task: str = "") -> ConfigDict:
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-7  # Keras' own; optax has 1e-8
 
+    config.schedule = ConfigDict()
+    config.schedule.name = "constant"  # as published; or cosine, down to 0
+    config.schedule.warmup_epochs = 0.0  # linear, before that
+    config.label_smoothing = 0.0
+    config.class_weights = "none"  # or balanced: each class weighs the same in the loss
+    # Write the best network as weights/ in the working directory, for config.init of other runs.
+    config.export_weights = False
+
     config.batch_size = 256  # global, over all devices
     config.image_size = 256
     config.epochs = 30

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from radimagenet_jax import models
 from radimagenet_jax.data import augment, preprocess, tasks
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.training import losses
+from radimagenet_jax.training import losses, schedules
 
 # The pages of this project, for a page elsewhere that builds on `configs.base`.
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -133,6 +133,21 @@ def validate(config: ConfigDict) -> None:
     one_of("optimizer.name", config.optimizer.name, ("adam", "sgd"))
     one_of("preprocessing", config.preprocessing, ("published", "native", *preprocess.SCHEMES))
     one_of("augment", config.augment, ("published", *augment.POLICIES))
+    one_of("schedule.name", config.schedule.name, schedules.NAMES)
+    one_of("class_weights", config.class_weights, ("none", "balanced"))
+    if not 0 <= config.label_smoothing < 1:
+        problems.append(
+            f"config.label_smoothing is {config.label_smoothing}, but must be from 0 to below 1"
+        )
+    if config.label_smoothing and config.loss != "softmax":
+        problems.append("config.label_smoothing needs config.loss='softmax'")
+    if config.schedule.warmup_epochs < 0:
+        problems.append("config.schedule.warmup_epochs must not be negative")
+    if config.export_weights and config.model_options:
+        problems.append(
+            "config.export_weights is for the published networks, without config.model_options; "
+            "config.init takes the working directory of any run"
+        )
     one_of("dataset.streaming", config.dataset.streaming, ("auto", "true", "false"))
     one_of("task", config.task, ("", *tasks.TASKS))
     if config.augment == "published" and not config.task:

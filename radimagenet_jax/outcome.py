@@ -105,6 +105,11 @@ def show(result: Mapping[str, Any], workdir: Path) -> None:
             f"{figures['loss']:.3f}",
         )
     console.print(table)
+    if "macro_f1" in result["test"]:
+        console.print(
+            "test top-5 accuracy {top5_accuracy:.3f}, balanced accuracy {balanced_accuracy:.3f}, "
+            "macro F1 {macro_f1:.3f}".format(**result["test"])
+        )
     speed = result["train"]["images_per_second"]
     rate = f", {speed:.1f} images/s" if speed else ""
     console.print(

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from radimagenet_jax import config as config_pages
 from radimagenet_jax import models, outcome
-from radimagenet_jax.analysis import intervals, metrics, predictions
+from radimagenet_jax.analysis import groups, intervals, metrics, predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
@@ -25,6 +25,7 @@ from radimagenet_jax.training import (
     freezing,
     losses,
     network,
+    schedules,
     sharding,
     termination,
     workdir,
@@ -38,6 +39,9 @@ from radimagenet_jax.training.order import DataOrder
 from radimagenet_jax.training.progress import TrainingProgress, waiting
 
 PyTree = Any
+
+# Figures of the validation split that the log shows, those that the number of classes allows.
+LOGGED = ("loss", "accuracy", "auroc", "top5_accuracy", "balanced_accuracy", "macro_f1")
 
 
 def train(config: ConfigDict, directory: str, command: Sequence[str]) -> int:
@@ -97,7 +101,18 @@ def _run(
     console.print(freezing.table(freeze))
 
     # ---------------------------------------------------------------- Step
-    tx = steps.make_optimizer(**config.optimizer)
+    rate = schedules.schedule(
+        config.schedule.name,
+        config.optimizer.learning_rate,
+        config.schedule.warmup_epochs,
+        order.steps_per_epoch,
+        total_steps,
+    )
+    tx = steps.make_optimizer(**{**config.optimizer, "learning_rate": rate})
+    weights = None
+    if config.class_weights == "balanced":
+        weights = losses.class_weights(dataset.train.labels, len(dataset.class_names))
+    loss = losses.loss_of(config.loss, config.label_smoothing, weights)
     lazy_step = jax.jit(
         steps.make_train_step(
             model,
@@ -108,7 +123,7 @@ def _run(
             seed=config.seed,
             steps_per_epoch=order.steps_per_epoch,
             channel_order=contract.channel_order,
-            loss=losses.LOSSES[config.loss],
+            loss=loss,
         ),
         in_shardings=(whole, *train_feed.shardings),
         out_shardings=(whole, whole),
@@ -185,7 +200,7 @@ def _run(
                     epoch=step / order.steps_per_epoch,
                     loss=memory.loss,
                     accuracy=memory.accuracy,
-                    learning_rate=config.optimizer.learning_rate,
+                    learning_rate=schedules.rate(rate, step - 1),
                     images_per_second=memory.clock.images_per_second,
                     input_wait=memory.clock.input_wait,
                 )
@@ -203,10 +218,8 @@ def _run(
                 logits = logits_of("val", state.params, state.batch_stats)
                 val = figures("val", softmax(logits, axis=-1), 0)
                 # What chooses the best epoch is what training minimises.
-                val["loss"] = float(losses.LOSSES[config.loss](logits, dataset.val.labels).mean())
-                writer.write(
-                    step, "val", epoch=epoch, **{k: val[k] for k in ("loss", "accuracy", "auroc")}
-                )
+                val["loss"] = float(loss(logits, dataset.val.labels).mean())
+                writer.write(step, "val", epoch=epoch, **{k: val[k] for k in val if k in LOGGED})
                 if memory.best_loss is None or val["loss"] < memory.best_loss:
                     memory.best_loss, memory.best_step = val["loss"], step
                     best = {"params": state.params, "batch_stats": state.batch_stats}
@@ -233,10 +246,13 @@ def _run(
     for split, chosen in reversed(held_out.items()):
         values = softmax(logits_of(split, best["params"], best["batch_stats"]), axis=-1)
         result[split] = figures(split, values, intervals.RESAMPLES)
+        result[split] |= groups.grouped(values, chosen.labels, dataset.class_names)
         scored[split] = predictions.Predictions(
             dataset.class_names, chosen.keys, chosen.patients, chosen.labels, values
         )
         predictions.write(folder / f"predictions_{split}.csv", scored[split])
+    if config.export_weights:
+        network.export(folder / "weights", best, contract)
     saved.close()
     writer.close()
     result |= {

@@ -1,5 +1,6 @@
 """A small data set in the layout in which RadImageNet is released."""
 
+import argparse
 import csv
 import io
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ def write_source(
     counts = share / share.sum() * images
     tables: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
     for name, count in zip(names, counts, strict=True):
-        folder, label = _place(name)
+        folder, label = place(name)
         (root / folder).mkdir(parents=True, exist_ok=True)
         stem = "usn" if name.startswith("US") else name.split("-")[1]
         number = 0
@@ -73,8 +74,8 @@ def texture(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
     y, x = np.mgrid[:size, :size]
     phase = rng.uniform(0, 2 * np.pi)
     wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / wavelength + phase)
-    noise = rng.normal(0, 14, (size, size))
-    return np.clip(128 + 70 * wave + noise, 0, 255).astype(np.uint8)
+    noise = rng.normal(0, 35, (size, size))
+    return np.clip(128 + 45 * wave + noise, 0, 255).astype(np.uint8)
 
 
 def png(image: np.ndarray, *, colour: bool = True) -> bytes:
@@ -84,7 +85,7 @@ def png(image: np.ndarray, *, colour: bool = True) -> bytes:
     return buffer.getvalue()
 
 
-def _place(name: str) -> tuple[str, str]:
+def place(name: str) -> tuple[str, str]:
     """Folder and label of a class in the release."""
     modality, anatomy, finding = name.split("-", 2)
     label = f"{anatomy}-{finding}"
@@ -92,3 +93,18 @@ def _place(name: str) -> tuple[str, str]:
         return f"radiology_ai/US/{finding}", label
     folder = {"mriabd": "abd"}.get(anatomy, anatomy)
     return f"radiology_ai/{modality}/{folder}/{finding}", label
+
+
+def main() -> None:
+    """`python -m tests.radimagenet_source --root=DIR --images=N --size=PIXELS` writes a set."""
+    parser = argparse.ArgumentParser(prog="python -m tests.radimagenet_source")
+    parser.add_argument("--root", type=Path, required=True, help="the folder of manual downloads")
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--size", type=int, default=32)
+    options = parser.parse_args()
+    tables = write_source(options.root, options.images, options.size)
+    print({split: len(rows) for split, rows in tables.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,10 @@ from radimagenet_jax.errors import DataError
 # keras.config.epsilon(): Keras clips probabilities to [1e-7, 1 - 1e-7] before the logarithm.
 KERAS_EPSILON = 1e-7
 
+_TOP = 5
+# Weighted scores that all resamples of an interval may sum over: some minutes of work.
+_MOST_COMPARISONS = 2e10
+
 
 def evaluate(
     scores: ArrayLike,
@@ -44,7 +48,8 @@ def evaluate(
       classes with examples), 'loss' (mean cross-entropy in nats), 'n', 'n_patients' (known
       ones), 'ci_unit' ('patient' or 'image'), 'confusion' (C x C counts, rows the label, columns
       the call), with two classes also 'sensitivity' and 'specificity' (None without examples),
-      and 'notes', sentences on what could not be computed or must be read with care.
+      with more those of `many_classes`, and 'notes', sentences on what could not be computed or
+      must be read with care.
 
     Raises:
       DataError: If there are no scores, or a score is not finite.
@@ -74,6 +79,8 @@ def evaluate(
             float(row[i] / row.sum()) if row.sum() else None for i, row in enumerate(counts)
         ]
         figures |= {"sensitivity": by_class[positive], "specificity": by_class[1 - positive]}
+    else:
+        figures |= many_classes(scores, labels, counts)
     if present.sum() < 2:
         notes.append(
             f"All examples (n = {n}) are of the class with index {int(labels[0])}, "
@@ -87,7 +94,12 @@ def evaluate(
         )
     ranked = rank_classes(scores, labels, positive)
     figures["auroc"] = float(_macro(ranked, np.ones((1, n), np.float32))[0])
-    if resamples:
+    if resamples * n * len(ranked) > _MOST_COMPARISONS:
+        notes.append(
+            f"The AUROC has no interval: {resamples:,} resamples of {n:,} images in {len(ranked)} "
+            "classes would take too long."
+        )
+    elif resamples:
         figures["auroc_ci95"] = _interval(ranked, units, labels, seed, resamples, notes)
     return figures
 
@@ -103,6 +115,32 @@ def rank_classes(scores: ArrayLike, labels: ArrayLike, positive: int = 1) -> lis
     scores, labels = np.asarray(scores), np.asarray(labels)
     chosen = [positive] if scores.shape[1] == 2 else np.unique(labels).tolist()
     return [RankedScores(scores[:, c], labels == c) for c in chosen]
+
+
+def many_classes(
+    scores: NDArray[np.floating], labels: NDArray[np.integer], counts: NDArray[np.int64]
+) -> dict[str, float]:
+    """Computes what a single accuracy hides where classes are many and of uneven size.
+
+    Args:
+      scores: (N, C), C > 2.
+      labels: (N,) integers in [0, C).
+      counts: (C, C), of `confusion_matrix`.
+
+    Returns:
+      'top5_accuracy' (the label is among the five highest scores; of equal scores the first classes
+      count), 'balanced_accuracy' (mean recall) and 'macro_f1' (mean F1, 2 TP / (2 TP + FP + FN)),
+      both over the classes with examples.
+    """
+    own = scores[np.arange(len(labels)), labels][:, None]
+    before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None]))
+    by_label, by_call, right = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
+    present = by_label > 0
+    return {
+        "top5_accuracy": float(np.mean(before.sum(axis=1) < _TOP)),
+        "balanced_accuracy": float(np.mean(right[present] / by_label[present])),
+        "macro_f1": float(np.mean(2 * right[present] / (by_label + by_call)[present])),
+    }
 
 
 def confusion_matrix(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:

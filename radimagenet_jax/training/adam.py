@@ -14,12 +14,12 @@ import optax
 
 
 def keras_adam(
-    learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7
+    learning_rate: float | optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7
 ) -> optax.GradientTransformation:
     """Makes Keras' Adam: `lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps)`.
 
     Args:
-      learning_rate: Constant over the run.
+      learning_rate: Constant over the run, or a function of the steps taken.
       b1: Decay of the first moment m.
       b2: Decay of the second moment v.
       eps: Added to the square root of v, without bias correction.

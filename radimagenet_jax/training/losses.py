@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Loss = Callable[[jax.typing.ArrayLike, jax.typing.ArrayLike], jax.Array]
@@ -45,6 +46,44 @@ def keras2_binary_crossentropy(
     logits = jnp.asarray(logits)
     targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, targets), axis=-1)
+
+
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Weights (classes,) float32 inverse to the classes' sizes; their mean over the images is 1.
+
+    Args:
+      labels: (N,) integers of the training split.
+      classes: How many there are; one without images gets weight 0.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    weights = np.where(counts > 0, 1 / np.maximum(counts, 1), 0.0)
+    return (weights * len(labels) / np.sum(weights * counts)).astype(np.float32)
+
+
+def loss_of(name: str, smoothing: float = 0.0, weights: np.ndarray | None = None) -> Loss:
+    """Makes the loss of a run.
+
+    Args:
+      name: A key of `LOSSES`.
+      smoothing: Share of each target that is spread over all classes, in [0, 1) (Szegedy et al.,
+        arXiv:1512.00567, section 7); of the softmax loss only.
+      weights: (classes,) weights of the examples by their class, see `class_weights`.
+
+    Raises:
+      ValueError: If another loss shall be smoothed.
+    """
+    if smoothing and name != "softmax":
+        raise ValueError(f"the loss {name!r} takes no label smoothing.")
+
+    def loss(logits: jax.typing.ArrayLike, labels: jax.typing.ArrayLike) -> jax.Array:
+        losses = LOSSES[name](logits, labels)
+        if smoothing:
+            # Cross-entropy is linear in its target: the mean over all classes takes its share.
+            uniform = -jnp.mean(jax.nn.log_softmax(jnp.asarray(logits)), axis=-1)
+            losses = (1 - smoothing) * losses + smoothing * uniform
+        return losses if weights is None else losses * jnp.asarray(weights)[jnp.asarray(labels)]
+
+    return loss
 
 
 LOSSES: dict[str, Loss] = {

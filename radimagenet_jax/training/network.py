@@ -1,18 +1,21 @@
 """The network of a config: its module, its first variables and their contract."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
+import jax
 from flax import linen as nn
 from flax import traverse_util
 from ml_collections import ConfigDict
 
 from radimagenet_jax import models
 from radimagenet_jax.data import preprocess
-from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.errors import ConfigError, WeightsError
 from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.training import initialise
 from radimagenet_jax.training.state import digest
+from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract, check_architecture, check_preprocessing
 
 PyTree = Any
@@ -62,6 +65,7 @@ def build(
     model = module(config, class_names, loaded.contract.variant)
     base = traverse_util.flatten_dict(loaded.variables, sep="/")
     leaves = traverse_util.flatten_dict(_scratch(model, config), sep="/")
+    _check_fit(config, base, leaves)
     # The file's own head, if it has one, is for other classes.
     leaves |= {name: leaf for name, leaf in base.items() if "/head/" not in name}
     contract = dataclasses.replace(
@@ -74,6 +78,36 @@ def build(
         labels=class_names,
     )
     return model, traverse_util.unflatten_dict(leaves, sep="/"), contract
+
+
+def export(folder: Path, variables: dict[str, PyTree], contract: Contract) -> None:
+    """Writes a run's network, with its head, as a weight folder that `config.init` takes.
+
+    Args:
+      folder: Where to; one that a resumed run has written before is kept, since it is the same.
+      variables: {'params', 'batch_stats'}.
+      contract: What they are.
+
+    Raises:
+      WeightsError: If it cannot be written.
+    """
+    if not native.is_converted(folder):
+        native.write(folder, jax.device_get(variables), contract)
+
+
+def _check_fit(config: ConfigDict, base: dict[str, Any], leaves: dict[str, Any]) -> None:
+    """Refuses weights of a network that config.model_options has made smaller, or not."""
+    wrong = [
+        name
+        for name in sorted(base.keys() | leaves.keys())
+        if "/head/" not in name
+        and (name not in base or name not in leaves or base[name].shape != leaves[name].shape)
+    ]
+    if wrong:
+        raise WeightsError(
+            f"{config.init} does not fit the network of this config ({len(wrong)} variables, the "
+            f"first is {wrong[0]}); give config.model_options the values of the run that made it."
+        )
 
 
 def module(config: ConfigDict, class_names: tuple[str, ...], variant: str) -> nn.Module:

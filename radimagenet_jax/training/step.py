@@ -42,13 +42,13 @@ class Examples(struct.PyTreeNode):
 
 
 def make_optimizer(
-    name: str, learning_rate: float, **options: float
+    name: str, learning_rate: float | optax.Schedule, **options: float
 ) -> optax.GradientTransformation:
     """Makes the optimiser; Adam is Keras', with its epsilon of 1e-7 and where it is added.
 
     Args:
       name: 'adam' or 'sgd'.
-      learning_rate: Constant over the run, as published.
+      learning_rate: Constant over the run, as published, or of `schedules.schedule`.
       **options: b1, b2, eps for adam; momentum for sgd.
 
     Raises:

@@ -1,0 +1,46 @@
+"""Learning rates over a run."""
+
+import math
+
+import optax
+
+NAMES = ("constant", "cosine")
+
+
+def schedule(
+    name: str, learning_rate: float, warmup_epochs: float, steps_per_epoch: int, total_steps: int
+) -> float | optax.Schedule:
+    """Makes the learning rate of a run.
+
+    Args:
+      name: 'constant', as published, or 'cosine': half a cosine from `learning_rate` to 0 at the
+        last step (Loshchilov and Hutter, arXiv:1608.03983, without restarts).
+      learning_rate: The highest.
+      warmup_epochs: Over which it rises linearly from 0 first (Goyal et al., arXiv:1706.02677).
+      steps_per_epoch: Steps in an epoch.
+      total_steps: Steps in the run.
+
+    Returns:
+      A number where it never changes, else a function of the number of steps taken.
+
+    Raises:
+      ValueError: If the name is not known.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown schedule {name!r}; known are {', '.join(NAMES)}.")
+    warmup = min(math.ceil(warmup_epochs * steps_per_epoch), total_steps - 1)
+    if name == "constant" and not warmup:
+        return learning_rate
+    after: optax.Schedule = optax.constant_schedule(learning_rate)
+    if name == "cosine":
+        after = optax.cosine_decay_schedule(learning_rate, total_steps - warmup)
+    if not warmup:
+        return after
+    # The first step already moves: its rate is a share of the highest, not 0.
+    rise = optax.linear_schedule(learning_rate / (warmup + 1), learning_rate, warmup)
+    return optax.join_schedules([rise, after], [warmup])
+
+
+def rate(schedule: float | optax.Schedule, step: int) -> float:
+    """The learning rate of the step that follows so many."""
+    return float(schedule(step)) if callable(schedule) else schedule

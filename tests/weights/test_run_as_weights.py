@@ -1,0 +1,100 @@
+"""A run is a weight file: load_pretrained takes it with its head, and config.init fine-tunes it."""
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from configs import base
+from radimagenet_jax import config as config_pages
+from radimagenet_jax import load_pretrained
+from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.training import initialise, network
+from radimagenet_jax.training.checkpoints import Checkpoints
+from radimagenet_jax.weights.contract import Contract
+from tfds_builders.radimagenet.radimagenet_dataset_builder import class_names
+
+CONTRACT = Contract(
+    "resnet50", "v1", "caffe_div255", "BGR", "pretraining", "", "0" * 64, labels=class_names()
+)
+SMALL = {"stage_sizes": (1, 1, 1, 1), "width": 8}
+
+
+def config_of(**options):
+    config = base.get_config()
+    config.image_size = 32
+    for name, value in options.items():
+        setattr(config.model_options, name, value)
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What pretraining leaves, without the training: the folder and the variables."""
+    folder = tmp_path_factory.mktemp("pretrained") / "run"
+    folder.mkdir()
+    config = config_of(**SMALL)
+    config.dtype = "bfloat16"
+    (folder / "config.json").write_text(config_pages.to_json(config))
+    model = network.module(config, class_names(), "v1")
+    variables = jax.tree.map(jax.device_put, initialise.scratch(model, 32, 3, "glorot_uniform"))
+    saved = Checkpoints(folder)
+    saved.save_best(8, variables, {"contract": CONTRACT.to_json()})
+    saved.close()
+    return folder, variables
+
+
+def test_load_pretrained_gives_a_runs_network_with_its_head_and_class_names(run):
+    folder, variables = run
+    loaded = load_pretrained(folder)
+    assert loaded.contract == CONTRACT
+    assert loaded.contract.labels[0] == "CT-abd-abnormal_entire_organ"
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1), dtype=np.uint8)
+    x = loaded.preprocess(images)
+    assert loaded.features(x)["pooled"].shape == (2, 256)
+    logits, _ = loaded.model.apply(loaded.variables, x)
+    assert logits.shape == (2, 165)
+
+
+def test_a_run_that_is_asked_for_as_another_network_is_refused(run):
+    with pytest.raises(WeightsError, match="not of densenet121"):
+        load_pretrained(run[0], architecture="densenet121")
+    with pytest.raises(WeightsError, match="not 'torch'"):
+        load_pretrained(run[0], preprocessing="torch")
+
+
+def test_config_init_takes_a_run_and_gives_it_a_new_head(run):
+    folder, variables = run
+    config = config_of(**SMALL)
+    config.init = str(folder)
+    _, built, contract = network.build(config, ("benign", "malignant"))
+    assert contract.labels == ("benign", "malignant")
+    assert (contract.origin, contract.preprocessing) == ("pretraining", "caffe_div255")
+    ours = traverse_util.flatten_dict(variables, sep="/")
+    for name, leaf in traverse_util.flatten_dict(built, sep="/").items():
+        if "/head/" in name:
+            assert leaf.shape[-1] == 2
+        else:
+            np.testing.assert_array_equal(leaf, ours[name], name)
+
+
+def test_a_run_of_a_smaller_network_does_not_start_a_whole_one(run):
+    config = config_of()
+    config.init = str(run[0])
+    with pytest.raises(WeightsError, match=r"does not fit the network .* config\.model_options"):
+        network.build(config, ("benign", "malignant"))
+
+
+def test_an_exported_network_is_a_weight_folder_with_its_head(tmp_path):
+    config = config_of()
+    model = network.module(config, class_names(), "v1")
+    variables = initialise.scratch(model, 32, 3, "glorot_uniform")
+    network.export(tmp_path / "weights", variables, CONTRACT)
+    network.export(tmp_path / "weights", variables, CONTRACT)  # as a resumed run does
+    config.init = str(tmp_path / "weights")
+    _, built, _ = network.build(config, ("benign", "malignant"))
+    assert load_pretrained(config.init).contract.labels == class_names()
+    kernel = built["params"]["stage1_block1"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, variables["params"]["stage1_block1"]["conv1"]["kernel"])
+    assert built["params"]["head"]["kernel"].shape == (2048, 2)
