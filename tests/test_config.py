@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from radimagenet_jax import config as config_pages
+from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -79,11 +80,30 @@ def test_a_wrong_override_is_named_with_its_remedy(override, sentence):
         ("--config.optimizer.learning_rate=0", "positive"),
         ("--config.seed=-1", "from 0"),
         ("--config.dtype=float16", "bfloat16"),
+        ("--config.dataset.streaming=maybe", "auto, true, false"),
+        ("--config.schedule.name=linear", "constant, cosine"),
+        ("--config.schedule.warmup_epochs=-1", "must not be negative"),
+        ("--config.label_smoothing=1", "below 1"),
+        ("--config.class_weights=sqrt", "none, balanced"),
     ],
 )
 def test_a_value_out_of_range_is_refused(override, sentence):
     with pytest.raises(ConfigError, match=sentence):
         config_pages.validate(config_pages.load(COVID, [override]))
+
+
+def test_a_network_made_smaller_is_not_exported():
+    page = str(CONFIGS / "radimagenet.py:smoke")
+    config = config_pages.load(page, ["--config.export_weights=true"])
+    with pytest.raises(ConfigError, match=r"without config\.model_options"):
+        config_pages.validate(config)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_network_can_be_pretrained(name):
+    for smoke in ("", ",smoke"):
+        page = f"{CONFIGS / 'radimagenet.py'}:model={name}{smoke}"
+        config_pages.validate(config_pages.load(page))
 
 
 def test_all_that_is_wrong_is_said_at_once():
