@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from safetensors.numpy import save_file
 
 from radimagenet_jax import load_pretrained, models
 from radimagenet_jax.data.preprocess import normalize
@@ -105,7 +106,14 @@ def test_every_form_of_a_keras_file_gives_the_same_variables(
     forms = {
         "weights only": write_keras_2(tmp_path / "bare.h5", reference.layers, full=False),
         "without ':0'": write_keras_2(tmp_path / "suffix.h5", reference.layers, suffix=""),
+        "safetensors": tmp_path / "keras.safetensors",
     }
+    named = {
+        f"{layer}/{role}": value
+        for layer, values in reference.layers
+        for role, value in values.items()
+    }
+    save_file(named, forms["safetensors"])
     for form, path in forms.items():
         got = load_pretrained(path).variables
         assert_same(got, expected, form)

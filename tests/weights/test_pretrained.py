@@ -4,14 +4,16 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from radimagenet_jax import load_pretrained
+from radimagenet_jax import load_pretrained, predict
+from radimagenet_jax import pretrained as pretrained_module
 from radimagenet_jax.data.preprocess import normalize
-from radimagenet_jax.errors import DataError, WeightsError
+from radimagenet_jax.errors import ConfigError, DataError, WeightsError
 from radimagenet_jax.models import ResNet50
 from radimagenet_jax.training import initialise
 from radimagenet_jax.weights import origins
@@ -123,27 +125,23 @@ def test_variables_are_plain_float32_arrays_on_the_device(pretrained):
 
 
 # Measured in a process of its own: what a user's session needs beyond importing the
-# package. The law is 3 s and 3 file sizes; the time has room for a busy machine.
+# package. The time is that of `python -m tests.benchmarks.load_weights`.
 _MEASURE = """
-import resource, sys, time
+import resource, sys
 import jax
 from radimagenet_jax.pretrained import load_pretrained
 jax.devices()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-start = time.perf_counter()
 jax.block_until_ready(load_pretrained(sys.argv[1]).variables)
-seconds = time.perf_counter() - start
-print(seconds, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 """
 
 
-def test_loading_needs_little_time_and_memory(released):
+def test_loading_needs_little_memory(released):
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, str(released)], capture_output=True, text=True, check=True
     )
-    seconds, peak = map(float, done.stdout.split())
-    assert peak < 2 * released.stat().st_size
-    assert seconds < 6
+    assert float(done.stdout) < 2 * released.stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -190,3 +188,35 @@ def test_the_package_itself_imports_without_jax():
 def test_a_preprocessing_that_does_not_exist_is_refused(released):
     with pytest.raises(WeightsError, match="no preprocessing 'vgg'"):
         load_pretrained(released, preprocessing="vgg")
+
+
+@pytest.mark.parametrize("scheme", [None, "torch"])
+def test_predict_gives_the_features_of_the_input_it_is_told(
+    scheme, released, tmp_path, small, monkeypatch
+):
+    loaded = []
+
+    def load_small(path, **options):
+        contract = load_pretrained(path, **options).contract
+        loaded.append(replace(small, contract=contract))
+        return loaded[-1]
+
+    monkeypatch.setattr(pretrained_module, "load_pretrained", load_small)
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    for name, image in zip("ab", pixels, strict=True):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image[..., ::-1])
+    flags = [f"--weights={released}", f"--inputs={tmp_path}", f"--output={tmp_path}"]
+    told = [] if scheme is None else [f"--preprocessing={scheme}"]
+    assert predict.main([*flags, "--features", "--image_size=32", *told]) == 0
+    (network,) = loaded
+    assert network.contract.preprocessing == (scheme or "caffe_div255")
+    expected = network.features(network.preprocess(pixels))["pooled"]
+    with np.load(tmp_path / "features.npz", allow_pickle=False) as file:
+        assert file["keys"].tolist() == ["a.png", "b.png"]
+        np.testing.assert_allclose(file["pooled"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_has_its_own_preprocessing(tmp_path):
+    flags = ["--workdir=run", f"--inputs={tmp_path}", f"--output={tmp_path}"]
+    with pytest.raises(ConfigError, match="leave it out"):
+        predict.main([*flags, "--preprocessing=torch"])
