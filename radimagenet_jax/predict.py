@@ -49,6 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", metavar="RUN", help="working directory of a finished run")
     source.add_argument("--weights", metavar="FILE", help="a weight file or a converted folder")
+    parser.add_argument(
+        "--preprocessing",
+        metavar="NAME",
+        help="with --weights, the input that they expect where the file does not tell: "
+        "caffe_div255, caffe, torch or tf",
+    )
     parser.add_argument("--inputs", required=True, metavar="DIR_OR_GLOB", help="the images")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the result goes")
     parser.add_argument(
@@ -66,6 +72,10 @@ def main(arguments: Sequence[str]) -> int:
             f"{options.weights} has no classes to score; add --features, or give a trained run "
             "with --workdir."
         )
+    if options.workdir and options.preprocessing:
+        raise ConfigError(
+            f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
+        )
     paths = find_images(options.inputs)
 
     from radimagenet_jax.train import enable_compilation_cache
@@ -74,7 +84,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.workdir:
         network = _of_run(Path(options.workdir), options.image_size)
     else:
-        network = _of_weights(options.weights, options.image_size or _IMAGE_SIZE)
+        size = options.image_size or _IMAGE_SIZE
+        network = _of_weights(options.weights, size, options.preprocessing)
     results = _apply(network, paths)
 
     output = Path(options.output)
@@ -138,10 +149,10 @@ def _of_run(folder: Path, image_size: int | None) -> _Source:
     return _Source(apply, image_size or run.config.image_size, run.labels)
 
 
-def _of_weights(path: str, image_size: int) -> _Source:
+def _of_weights(path: str, image_size: int, preprocessing: str | None) -> _Source:
     from radimagenet_jax.pretrained import load_pretrained
 
-    pretrained = load_pretrained(path)
+    pretrained = load_pretrained(path, preprocessing=preprocessing)
     for line in pretrained.report.lines():
         console.console.print(line, markup=False)
 
