@@ -2,7 +2,7 @@
 
 TFDS sorts a split's records by a hash of their keys. Its own shuffler holds up to 1 GB of them in
 memory, and beyond that needs TensorFlow to write its temporary files. This one keeps the records
-in one temporary file from the start and in memory only where they lie (28 bytes a record), so
+in one temporary file from the start and in memory only where they lie (12 bytes a record), so
 that memory hardly depends on the number of records; the order, and so the data set, is the same.
 """
 
@@ -43,7 +43,7 @@ class SpoolShuffler:
         handle, path = tempfile.mkstemp(dir=dirpath, prefix=".spool")
         os.unlink(path)
         self._file: IO[bytes] = os.fdopen(handle, "w+b")
-        self._hashes = bytearray()
+        self._prefixes = array("Q")  # of the hashes, which the file holds whole
         self._lengths = array("I")
 
     @property
@@ -63,8 +63,10 @@ class SpoolShuffler:
 
     def add(self, key: str | bytes | int, data: bytes) -> None:
         """Appends one record."""
-        self._hashes += self._hasher.hash_key(key).to_bytes(_HASH_BYTES, "big")
+        hashed = self._hasher.hash_key(key)
+        self._prefixes.append(hashed >> 64)
         self._lengths.append(len(data))
+        self._file.write(hashed.to_bytes(_HASH_BYTES, "big"))
         self._file.write(data)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -77,18 +79,12 @@ class SpoolShuffler:
         lengths = np.frombuffer(self._lengths, np.uint32)
         starts = np.cumsum(lengths, dtype=np.int64)
         starts -= lengths
-        # Big-endian bytes sort as the numbers that they are. A stable sort keeps the first of
-        # equals first. A fixed-width string would lose its final zero bytes; two halves do not.
-        halves = np.frombuffer(self._hashes, ">u8").reshape(-1, 2)
-        order: Sequence[int] | np.ndarray = range(len(lengths))
-        if not self._keeps_order:
-            order = np.lexsort((halves[:, 1], halves[:, 0]))
+        starts += _HASH_BYTES * np.arange(len(lengths), dtype=np.uint32)
         handle = self._file.fileno()
         previous, previous_data = None, b""
-        for place in order:
-            high, low = halves[place].tolist()
-            key = (high << 64) | low
-            data = os.pread(handle, int(lengths[place]), int(starts[place]))
+        for place in self._order(handle, starts):
+            record = os.pread(handle, _HASH_BYTES + int(lengths[place]), int(starts[place]))
+            key, data = int.from_bytes(record[:_HASH_BYTES], "big"), record[_HASH_BYTES:]
             if key == previous and not self._keeps_order:
                 if self._ignores_duplicates:
                     continue
@@ -96,6 +92,22 @@ class SpoolShuffler:
             previous, previous_data = key, data
             yield key, data
         self._file.close()
+
+    def _order(self, handle: int, starts: np.ndarray) -> np.ndarray:
+        """Returns (N,) uint32: the places of the records by their hashes, equals as added."""
+        if self._keeps_order:
+            return np.arange(len(starts), dtype=np.uint32)
+        prefixes = np.frombuffer(self._prefixes, np.uint64)
+        order = np.argsort(prefixes, kind="stable").astype(np.uint32)
+        tied = np.flatnonzero(prefixes[order[1:]] == prefixes[order[:-1]])
+        for first in tied[~np.isin(tied, tied + 1)]:  # where a run of equal prefixes begins
+            last = first + 1
+            while last < len(order) and prefixes[order[last]] == prefixes[order[first]]:
+                last += 1
+            run = order[first:last].tolist()
+            run.sort(key=lambda place: os.pread(handle, _HASH_BYTES, int(starts[place])))
+            order[first:last] = run
+        return order
 
 
 @contextmanager

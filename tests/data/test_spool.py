@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tensorflow_datasets.core import shuffle
+from tensorflow_datasets.core import hashing, shuffle
 
 from radimagenet_jax.data.spool import SpoolShuffler, shuffling_on_disk
 
@@ -26,6 +26,21 @@ def test_order_hashes_and_sizes_are_those_of_tfds(tmp_path):
         sum(theirs.bucket_lengths),
     )
     assert list(ours) == list(theirs)
+
+
+def test_hashes_that_begin_alike_are_ordered_by_their_ends(tmp_path, monkeypatch):
+    """Two in a billion; here all of them share a first half."""
+
+    def same_beginning(self, key):
+        return (7 << 64) | (original(self, key) & (2**64 - 1))
+
+    original = hashing.Hasher.hash_key
+    monkeypatch.setattr(hashing.Hasher, "hash_key", same_beginning)
+    twice = [*RECORDS[:50], (RECORDS[3][0], b"again")]
+    ours = filled(SpoolShuffler, RECORDS, tmp_path)
+    assert list(ours) == list(filled(shuffle.Shuffler, RECORDS, tmp_path))
+    with pytest.raises(shuffle.DuplicatedKeysError):
+        list(filled(SpoolShuffler, twice, tmp_path))
 
 
 def test_the_order_can_be_kept(tmp_path):

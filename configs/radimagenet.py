@@ -1,0 +1,53 @@
+"""Pretraining on RadImageNet: any of the four networks from random weights, 165 classes.
+
+```
+python -m radimagenet_jax.main --config=configs/radimagenet.py:model=resnet50 --workdir=runs/rin
+python -m radimagenet_jax.main --config=configs/covid.py --workdir=runs/covid \
+    --config.init=runs/rin/weights
+```
+
+The best network is written, with its 165-way head, its class names and its contract, to `weights/`
+in the working directory, which `--config.init` and `load_pretrained` take. The paper does not
+publish its recipe; this one is ours: Adam with warm-up and a cosine to zero, label smoothing,
+bfloat16 compute. Classes differ a thousandfold in size, so read balanced accuracy and macro F1
+beside the accuracy; `--config.class_weights=balanced` gives each class the same weight in the loss.
+Images stream from disk.
+
+MEASURED
+`:smoke` runs one epoch of a shallow network on small images of whatever is prepared.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(argument: str | None = None) -> ConfigDict:
+    arguments = base.parse_argument(argument, smoke=False, model="resnet50")
+    config = base.get_config()
+    config.dataset.name = "radimagenet"  # or radimagenet/clean, without duplicates
+    config.model = arguments.model
+    config.dropout = 0.0
+    config.dtype = "bfloat16"
+    config.optimizer.learning_rate = 1e-3
+    config.schedule.name = "cosine"
+    config.schedule.warmup_epochs = 2.0
+    config.label_smoothing = 0.1
+    config.augment = "rotate_flip"
+    config.image_size = 224
+    config.batch_size = 256
+    config.epochs = 30
+    config.log_every = 100
+    config.checkpoint_every = 1000
+    config.export_weights = True
+    if arguments.smoke:
+        config.epochs = 1
+        config.image_size = 32 if arguments.model in ("resnet50", "densenet121") else 75
+        config.batch_size = 128
+        config.schedule.warmup_epochs = 0.0
+        config.dtype = "float32"
+        if arguments.model == "resnet50":
+            config.model_options.stage_sizes = (1, 1, 1, 1)
+            config.model_options.width = 16
+            config.export_weights = False
+    return config
