@@ -13,7 +13,23 @@ bfloat16 compute. Classes differ a thousandfold in size, so read balanced accura
 beside the accuracy; `--config.class_weights=balanced` gives each class the same weight in the loss.
 Images stream from disk.
 
-MEASURED
+Measured on a generated set of this layout (165 classes of gratings in noise, 20,257 images of 32
+pixels, the largest class 140 times the smallest), on 2 CPU cores (AMD EPYC, no accelerator) shared
+with other work, streamed:
+
+```
+python -m tests.radimagenet_source --root=DATA/downloads/manual/radimagenet
+python -m radimagenet_jax.main --config=configs/radimagenet.py:smoke --workdir=runs/generated \
+    --config.dataset.data_dir=DATA --config.dataset.streaming=true --config.augment=none \
+    --config.epochs=6 --config.schedule.warmup_epochs=1 --config.optimizer.learning_rate=3e-3 \
+    --config.batch_norm_momentum=0.9
+```
+
+834 steps in 3 minutes 24 seconds, 525 images/s (1,119 with fewer neighbours), 0.3 % of the time
+waiting for input, 0.7 GB of memory; on 1,546 test images top-1 0.986, top-5 1.000, balanced
+accuracy 0.960, macro F1 0.965, macro AUROC 0.99996. That says that the machinery learns, nothing
+of RadImageNet.
+
 `:smoke` runs one epoch of a shallow network on small images of whatever is prepared.
 """
 

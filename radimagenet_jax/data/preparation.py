@@ -20,6 +20,10 @@ from radimagenet_jax.errors import DataError
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
+# A writer keeps a note of each record of its file: with files of 1 GiB, as TFDS has them by itself,
+# that would be most of what memory grows by.
+_SHARD_BYTES = 256 * 2**20
+
 # Called with the number of examples done and the number expected, None when unknown.
 OnProgress = Callable[[int, int | None], None]
 
@@ -113,7 +117,9 @@ def _build(
     built._log_download_bytes = built._log_download_done = lambda: None
     if not beam:  # whose workers tell nothing before the end
         _count_examples(built, report)
-    config = tfds.download.DownloadConfig(manual_dir=str(manual_dir(built.name, data_dir)), **beam)
+    config = tfds.download.DownloadConfig(
+        manual_dir=str(manual_dir(built.name, data_dir)), max_shard_size=_SHARD_BYTES, **beam
+    )
     try:
         with shuffling_on_disk(), beam_failures() if beam else nullcontext():
             built.download_and_prepare(download_config=config, file_format="array_record")
