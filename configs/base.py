@@ -79,6 +79,17 @@ def get_config(task: str = "") -> ConfigDict:
     return config
 
 
+def shrink(config: ConfigDict) -> ConfigDict:
+    """Makes a ResNet50 run a smoke test of seconds: an epoch, small images, a shallow network."""
+    config.epochs = 1
+    config.image_size = 32
+    config.batch_size = 64
+    # One block a stage and few channels: compiling the whole network would take most of the time.
+    config.model_options.stage_sizes = (1, 1, 1, 1)
+    config.model_options.width = 16
+    return config
+
+
 def parse_argument(argument: str | None, **defaults: bool | int | str) -> ConfigDict:
     """Reads what follows the colon in `--config=configs/covid.py:smoke,epochs=3`.
 
