@@ -67,7 +67,8 @@ def left_behind(data_dir: Path) -> list[str]:
 
 def test_every_builder_folder_is_a_data_set_with_terms_counts_and_a_title():
     assert {"covid_ct", "phantom"} <= set(datasets.names())
-    for name in datasets.names():
+    # `image_csv` is what its user makes it, and has no name of its own.
+    for name in set(datasets.names()) - {"image_csv"}:
         built = datasets.builder(name, "/nowhere")
         assert built.name == name
         assert built.TERMS.endswith(".")
@@ -349,7 +350,7 @@ def test_a_set_built_in_another_file_format_is_an_error_with_the_flag_to_give(pr
 
 def test_a_split_without_one_of_the_classes_is_refused(tmp_path):
     write_source(tmp_path, counts={"train": 4, "val": 1, "test": 2})
-    with pytest.raises(DataError, match=r"val split .* no image of the class 'positive'"):
+    with pytest.raises(DataError, match=r"val\.csv has only rows of the class 'negative'"):
         datasets.load(COVID19, tmp_path, 8)
 
 
