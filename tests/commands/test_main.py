@@ -51,7 +51,13 @@ def test_a_run_leaves_every_promised_file(undisturbed):
         assert {"auroc", "auroc_ci95", "accuracy", "loss", "n"} <= result[split].keys()
         low, high = result[split]["auroc_ci95"]
         assert low <= result[split]["auroc"] <= high
-    assert result["train"].keys() == {"steps", "epochs", "seconds", "images_per_second"}
+    assert result["train"].keys() == {
+        "steps",
+        "epochs",
+        "seconds",
+        "images_per_second",
+        "input_wait",
+    }
     assert json.loads((undisturbed / "config.json").read_text())["epochs"] == 3
     assert (undisturbed / "checkpoints").is_dir()
     assert list((undisturbed / "tensorboard").glob("events*"))
