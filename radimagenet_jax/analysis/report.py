@@ -4,18 +4,14 @@ The page has its styles, figures and images inside, no script, and refers to not
 so that it can be mailed, archived or put into a supplement.
 """
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image
 
 from radimagenet_jax.analysis import (
     calibration,
@@ -26,15 +22,13 @@ from radimagenet_jax.analysis import (
     per_class,
     svg,
 )
+from radimagenet_jax.analysis.pages import data_uri, environment, thumbnail
 from radimagenet_jax.analysis.predictions import Predictions
 from radimagenet_jax.files import replacing
 
 REPORT = "report.html"
 EXAMPLES = 8  # images a group: one row of the page
 SPLITS = {"test": "test", "val": "validation"}
-
-_THUMBNAIL = 208  # pixels of the longer side: shown at half of it, so sharp on dense screens
-_NAME_SHOWN = 48  # characters of a key under its image, three lines; the rest is in its tooltip
 
 
 class Provenance(TypedDict, total=False):
@@ -116,7 +110,7 @@ def write_report(
         }
         evaluation = _evaluation(predictions, positive, int(config.get("seed", 0)))
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             title=_title(config),
@@ -138,42 +132,6 @@ def write_report(
     with replacing(path, errors="replace") as file:
         file.write(page)
     return path
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("radimagenet_jax.analysis"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "figure": _figure,
-        "percent": _percent,
-        "count": _count,
-        "shortened": _shortened,
-    }
-    return environment
-
-
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def _shortened(text: str) -> str:
-    """A long name without its middle: folders and file names differ at their ends."""
-    if len(text) <= _NAME_SHOWN:
-        return text
-    return f"{text[: _NAME_SHOWN // 3]}…{text[-(_NAME_SHOWN * 2 // 3) :]}"
 
 
 def _title(config: Mapping[str, Any]) -> dict[str, str]:
@@ -246,7 +204,7 @@ def _evaluation(
         "split": split,
         "class_names": names,
         "confusion": per_class.confusion_cells(counts),
-        "heat_map": _data_uri(per_class.heat_map(counts)),
+        "heat_map": data_uri(per_class.heat_map(counts)),
         "confusions": per_class.frequent_confusions(counts, names),
         "per_class": None,
         "roc": None,
@@ -307,7 +265,7 @@ def _strips(
             "right": group.right,
             "total": group.total,
             "tiles": [
-                (one, _thumbnail(thumbnails.get(one.key)), _caption(group, one, event))
+                (one, thumbnail(thumbnails.get(one.key)), _caption(group, one, event))
                 for one in group.examples
             ],
         }
@@ -332,28 +290,6 @@ def _caption(group: examples.ExampleGroup, example: examples.Example, event: str
     if group.right or group.label is not None:
         return example.called
     return f"{example.label} called {example.called}"
-
-
-def _thumbnail(image: NDArray[np.uint8] | None) -> dict[str, Any] | None:
-    if image is None:
-        return None
-    image = np.asarray(image)
-    if image.ndim == 3 and image.shape[-1] == 1:
-        image = image[..., 0]
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise ValueError(
-            f"a thumbnail must be (H, W), (H, W, 1) or (H, W, 3) uint8, not {image.dtype} "
-            f"{image.shape}."
-        )
-    picture = Image.fromarray(image)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-    return {"source": _data_uri(picture), "width": picture.width, "height": picture.height}
-
-
-def _data_uri(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

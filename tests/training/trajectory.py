@@ -137,7 +137,7 @@ def trained_by_keras(
     *,
     loss: str = "binary_crossentropy",
 ) -> Trajectory:
-    """Trains with Keras.
+    """Trains with Keras, and leaves the network as it was.
 
     Args:
       keras: The package: `keras` 3, or `tf_keras`, which is Keras 2.
@@ -153,7 +153,9 @@ def trained_by_keras(
     base.trainable = True
     for k, layer in enumerate(base.layers):
         layer.trainable = k >= frozen.get(structure, 0)
-    for leaf, variable in keras_variables(base, name).items():
+    variables = keras_variables(base, name)
+    found = values_of(base, name)
+    for leaf, variable in variables.items():
         variable.assign(start[leaf])
     head = keras.layers.Dense(2, activation="softmax", kernel_initializer="zeros")
     model = keras.Model(base.input, head(base.output))
@@ -169,7 +171,14 @@ def trained_by_keras(
         losses.append(float(model.train_on_batch(x[rows], y[rows])))
     kernel, bias = (value_of(variable) for variable in head.weights)
     head_leaves = {"params/head/kernel": kernel, "params/head/bias": bias}
-    return Trajectory(losses, values_of(base, name) | head_leaves)
+    trained = values_of(base, name) | head_leaves
+    # Others use the network too, and know it as it was.
+    base.trainable = True
+    for layer in base.layers:
+        layer.trainable = True
+    for leaf, variable in variables.items():
+        variable.assign(found[leaf])
+    return Trajectory(losses, trained)
 
 
 def trained_by_us(

@@ -1,0 +1,178 @@
+"""Looks for what is wrong with a set of images: `python -m radimagenet_jax.audit`."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress
+from rich.table import Table
+
+from radimagenet_jax import console
+from radimagenet_jax.data import registry
+from radimagenet_jax.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_EPILOG = """\
+It compares what the images show, not the files' bytes, and finds exact and near copies within
+and across splits, copies with different labels, empty images, images that cannot be read,
+patients in several splits, and files whose suffix names another format; it counts classes, sizes
+and modes. In a folder, an image's class is the folder that it lies in; zips are read in place;
+masks (`*_mask*`) are left out.
+
+It writes audit.json (every finding) and audit.html (with pictures) and changes nothing else.
+The exit code is 0 whatever is found.
+
+examples:
+  python -m radimagenet_jax.audit --dataset=covid_ct
+  python -m radimagenet_jax.audit --dataset=busi/fold1 --data_dir=/data/tfds --output=audits/busi
+  python -m radimagenet_jax.audit --folder=Dataset_BUSI_with_GT
+"""
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".dcm", ".dicom"}
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An image to examine."""
+
+    key: str
+    split: str
+    label: str
+    patient: str
+    read: Callable[[], bytes]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parses the command line and audits; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m radimagenet_jax.audit",
+        description="Find copies, leaks, contradictions and empty images in a set of images.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--dataset", metavar="NAME[/CONFIG]", help="a data set; it is prepared first if need be"
+    )
+    source.add_argument("--folder", metavar="DIR", help="a folder of images, or of zips")
+    parser.add_argument(
+        "--data_dir",
+        default=registry.DEFAULT_DATA_DIR,
+        metavar="DIR",
+        help="where prepared data sets and downloads live (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="where the result goes (default: audit/<name>)"
+    )
+    options = parser.parse_args(arguments)
+    if options.dataset:
+        title, items = options.dataset, _of_dataset(options.dataset, options.data_dir)
+    else:
+        folder = Path(options.folder)
+        title, items = folder.resolve().name, _of_folder(folder)
+    output = Path(options.output or Path("audit", *title.split("/")))
+    if options.folder and output.resolve().is_relative_to(Path(options.folder).resolve()):
+        raise ConfigError(f"--output={output} is inside the folder that is audited; name another.")
+    _audit(title, items, output, str(options.data_dir if options.dataset else options.folder))
+    return 0
+
+
+def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None:
+    from radimagenet_jax.analysis import audit, audit_page
+    from radimagenet_jax.data.dicom import decode_dicom, is_dicom
+    from radimagenet_jax.data.images import decode
+    from radimagenet_jax.files import replacing
+
+    def examine(item: _Item) -> audit.Picture:
+        named = (item.key, item.split, item.label, item.patient)
+        try:
+            encoded = item.read()
+        except DataError as error:
+            return audit.Picture(*named, problem=str(error))
+        return audit.examine(encoded, *named)
+
+    with Progress(console=console.console, transient=True) as progress:
+        task = progress.add_task("images", total=len(items))
+        pictures = []
+        with ThreadPoolExecutor() as pool:
+            for picture in pool.map(examine, items):
+                pictures.append(picture)
+                progress.advance(task)
+    findings = audit.find(pictures)
+    by_name = {(item.split, item.key): item for item in items}
+
+    def pixels(picture: audit.Picture) -> "np.ndarray":
+        encoded = by_name[picture.split, picture.key].read()
+        if is_dicom(encoded):
+            return decode_dicom(encoded, name=picture.key)
+        return decode(encoded, name=picture.key)
+
+    table = Table(title=f"audit of {title}", title_justify="left")
+    table.add_column("found")
+    table.add_column("number", justify="right")
+    for name, number, is_fault in audit_page.headline(findings):
+        table.add_row(name, f"{number:,}", style="bold yellow" if is_fault else None)
+    console.console.print(table)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with replacing(output / "audit.json") as file:
+            json.dump(findings.to_json(), file, indent=1, allow_nan=False)
+        page = audit_page.write(
+            output / "audit.html", findings, pixels, {"title": title, "in": where}
+        )
+    except OSError as error:
+        raise DataError(
+            f"{output} cannot be written ({error.strerror or error}); name another --output."
+        ) from error
+    # The page is the result, so it alone goes to standard output.
+    print(page)
+
+
+def _of_dataset(name: str, data_dir: str) -> list[_Item]:
+    """The stored images of a prepared data set, in the order of its splits."""
+    from radimagenet_jax.data.preparation import prepare
+    from radimagenet_jax.data.streaming import RecordSource, read_index
+
+    built = prepare(name, data_dir)
+    labels = built.info.features["label"].names
+    items = []
+    for split in built.info.splits:
+        source = RecordSource(built, split)
+        records, _ = read_index(source)
+        for place, record in enumerate(records):
+
+            def read(source: RecordSource = source, place: int = place) -> bytes:
+                return source.read([place])[0]["image"]
+
+            items.append(_Item(record.key, split, labels[record.label], record.patient, read))
+    return items
+
+
+def _of_folder(folder: Path) -> list[_Item]:
+    """The images below a folder, with their own folders as classes."""
+    from radimagenet_jax.data.source_files import list_files
+
+    if not folder.is_dir():
+        raise DataError(f"--folder={folder} is no folder; give one that holds images.")
+    items = [
+        _Item(str(file.path), "", "" if len(file.path.parts) < 2 else file.path.parent.name, "",
+              file.read)
+        for file in list_files(folder)
+        if file.path.suffix.lower() in _SUFFIXES and "_mask" not in file.name
+    ]  # fmt: skip
+    if not items:
+        raise DataError(
+            f"--folder={folder} has no image; give a folder with "
+            f"{', '.join(sorted(_SUFFIXES))} files, or with zips of them."
+        )
+    return items
+
+
+if __name__ == "__main__":
+    console.run(main)
