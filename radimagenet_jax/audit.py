@@ -23,7 +23,7 @@ It compares what the images show, not the files' bytes, and finds exact and near
 and across splits, copies with different labels, empty images, images that cannot be read,
 patients in several splits, and files whose suffix names another format; it counts classes, sizes
 and modes. In a folder, an image's class is the folder that it lies in; zips are read in place;
-masks (`*_mask*`) are left out.
+masks (`*_mask*`, and folders `masks`) are left out.
 
 It writes audit.json (every finding) and audit.html (with pictures) and changes nothing else.
 The exit code is 0 whatever is found.
@@ -77,8 +77,9 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(options.folder)
         title, items = folder.resolve().name, _of_folder(folder)
     output = Path(options.output or Path("audit", *title.split("/")))
-    if options.folder and output.resolve().is_relative_to(Path(options.folder).resolve()):
-        raise ConfigError(f"--output={output} is inside the folder that is audited; name another.")
+    audited = Path(options.folder or options.data_dir).expanduser()
+    if output.resolve().is_relative_to(audited.resolve()):
+        raise ConfigError(f"--output={output} is inside {audited}, which is audited; name another.")
     _audit(title, items, output, str(options.data_dir if options.dataset else options.folder))
     return 0
 
@@ -164,7 +165,9 @@ def _of_folder(folder: Path) -> list[_Item]:
         _Item(str(file.path), "", "" if len(file.path.parts) < 2 else file.path.parent.name, "",
               file.read)
         for file in list_files(folder)
-        if file.path.suffix.lower() in _SUFFIXES and "_mask" not in file.name
+        if file.path.suffix.lower() in _SUFFIXES
+        and "_mask" not in file.name
+        and "masks" not in file.path.parts
     ]  # fmt: skip
     if not items:
         raise DataError(

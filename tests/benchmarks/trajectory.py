@@ -41,11 +41,13 @@ def main() -> int:
     parser.add_argument("--model", nargs="*", default=list(trajectory.SIZES))
     parser.add_argument("--structure", nargs="*", default=list(trajectory.LEARNING_RATES))
     parser.add_argument("--loss", nargs="*", default=list(KERAS_LOSSES))
+    parser.add_argument("--size", type=int, help="side of the images, instead of the network's own")
     options = parser.parse_args()
     rows = []
     for name in options.model:
-        base = _network(name)
-        images, labels = trajectory.batches(trajectory.SIZES[name], STEPS)
+        size = options.size or trajectory.SIZES[name]
+        base = _network(name, size)
+        images, labels = trajectory.batches(size, STEPS)
         start = trajectory.calibrated(name, _randomised(base, name), images)
         for structure, loss in itertools.product(options.structure, options.loss):
             run = (name, structure, start, images, labels)
@@ -66,6 +68,7 @@ def main() -> int:
             rows.append(
                 {
                     "model": name,
+                    "size": size,
                     "structure": structure,
                     "loss": loss,
                     "learning_rate": trajectory.LEARNING_RATES[structure],
@@ -90,9 +93,8 @@ def main() -> int:
     return int(any(row["largest_relative_loss_difference"] > TOLERANCE for row in rows))
 
 
-def _network(name: str) -> tf_keras.Model:
+def _network(name: str, size: int) -> tf_keras.Model:
     tf_keras.backend.clear_session()  # so that layers are numbered from the start
-    size = trajectory.SIZES[name]
     application = getattr(tf_keras.applications, KERAS_APPLICATIONS[name])
     return application(weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3))
 

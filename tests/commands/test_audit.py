@@ -17,6 +17,14 @@ def run(capsys, *arguments):
     return capsys.readouterr().out.strip()
 
 
+def contradictions(groups):
+    return [
+        {one["key"] for one in group}
+        for group in groups
+        if len({one["label"] for one in group}) > 1
+    ]
+
+
 def test_the_real_ultrasound_images_have_their_known_contradiction(shared_data, tmp_path, capsys):
     folder = shared_data / "Dataset_BUSI_with_GT"
     page = run(capsys, f"--folder={folder}", f"--output={tmp_path / 'out'}")
@@ -63,6 +71,11 @@ def test_the_real_ct_slices_have_their_known_faults(shared_data, tmp_path, capsy
     assert len(found["wrong_suffixes"]) == len(jpegs) == 34
     assert found["patients_in_several_splits"] == {}
     assert found["unreadable"] == {}
+    # The same pictures, cropped a little otherwise, with and without COVID-19.
+    assert contradictions(found["near_duplicates"]) == [
+        {"CT_COVID/kjr-21-e24-p5-29.png", "CT_NonCOVID/71_0.jpg"},
+        {"CT_COVID/kjr-21-e24-p5-31.png", "CT_NonCOVID/71_1.jpg"},
+    ]
 
 
 def test_an_image_that_cannot_be_read_does_not_stop_the_audit(tmp_path, capsys):
@@ -93,6 +106,6 @@ def test_nothing_to_audit_is_one_sentence_and_leaves_nothing(tmp_path, make, mes
 
 def test_it_does_not_write_into_what_it_audits(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(np.zeros((8, 8), np.uint8)))
-    with pytest.raises(ConfigError, match="inside the folder"):
+    with pytest.raises(ConfigError, match="which is audited"):
         audit.main([f"--folder={tmp_path}", f"--output={tmp_path / 'audit'}"])
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -5,14 +5,16 @@ optimiser and loss, its layers frozen as the published scripts freeze them. Drop
 augmentation, whose draws no two frameworks share, are off.
 """
 
+import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import traverse_util
 
 from radimagenet_jax import models
@@ -135,7 +137,8 @@ def trained_by_keras(
     images: np.ndarray,
     labels: np.ndarray,
     *,
-    loss: str = "binary_crossentropy",
+    loss: Any = "binary_crossentropy",
+    activation: str | None = "softmax",
 ) -> Trajectory:
     """Trains with Keras, and leaves the network as it was.
 
@@ -147,7 +150,8 @@ def trained_by_keras(
       start: Values to begin with.
       images: (steps * BATCH, S, S, 3) uint8.
       labels: (steps * BATCH,) int32, 0 or 1.
-      loss: Keras' name of it.
+      loss: Keras' name of it, or one of its losses.
+      activation: Of the head.
     """
     frozen = {"freezeall": len(base.layers), "unfreezetop10": len(base.layers) - 10}
     base.trainable = True
@@ -157,7 +161,7 @@ def trained_by_keras(
     found = values_of(base, name)
     for leaf, variable in variables.items():
         variable.assign(start[leaf])
-    head = keras.layers.Dense(2, activation="softmax", kernel_initializer="zeros")
+    head = keras.layers.Dense(2, activation=activation, kernel_initializer="zeros")
     model = keras.Model(base.input, head(base.output))
     optimizer = keras.optimizers.Adam(LEARNING_RATES[structure], epsilon=1e-7)
     model.compile(optimizer, loss=loss)
@@ -202,36 +206,54 @@ def trained_by_us(
       bessel_correction: Of the moving variances: on for Keras 2, whose fused kernels have it.
       loss: A key of `losses.LOSSES`.
     """
-    model = models.create(
-        name, num_classes=2, head_init="zeros", bessel_correction=bessel_correction
+    program = _program(
+        name, structure, images.shape[1], len(images) // BATCH, bessel_correction, loss
     )
-    scratch = flat(initialise.scratch(model, images.shape[1], 0, "zeros"))
-    variables = traverse_util.unflatten_dict({**scratch, **start}, sep="/")
-    freeze = freezing.specify(structure, variables, models.architecture(name).keras_layers())
-    tx = step.make_optimizer("adam", LEARNING_RATES[structure])
-    train_step = jax.jit(
-        step.make_train_step(
-            model.clone(frozen_stats=freeze.frozen_stats),
-            tx,
-            freeze,
-            scheme="caffe_div255",
-            policy=None,
-            seed=0,
-            steps_per_epoch=len(images) // BATCH,
-            loss=losses.LOSSES[loss],
-        )
-    )
+    variables = traverse_util.unflatten_dict({**program.scratch, **start}, sep="/")
     ids = jnp.arange(len(labels), dtype=jnp.uint32)
     examples = step.Examples(jnp.asarray(images), jnp.asarray(labels), ids)
-    current = state.create(variables, tx, freeze)
+    current = state.create(variables, program.tx, program.freeze)
     means = []
     for first in range(0, len(images), BATCH):
         index = np.arange(first, first + BATCH)
-        current, sums = train_step(current, examples, index, np.ones(BATCH, np.float32))
+        current, sums = program.train_step(current, examples, index, np.ones(BATCH, np.float32))
         means.append(float(sums["loss"]) / BATCH)
     after = flat({"params": current.params, "batch_stats": current.batch_stats})
     leaves = {leaf: np.asarray(value) for leaf, value in after.items()}
-    return Trajectory(means, leaves), freeze
+    return Trajectory(means, leaves), program.freeze
+
+
+@dataclass(frozen=True)
+class _Program:
+    """Our training step, compiled once for all values that it starts from."""
+
+    scratch: dict[str, Any]
+    freeze: freezing.Freeze
+    tx: optax.GradientTransformation
+    train_step: Callable[..., Any]
+
+
+@functools.lru_cache(maxsize=1)
+def _program(
+    name: str, structure: str, size: int, steps: int, bessel_correction: bool, loss: str
+) -> _Program:
+    model = models.create(
+        name, num_classes=2, head_init="zeros", bessel_correction=bessel_correction
+    )
+    variables = initialise.scratch(model, size, 0, "zeros")
+    freeze = freezing.specify(structure, variables, models.architecture(name).keras_layers())
+    tx = step.make_optimizer("adam", LEARNING_RATES[structure])
+    train_step = step.make_train_step(
+        model.clone(frozen_stats=freeze.frozen_stats),
+        tx,
+        freeze,
+        scheme="caffe_div255",
+        policy=None,
+        seed=0,
+        steps_per_epoch=steps,
+        loss=losses.LOSSES[loss],
+    )
+    return _Program(flat(variables), freeze, tx, jax.jit(train_step))
 
 
 def disturbed(name: str, start: Leaves) -> Leaves:
