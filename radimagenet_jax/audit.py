@@ -86,8 +86,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None:
     from radimagenet_jax.analysis import audit, audit_page
-    from radimagenet_jax.data.dicom import decode_dicom, is_dicom
-    from radimagenet_jax.data.images import decode
     from radimagenet_jax.files import replacing
 
     def examine(item: _Item) -> audit.Picture:
@@ -109,10 +107,7 @@ def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None
     by_name = {(item.split, item.key): item for item in items}
 
     def pixels(picture: audit.Picture) -> "np.ndarray":
-        encoded = by_name[picture.split, picture.key].read()
-        if is_dicom(encoded):
-            return decode_dicom(encoded, name=picture.key)
-        return decode(encoded, name=picture.key)
+        return audit.pixels_of(by_name[picture.split, picture.key].read(), picture.key)
 
     table = Table(title=f"audit of {title}", title_justify="left")
     table.add_column("found")

@@ -75,6 +75,20 @@ class Picture:
         return not self.problem and self.contrast < MIN_CONTRAST
 
 
+def pixels_of(encoded: bytes, key: str) -> np.ndarray:
+    """Decodes an image file, DICOM or any other that `images.decode` reads.
+
+    Returns:
+      (H, W, 1 or 3) uint8.
+
+    Raises:
+      DataError: If it cannot be read.
+    """
+    if is_dicom(encoded):
+        return decode_dicom(encoded, name=f"'{key}'")
+    return decode(encoded, name=f"'{key}'")
+
+
 def examine(encoded: bytes, key: str, split: str, label: str, patient: str) -> Picture:
     """Examines one image; one that cannot be read is a finding, not an error.
 
@@ -87,12 +101,12 @@ def examine(encoded: bytes, key: str, split: str, label: str, patient: str) -> P
     """
     try:
         if is_dicom(encoded):
-            pixels, mode, kind = decode_dicom(encoded, name=f"'{key}'"), "DICOM", ""
+            mode, kind = "DICOM", ""
         else:
             check_image(encoded, name=f"'{key}'")
-            pixels = decode(encoded, name=f"'{key}'")
             with Image.open(io.BytesIO(encoded)) as opened:
                 mode, kind = opened.mode, opened.format or ""
+        pixels = pixels_of(encoded, key)
     except DataError as error:
         return Picture(key, split, label, patient, problem=str(error))
     grey = pixels[..., 0] if pixels.shape[-1] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)

@@ -286,6 +286,11 @@ def stand_in_examples(
     return {split: [ordered[i] for i in chosen] for split, chosen in indices.items()}
 
 
+def fold_of(fold: int, unit: str, *, folds: int = FOLDS) -> str:
+    """Returns what a fold of the stand-in split is called in a note; see `stand_in_note`."""
+    return f"fold {fold} of a deterministic {folds}-fold split by {unit}, stratified by class"
+
+
 def stand_in_note(fold: int, unit: str, *, folds: int = FOLDS) -> str:
     """Returns the sentence for a data set's `notes` when the stand-in split is used.
 
@@ -295,8 +300,8 @@ def stand_in_note(fold: int, unit: str, *, folds: int = FOLDS) -> str:
       folds: How many folds there are.
     """
     return (
-        f"the published split tables are not there: fold {fold} of a deterministic {folds}-fold "
-        f"split by {unit}, stratified by class, stands in for them."
+        "the published split tables are not there: "
+        f"{fold_of(fold, unit, folds=folds)}, stands in for them."
     )
 
 

@@ -22,6 +22,7 @@ from radimagenet_jax.data.splits import (
     Listed,
     check_counts,
     find_tables,
+    fold_of,
     read_tables,
     relative_path,
     stand_in_examples,
@@ -94,10 +95,7 @@ class Builder(ImageBuilder):
         problems.check()
         which = f"the slices of {LESION_TABLE}" if lesions is not None else "every slice"
         if self.builder_config.fold:
-            self.notes.append(
-                f"fold {fold} of a deterministic {FOLDS}-fold split by patient, stratified by "
-                f"class, with {which}."
-            )
+            self.notes.append(f"{fold_of(fold, 'patient')}, with {which}.")
         else:
             self.notes.append(f"{stand_in_note(fold, 'patient')[:-1]}, with {which}.")
         keys = images if lesions is None else lesions

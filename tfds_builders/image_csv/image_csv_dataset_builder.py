@@ -25,6 +25,7 @@ from radimagenet_jax.data.splits import (
     FOLDS,
     SPLITS,
     by_path,
+    fold_of,
     relative_path,
     stand_in_examples,
 )
@@ -187,9 +188,8 @@ class Builder(ImageBuilder):
             return splits
         fold = config.fold or 1
         self.notes.append(
-            f"{table.name} has no column split: fold {fold} of a deterministic {FOLDS}-fold split "
-            f"{'by patient' if any(groups.values()) else 'by image'}, stratified by class, stands "
-            "in for it."
+            f"{table.name} has no column split: "
+            f"{fold_of(fold, 'patient' if any(groups.values()) else 'image')}, stands in for it."
         )
         try:
             return stand_in_examples(examples, fold, groups=groups)

@@ -15,7 +15,7 @@ from radimagenet_jax.data.dicom import Window, decode_dicom, patient_pseudonym
 from radimagenet_jax.data.image_builder import Example, ImageBuilder
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import SourceFile, iterate_csv, list_files, one_of_equals
-from radimagenet_jax.data.splits import FOLDS, stand_in_examples, stand_in_note
+from radimagenet_jax.data.splits import FOLDS, fold_of, stand_in_examples, stand_in_note
 from radimagenet_jax.errors import DataError
 
 CLASS_NAMES = ("no", "yes")
@@ -119,10 +119,7 @@ class Builder(ImageBuilder):
         problems.check()
         fold = self.builder_config.fold
         if fold:
-            self.notes.append(
-                f"fold {fold} of a deterministic {FOLDS}-fold split by patient, stratified by "
-                "class."
-            )
+            self.notes.append(f"{fold_of(fold, 'patient')}.")
         else:
             self.notes.append(stand_in_note(1, "patient"))
         examples = [

@@ -24,6 +24,7 @@ from radimagenet_jax.data.splits import (
     SPLITS,
     check_counts,
     find_tables,
+    fold_of,
     read_tables,
     stand_in_examples,
     stand_in_note,
@@ -103,10 +104,7 @@ class Builder(ImageBuilder):
             return _published(tables, examples, problems)
         problems.check()
         if fold:
-            self.notes.append(
-                f"fold {fold} of a deterministic {FOLDS}-fold split by patient, stratified by "
-                "class."
-            )
+            self.notes.append(f"{fold_of(fold, 'patient')}.")
         else:
             self.notes.append(stand_in_note(1, "patient"))
         return stand_in_examples(list(examples.values()), fold or 1)
