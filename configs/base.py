@@ -52,6 +52,7 @@ def get_config(task: str = "") -> ConfigDict:
     config.schedule.name = "constant"  # as published; or cosine, down to 0
     config.schedule.warmup_epochs = 0.0  # linear, before that
     config.label_smoothing = 0.0
+    config.sampling = "uniform"  # or balanced: each class has the same share of an epoch
     config.class_weights = "none"  # or balanced: each class weighs the same in the loss
     # Write the best network as weights/ in the working directory, for config.init of other runs.
     config.export_weights = False

@@ -10,7 +10,8 @@ The best network is written, with its 165-way head, its class names and its cont
 in the working directory, which `--config.init` and `load_pretrained` take. The paper does not
 publish its recipe; this one is ours: Adam with warm-up and a cosine to zero, label smoothing,
 bfloat16 compute. Classes differ a thousandfold in size, so read balanced accuracy and macro F1
-beside the accuracy; `--config.class_weights=balanced` gives each class the same weight in the loss.
+beside the accuracy; `--config.class_weights=balanced` gives each class the same weight in the loss,
+`--config.sampling=balanced` the same share of the examples in every epoch.
 Images stream from disk.
 
 Measured on a generated set of this layout (165 classes of gratings in noise, 20,257 images of 32

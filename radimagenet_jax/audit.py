@@ -28,6 +28,9 @@ masks (`*_mask*`, and folders `masks`) are left out.
 It writes audit.json (every finding) and audit.html (with pictures) and changes nothing else.
 The exit code is 0 whatever is found.
 
+data sets:
+{datasets}
+
 examples:
   python -m radimagenet_jax.audit --dataset=covid_ct
   python -m radimagenet_jax.audit --dataset=busi/fold1 --data_dir=/data/tfds --output=audits/busi
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m radimagenet_jax.audit",
         description="Find copies, leaks, contradictions and empty images in a set of images.",
-        epilog=_EPILOG,
+        epilog=_EPILOG.format(datasets=registry.listing()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -133,20 +136,21 @@ def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None
 def _of_dataset(name: str, data_dir: str) -> list[_Item]:
     """The stored images of a prepared data set, in the order of its splits."""
     from radimagenet_jax.data.preparation import prepare
-    from radimagenet_jax.data.streaming import RecordSource, read_index
+    from radimagenet_jax.data.streaming import RecordSource
 
     built = prepare(name, data_dir)
     labels = built.info.features["label"].names
     items = []
     for split in built.info.splits:
         source = RecordSource(built, split)
-        records, _ = read_index(source)
-        for place, record in enumerate(records):
+        for place in range(source.count):
+            record = source.read([place])[0]
+            key, patient = record["key"].decode(), record["patient"].decode()
 
             def read(source: RecordSource = source, place: int = place) -> bytes:
                 return source.read([place])[0]["image"]
 
-            items.append(_Item(record.key, split, labels[record.label], record.patient, read))
+            items.append(_Item(key, split, labels[record["label"]], patient, read))
     return items
 
 

@@ -134,7 +134,10 @@ def validate(config: ConfigDict) -> None:
     one_of("preprocessing", config.preprocessing, ("published", "native", *preprocess.SCHEMES))
     one_of("augment", config.augment, ("published", *augment.POLICIES))
     one_of("schedule.name", config.schedule.name, schedules.NAMES)
+    one_of("sampling", config.sampling, ("uniform", "balanced"))
     one_of("class_weights", config.class_weights, ("none", "balanced"))
+    if config.sampling == "balanced" and not config.shuffle:
+        problems.append("config.sampling='balanced' needs config.shuffle=True")
     if not 0 <= config.label_smoothing < 1:
         problems.append(
             f"config.label_smoothing is {config.label_smoothing}, but must be from 0 to below 1"

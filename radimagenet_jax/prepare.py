@@ -58,11 +58,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:<12} {registry.summary(name)}" for name in registry.names())
     parser = argparse.ArgumentParser(
         prog="python -m radimagenet_jax.prepare",
         description="Verify a data set's source files and write them in the form that is read.",
-        epilog=_EPILOG.format(datasets=listing),
+        epilog=_EPILOG.format(datasets=registry.listing()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -35,7 +35,7 @@ from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
 from radimagenet_jax.training.feed import feed
 from radimagenet_jax.training.memory import Memory
-from radimagenet_jax.training.order import DataOrder
+from radimagenet_jax.training.order import Classes, DataOrder
 from radimagenet_jax.training.progress import TrainingProgress, waiting
 
 PyTree = Any
@@ -90,7 +90,13 @@ def _run(
     train_feed = feed(dataset.train, mesh)
     held_out = {"val": dataset.val, "test": dataset.test}
     held_out_feeds = {name: feed(split, mesh) for name, split in held_out.items()}
-    order = DataOrder(len(dataset.train.labels), config.batch_size, config.seed, config.shuffle)
+    order = DataOrder(
+        len(dataset.train.labels),
+        config.batch_size,
+        config.seed,
+        config.shuffle,
+        classes=Classes(dataset.train.labels) if config.sampling == "balanced" else None,
+    )
     total_steps = config.epochs * order.steps_per_epoch
 
     # ---------------------------------------------------------------- Network and what learns

@@ -85,6 +85,7 @@ def test_a_wrong_override_is_named_with_its_remedy(override, sentence):
         ("--config.schedule.warmup_epochs=-1", "must not be negative"),
         ("--config.label_smoothing=1", "below 1"),
         ("--config.class_weights=sqrt", "none, balanced"),
+        ("--config.sampling=sqrt", "uniform, balanced"),
     ],
 )
 def test_a_value_out_of_range_is_refused(override, sentence):

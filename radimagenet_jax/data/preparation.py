@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # A writer keeps a note of each record of its file: with files of 1 GiB, as TFDS has them by itself,
 # that would be most of what memory grows by.
-_SHARD_BYTES = 256 * 2**20
+_SHARD_BYTES = 64 * 2**20
 
 # Called with the number of examples done and the number expected, None when unknown.
 OnProgress = Callable[[int, int | None], None]

@@ -28,6 +28,11 @@ def names() -> tuple[str, ...]:
     )
 
 
+def listing() -> str:
+    """Returns a line for each data set, its name and summary, for a command's help."""
+    return "\n".join(f"  {name:<16} {summary(name)}" for name in names())
+
+
 def summary(name: str) -> str:
     """Returns one line about a data set: the title of its builder's README.md."""
     text = (_builders_root() / name / "README.md").read_text(encoding="utf-8")

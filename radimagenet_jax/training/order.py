@@ -11,6 +11,17 @@ import jax
 import numpy as np
 
 
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The class of each example, compared and hashed as an object: there may be a million.
+
+    Attributes:
+      labels: (N,) int32.
+    """
+
+    labels: np.ndarray
+
+
 @dataclass(frozen=True)
 class DataOrder:
     """The order in which a training run passes through its examples.
@@ -21,12 +32,15 @@ class DataOrder:
         this size and its padding is masked.
       seed: Seed of the order.
       shuffle: A new order each epoch; otherwise the data set's own order.
+      classes: If given, each class has the same share of every shuffled epoch: examples of rare
+        classes come several times, and of frequent ones a new choice comes each epoch.
     """
 
     examples: int
     batch_size: int
     seed: int
     shuffle: bool
+    classes: Classes | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -47,13 +61,14 @@ class DataOrder:
           Indices (batch_size,) int32, and a mask (batch_size,) float32 that is 0 for padding.
         """
         epoch, position = divmod(step, self.steps_per_epoch)
-        return padded(
-            _permutation(self.examples, self.seed, epoch)
-            if self.shuffle
-            else np.arange(self.examples, dtype=np.int32),
-            position,
-            self.batch_size,
-        )
+        return padded(self._order(epoch), position, self.batch_size)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(self.examples, dtype=np.int32)
+        if self.classes is None:
+            return _permutation(self.examples, self.seed, epoch)
+        return _balanced(self.classes, self.seed, epoch)
 
 
 def padded(order: np.ndarray, position: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,3 +93,23 @@ def _permutation(examples: int, seed: int, epoch: int) -> np.ndarray:
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         bits = np.asarray(jax.random.bits(key, (examples,), "uint32"))
     return np.argsort(bits, kind="stable").astype(np.int32)
+
+
+@functools.lru_cache(maxsize=4)
+def _balanced(classes: Classes, seed: int, epoch: int) -> np.ndarray:
+    """An epoch of as many examples as there are, the same number of each class, give or take one.
+
+    An example of a rare class comes again only when all of its class have come.
+    """
+    labels = classes.labels
+    order = _permutation(len(labels), seed, epoch)
+    present, counts = np.unique(labels, return_counts=True)
+    share, spare = divmod(len(labels), len(present))
+    chosen = []
+    for place, (label, count) in enumerate(zip(present, counts, strict=True)):
+        # The classes that get one more go round with the epochs.
+        wanted = share + ((place - epoch) % len(present) < spare)
+        passes = [order[labels[order] == label]] * -(-wanted // count)
+        chosen.append(np.concatenate(passes)[:wanted])
+    mixed = np.concatenate(chosen)
+    return mixed[_permutation(len(mixed), seed + 1, epoch)]

@@ -225,7 +225,10 @@ def csv_source(tmp_path):
     return root
 
 
-def test_the_published_tasks_tables_are_read(tmp_path, csv_source):
+@pytest.mark.parametrize("prefix", ["", "covid19_"])
+def test_the_published_tasks_tables_are_read(tmp_path, csv_source, prefix):
+    for split in EXPECTED:
+        (csv_source / f"{split}.csv").rename(csv_source / f"{prefix}{split}.csv")
     found = examples(build(tmp_path, csv_source, "covid19_csv"))
     for split, rows in found.items():
         assert set(rows) == {f"images/{split} (0).png", f"images/{split} (1).png"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from radimagenet_jax.training.order import DataOrder
+from radimagenet_jax.training.order import Classes, DataOrder
 
 
 @pytest.mark.parametrize(("examples", "batch_size"), [(425, 16), (16, 16), (5, 8), (17, 4), (1, 1)])
@@ -42,6 +42,27 @@ def test_epochs_and_seeds_have_their_own_orders_and_no_shuffle_has_none():
 def test_the_order_is_the_same_on_every_machine():
     # Written down once: a change of this list changes every published result.
     assert DataOrder(10, 10, seed=0, shuffle=True).batch(0)[0].tolist() == ORDER_OF_SEED_0
+
+
+@pytest.mark.parametrize("counts", [(90, 9, 1), (5, 5, 5), (40, 0, 3), (1, 1, 96)])
+def test_balanced_epochs_have_as_many_of_each_class_and_lose_no_example_for_good(counts):
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    order = DataOrder(len(labels), 16, seed=2, shuffle=True, classes=Classes(labels))
+    met = set()
+    for epoch in range(80):
+        seen = []
+        for k in range(order.steps_per_epoch):
+            index, mask = order.batch(epoch * order.steps_per_epoch + k)
+            seen += index[mask == 1].tolist()
+        assert len(seen) == len(labels)
+        shares = np.bincount(labels[seen], minlength=len(counts))[np.array(counts) > 0]
+        assert shares.max() - shares.min() <= 1
+        _, times = np.unique(seen, return_counts=True)
+        for label in set(labels[seen]):
+            own = times[labels[np.unique(seen)] == label]
+            assert own.max() - own.min() <= 1
+        met |= set(seen)
+    assert met == set(range(len(labels)))
 
 
 ORDER_OF_SEED_0 = [9, 3, 7, 1, 4, 2, 5, 6, 0, 8]

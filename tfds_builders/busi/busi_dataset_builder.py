@@ -88,9 +88,6 @@ class Builder(ImageBuilder):
         "put the folder or the zip there, and the published tables breast_{train,val,test}_fold<k>."
         "csv, if you have them, into the folder splits beside it"
     )
-    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
-        config.name: None for config in BUILDER_CONFIGS
-    }
     HOMEPAGE = "https://doi.org/10.1016/j.dib.2019.104863"
 
     def class_names(self) -> Sequence[str]:

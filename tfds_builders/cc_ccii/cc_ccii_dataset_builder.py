@@ -67,9 +67,6 @@ class Builder(ImageBuilder):
         "the published sarscovid2_{train,val,test}.csv, if you have them, into the folder splits "
         "beside them"
     )
-    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
-        config.name: None for config in BUILDER_CONFIGS
-    }
     HOMEPAGE = "http://ncov-ai.big.ac.cn/download"
 
     def class_names(self) -> Sequence[str]:

@@ -65,12 +65,11 @@ class Builder(ImageBuilder):
         "download https://github.com/UCSD-AI4H/COVID-CT and put its Data-split folder, "
         "COVID-CT-MetaInfo.csv, NonCOVID-CT-MetaInfo.csv and Images-processed (CT_COVID.zip and "
         "CT_NonCOVID.zip, packed or unpacked) there; the configuration covid19_csv reads your own "
-        "train.csv, val.csv and test.csv (header ',filename,label') and their images instead"
+        "[covid19_]train.csv, val.csv and test.csv (header ',filename,label') and their images instead"
     )
     # Images a split, by configuration; None where the user's own tables decide.
-    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
+    EXPECTED: ClassVar[dict[str, dict[str, int]]] = {
         "official": {"train": 425, "val": 118, "test": 203},
-        "covid19_csv": None,
     }
     HOMEPAGE = "https://github.com/UCSD-AI4H/COVID-CT"
 
@@ -167,11 +166,13 @@ def _only(root: Path, files: tuple[SourceFile, ...], name: str) -> SourceFile:
 def _csv_splits(
     root: Path, files: tuple[SourceFile, ...], problems: Problems
 ) -> dict[str, list[Example]]:
-    names = {split: f"{split}.csv" for split in SPLITS}
+    # The published scripts' own names, which say what they are of, go before plain ones.
+    prefix = "covid19_" if any(file.name == "covid19_train.csv" for file in files) else ""
+    names = {split: f"{prefix}{split}.csv" for split in SPLITS}
     for name in names.values():
         if all(file.name != name for file in files):
             raise DataError(
-                f"{root} has no {name}; put train.csv, val.csv and test.csv there, each with the "
+                f"{root} has no {name}; put {', '.join(names.values())} there, each with the "
                 "header ',filename,label', beside the images."
             )
     tables = find_tables(root, files, names)

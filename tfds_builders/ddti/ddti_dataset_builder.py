@@ -89,9 +89,6 @@ class Builder(ImageBuilder):
         "any folder or as the zip, and the published tables thyroid_{train,val,test}_fold<k>.csv, "
         "if you have them, into the folder splits beside them"
     )
-    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
-        config.name: None for config in BUILDER_CONFIGS
-    }
     HOMEPAGE = "https://doi.org/10.1117/12.2073532"
 
     def class_names(self) -> Sequence[str]:

@@ -1,7 +1,7 @@
 """Anybody's own images as a TensorFlow Datasets builder: a folder, and a CSV that names them."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -102,7 +102,6 @@ class Builder(ImageBuilder):
         "image_csv/<folder>"
     )
     # The user's table decides, whatever the configuration is called.
-    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = defaultdict(lambda: None)
     HOMEPAGE = ""
 
     @classmethod

@@ -111,9 +111,6 @@ class Builder(ImageBuilder):
         "acl, meniscus_{train,val,test}_fold<k>.csv), if you have them, into the folder splits "
         "beside them"
     )
-    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
-        config.name: None for config in BUILDER_CONFIGS
-    }
     HOMEPAGE = "https://stanfordmlgroup.github.io/competitions/mrnet/"
 
     def class_names(self) -> Sequence[str]:

@@ -20,7 +20,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     TERMS = "Phantom slices are drawn by this project from a seed and are free of any terms."
     # Images a split, by configuration; '' is the only one.
-    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
+    EXPECTED: ClassVar[dict[str, dict[str, int]]] = {
         "": {split: patients * SLICES for split, patients in PATIENTS.items()}
     }
 

@@ -14,7 +14,8 @@ import tensorflow_datasets as tfds
 from radimagenet_jax.data.dicom import Window, decode_dicom, patient_pseudonym
 from radimagenet_jax.data.image_builder import Example, ImageBuilder
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import SourceFile, iterate_csv, list_files, one_of_equals
+from radimagenet_jax.data.rsna import table_and_images
+from radimagenet_jax.data.source_files import SourceFile, iterate_csv, one_of_equals
 from radimagenet_jax.data.splits import FOLDS, fold_of, stand_in_examples, stand_in_note
 from radimagenet_jax.errors import DataError
 
@@ -76,9 +77,6 @@ class Builder(ImageBuilder):
         f"accept the rules of {HOMEPAGE}, download stage_2_train and {LABEL_TABLE} and put them "
         "there, packed or unpacked"
     )
-    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
-        config.name: None for config in BUILDER_CONFIGS
-    }
 
     def class_names(self) -> Sequence[str]:
         """See `ImageBuilder`."""
@@ -96,22 +94,16 @@ class Builder(ImageBuilder):
 
     def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
         """See `ImageBuilder`."""
-        files = list_files(root)
-        images: dict[str, list[SourceFile]] = {}
-        for file in files:
-            if file.path.suffix.lower() == ".dcm" and "stage_2_test" not in file.path.parts:
-                images.setdefault(file.path.stem, []).append(file)
-        found = [file for file in files if file.name == LABEL_TABLE]
-        if not images or not found:
-            missing = LABEL_TABLE if images else "stage_2_train/*.dcm"
-            raise DataError(f"{root} has no {missing}; {self.MANUAL_DOWNLOAD_INSTRUCTIONS}.")
-        labels = _labels(one_of_equals(found, LABEL_TABLE), problems)
+        table, images = table_and_images(
+            root, LABEL_TABLE, "stage_2_train", "stage_2_test", self.MANUAL_DOWNLOAD_INSTRUCTIONS
+        )
+        labels = _labels(table, problems)
         chosen: dict[str, SourceFile] = {}
         for image in labels:
             with problems.collecting():
                 if image not in images:
                     raise DataError(
-                        f"the image '{image}.dcm' of {found[0].shown} is not there; download or "
+                        f"the image '{image}.dcm' of {table.shown} is not there; download or "
                         "unpack stage_2_train again."
                     )
                 chosen[image] = one_of_equals(images[image], f"{image}.dcm")

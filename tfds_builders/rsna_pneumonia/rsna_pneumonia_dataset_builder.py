@@ -12,6 +12,7 @@ from radimagenet_jax.data.dicom import decode_dicom
 from radimagenet_jax.data.image_builder import Example, ImageBuilder
 from radimagenet_jax.data.images import encode_grey
 from radimagenet_jax.data.problems import Problems
+from radimagenet_jax.data.rsna import table_and_images
 from radimagenet_jax.data.source_files import (
     Row,
     SourceFile,
@@ -67,9 +68,6 @@ class Builder(ImageBuilder):
         "them there, packed or unpacked, and the published train.csv, val.csv and test.csv, if you "
         "have them, into the folder splits beside them"
     )
-    EXPECTED: ClassVar[dict[str, dict[str, int] | None]] = {
-        config.name: None for config in BUILDER_CONFIGS
-    }
 
     def class_names(self) -> Sequence[str]:
         """See `ImageBuilder`."""
@@ -87,18 +85,16 @@ class Builder(ImageBuilder):
 
     def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
         """See `ImageBuilder`."""
-        files = list_files(root)
-        images: dict[str, list[SourceFile]] = {}
-        for file in files:
-            if file.path.suffix.lower() == ".dcm" and "stage_2_test_images" not in file.path.parts:
-                images.setdefault(file.path.stem, []).append(file)
-        found = [file for file in files if file.name == LABEL_TABLE]
-        if not images or not found:
-            missing = LABEL_TABLE if images else "stage_2_train_images/*.dcm"
-            raise DataError(f"{root} has no {missing}; {self.MANUAL_DOWNLOAD_INSTRUCTIONS}.")
-        examples = _examples(one_of_equals(found, LABEL_TABLE), images, problems)
+        table, images = table_and_images(
+            root,
+            LABEL_TABLE,
+            "stage_2_train_images",
+            "stage_2_test_images",
+            self.MANUAL_DOWNLOAD_INSTRUCTIONS,
+        )
+        examples = _examples(table, images, problems)
         fold = self.builder_config.fold
-        in_splits = [file for file in files if "splits" in file.path.parts]
+        in_splits = [file for file in list_files(root) if "splits" in file.path.parts]
         tables = None if fold else find_tables(root, in_splits, TABLES)
         if tables:
             return _published(tables, examples, problems)
