@@ -64,6 +64,15 @@ def get_config(task: str = "") -> ConfigDict:
     config.shuffle = True
     config.seed = 0
 
+    # Parts that a batch is taken in one after the other, for less memory; see training/step.py.
+    config.accumulate = 1
+    config.remat = "none"  # or blocks: compute a block's inside again instead of keeping it
+    config.ema = 0.0  # decay of a moving average of the weights, which is then what is evaluated
+    # Many steps in one compiled loop: auto does so with a data set on the devices of a GPU or TPU.
+    config.scan = "auto"  # or true, false
+    config.shard_optimizer = False  # split Adam's moments over the devices
+    config.profile = ""  # steps to record for xprof, such as 5:8
+
     config.mesh = ConfigDict()
     config.mesh.data = -1  # devices that share a batch; -1: all
 

@@ -27,6 +27,7 @@ _FREE_FIELDS = frozenset(
         "dataset.memory_gib",
         "log_every",
         "checkpoint_every",
+        "profile",
     }
 )
 
@@ -134,6 +135,12 @@ def validate(config: ConfigDict) -> None:
     one_of("preprocessing", config.preprocessing, ("published", "native", *preprocess.SCHEMES))
     one_of("augment", config.augment, ("published", *augment.POLICIES))
     one_of("schedule.name", config.schedule.name, schedules.NAMES)
+    one_of("scan", config.scan, ("auto", "true", "false"))
+    one_of("remat", config.remat, ("none", "blocks"))
+    if not 0 <= config.ema < 1:
+        problems.append(f"config.ema is {config.ema}, but must be from 0 to below 1")
+    if config.accumulate < 1:
+        problems.append(f"config.accumulate is {config.accumulate}, but must be 1 or more")
     one_of("sampling", config.sampling, ("uniform", "balanced"))
     one_of("class_weights", config.class_weights, ("none", "balanced"))
     if config.sampling == "balanced" and not config.shuffle:

@@ -21,7 +21,8 @@ def warn(message: str) -> None:
 
 
 def fail(message: str) -> None:
-    """Prints one error sentence."""
+    """Prints one error sentence, in every process of a run."""
+    console.quiet = False
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False)
 

@@ -45,6 +45,12 @@ def main(arguments: Sequence[str]) -> int:
         dest="ignored",
         help="sets a field of the config, such as --config.seed=1 (any number of times)",
     )
+    together = parser.add_argument_group(
+        "several processes", "found by themselves on TPU pods, Slurm and Open MPI"
+    )
+    together.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    together.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    together.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0")
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if not word.startswith("--config.")]
     if unknown:
@@ -53,7 +59,10 @@ def main(arguments: Sequence[str]) -> int:
     # Imported late, so that --help and a mistyped flag answer at once.
     from radimagenet_jax import config as config_pages
     from radimagenet_jax import train
+    from radimagenet_jax.training import distributed
 
+    # Before anything else of JAX: once it has looked at the devices, nobody can join.
+    distributed.start(options.coordinator, options.processes, options.process_id)
     config = config_pages.load(options.config, rest)
     config_pages.validate(config)
     return train.train(config, options.workdir, command=[*parser.prog.split(), *arguments])

@@ -1,9 +1,7 @@
 """A training run, from the working directory to the report, top to bottom."""
 
 import contextlib
-import itertools
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,16 @@ from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
 from radimagenet_jax.training import (
     checkpoints,
+    distributed,
     evaluation,
     freezing,
     losses,
     network,
+    profiling,
+    program,
     schedules,
     sharding,
+    stepping,
     termination,
     workdir,
     writers,
@@ -58,7 +60,12 @@ def train(config: ConfigDict, directory: str, command: Sequence[str]) -> int:
     Raises:
       UserError: For everything that the user can mend.
     """
-    with contextlib.closing(workdir.Workdir(directory, config)) as run:
+    distributed.agree({"config": config_pages.to_json(config), "code": distributed.code_digest()})
+    run = distributed.lead_first(
+        lambda: workdir.Workdir(directory, config),
+        lambda: workdir.Workdir(directory, config, follows=True),
+    )
+    with contextlib.closing(run), distributed.telling_of_lost_processes(run.path):
         if run.result is not None:
             console.print(f"{run.path} is finished; nothing is left to do.")
             outcome.show(run.result, run.path)
@@ -71,10 +78,11 @@ def _run(
     config: ConfigDict, folder: Path, command: Sequence[str], stop: termination.Termination
 ) -> int:
     enable_compilation_cache()
+    is_lead = distributed.is_lead()
 
     # ---------------------------------------------------------------- Devices
-    mesh = sharding.make_mesh(config.mesh.to_dict(), config.batch_size)
-    whole, split_batch = sharding.replicated(mesh), sharding.by_example(mesh)
+    mesh = sharding.make_mesh(config.mesh.to_dict(), config.batch_size, config.accumulate)
+    whole = sharding.replicated(mesh)
     console.print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
 
     # ---------------------------------------------------------------- Data
@@ -86,6 +94,7 @@ def _run(
         streaming=config.dataset.streaming,
         memory=int(config.dataset.memory_gib * 2**30),
     )
+    distributed.agree({"data set": dataset.fingerprint})
     positive = positive_class(config, dataset.class_names)
     train_feed = feed(dataset.train, mesh)
     held_out = {"val": dataset.val, "test": dataset.test}
@@ -107,46 +116,32 @@ def _run(
     console.print(freezing.table(freeze))
 
     # ---------------------------------------------------------------- Step
-    rate = schedules.schedule(
-        config.schedule.name,
-        config.optimizer.learning_rate,
-        config.schedule.warmup_epochs,
-        order.steps_per_epoch,
-        total_steps,
-    )
-    tx = steps.make_optimizer(**{**config.optimizer, "learning_rate": rate})
     weights = None
     if config.class_weights == "balanced":
         weights = losses.class_weights(dataset.train.labels, len(dataset.class_names))
-    loss = losses.loss_of(config.loss, config.label_smoothing, weights)
-    lazy_step = jax.jit(
-        steps.make_train_step(
-            model,
-            tx,
-            freeze,
-            scheme=contract.preprocessing,
-            policy=config_pages.augmentation(config),
-            seed=config.seed,
-            steps_per_epoch=order.steps_per_epoch,
-            channel_order=contract.channel_order,
-            loss=loss,
-        ),
-        in_shardings=(whole, *train_feed.shardings),
-        out_shardings=(whole, whole),
-        donate_argnums=0,
+    made = program.make(
+        config,
+        model,
+        freeze,
+        scheme=contract.preprocessing,
+        channel_order=contract.channel_order,
+        steps_per_epoch=order.steps_per_epoch,
+        class_weights=weights,
     )
     eval_step = jax.jit(
         steps.make_eval_step(
             model, scheme=contract.preprocessing, channel_order=contract.channel_order
         ),
         in_shardings=(whole, whole, *held_out_feeds["val"].shardings[:2]),
-        out_shardings=split_batch,
+        out_shardings=whole,
     )
 
     # ---------------------------------------------------------------- State
     # In this order: resume this run; else the weights of config.init; else scratch (either
     # of the last two is in `variables`).
-    state = jax.device_put(states.create(variables, tx, freeze), whole)
+    state = made.create(variables)
+    layout = sharding.state_layout(state, mesh, config.shard_optimizer)
+    state = jax.tree.map(sharding.place, state, layout)
     saved = checkpoints.Checkpoints(folder)
     memory = Memory()
     if saved.latest_step() is not None:
@@ -160,18 +155,14 @@ def _run(
         memory = Memory.from_json(meta["memory"])
         console.print(f"resuming at step {int(state.step)} of {total_steps}")
     step = int(state.step)
+    stepper = stepping.stepper(config.scan, made.step, train_feed, order, layout, mesh)
     if step < total_steps:
         with waiting("compiling the training step"):
-            # A feed reads ahead: what the compilation is shown is what the first step takes.
-            batches = train_feed.inputs(order, step, total_steps)
-            batch = next(batches)
-            train_step = lazy_step.lower(state, *batch).compile()
-            batches = itertools.chain([batch], batches)
-    writer = writers.MetricWriter(folder, resume_step=step)
+            stepper.compile(state, step, total_steps)
+    writer = writers.MetricWriter(folder, step) if is_lead else writers.SilentWriter()
 
-    def logits_of(split: str, params: PyTree, batch_stats: PyTree) -> np.ndarray:
+    def logits_of(split: str, weights: dict[str, PyTree]) -> np.ndarray:
         examples, count = held_out_feeds[split], len(held_out[split])
-        weights = {"params": params, "batch_stats": batch_stats}
         return evaluation.predict(eval_step, weights, examples, count, config.batch_size)
 
     def figures(split: str, values: np.ndarray, resamples: int) -> dict[str, Any]:
@@ -181,55 +172,51 @@ def _run(
         )
 
     # ---------------------------------------------------------------- Training
-    with TrainingProgress(step, total_steps, order.steps_per_epoch) as progress:
+    profiler = profiling.Profiler(folder, config.profile if is_lead else "")
+    with TrainingProgress(step, total_steps, order.steps_per_epoch) as progress, profiler:
         while step < total_steps:
             memory.clock.start()
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited = time.perf_counter() - asked
-            state, sums = train_step(state, *batch)
-            step += 1
-            # Reading the sums waits for the step, so that the queue never runs ahead
-            # of what the progress bar says and a failure names its own step.
-            memory.add(jax.device_get(sums))
-            memory.clock.step(int(sums["count"]), waited)
-            if not np.isfinite(memory.loss_sum):
-                keys = [dataset.train.keys[i] for i in order.batch(step - 1)[0][:8]]
-                raise UserError(_diverged(step, keys, saved.latest_step()))
-            progress.step(step, memory.loss, memory.clock.images_per_second)
-
-            end_of_epoch = step % order.steps_per_epoch == 0
-            if step % config.log_every == 0 or end_of_epoch:
-                writer.write(
-                    step,
-                    "train",
-                    epoch=step / order.steps_per_epoch,
-                    loss=memory.loss,
-                    accuracy=memory.accuracy,
-                    learning_rate=schedules.rate(rate, step - 1),
-                    images_per_second=memory.clock.images_per_second,
-                    input_wait=memory.clock.input_wait,
-                )
-                memory.reset_sums()
-            due = config.checkpoint_every and step % config.checkpoint_every == 0
-            if not (end_of_epoch or due or stop.requested):
+            until = order.next_boundary(step, config.checkpoint_every)
+            state, rows = stepper.advance(state, step, until)
+            memory.clock.step(sum(int(sums["count"]) for sums in rows), stepper.waited)
+            for sums in rows:
+                step += 1
+                memory.add(sums)
+                if not np.isfinite(memory.loss_sum):
+                    keys = [dataset.train.keys[i] for i in order.batch(step - 1)[0][:8]]
+                    saved.wait()
+                    raise UserError(_diverged(step, keys, saved.latest_step()))
+                if step % config.log_every == 0 or step % order.steps_per_epoch == 0:
+                    writer.write(
+                        step,
+                        "train",
+                        epoch=step / order.steps_per_epoch,
+                        loss=memory.loss,
+                        accuracy=memory.accuracy,
+                        learning_rate=schedules.rate(made.rate, step - 1),
+                        images_per_second=memory.clock.images_per_second,
+                        input_wait=memory.clock.input_wait,
+                    )
+                    memory.reset_sums()
+            profiler.step(step)
+            progress.step(step, float(sums["loss"] / sums["count"]), memory.clock.images_per_second)
+            stopping = distributed.any_of(stop.requested)
+            if step < until and not stopping:
                 continue
 
             # ------------------------------------------------------------ Evaluation, saving
             # Before the next batch is drawn: whatever happens after this line, the run
             # goes on from here.
             memory.clock.stop()
-            if end_of_epoch:
+            if step % order.steps_per_epoch == 0:
                 epoch = step // order.steps_per_epoch
-                logits = logits_of("val", state.params, state.batch_stats)
+                logits = logits_of("val", state.weights())
                 val = figures("val", softmax(logits, axis=-1), 0)
                 # What chooses the best epoch is what training minimises.
-                val["loss"] = float(loss(logits, dataset.val.labels).mean())
+                val["loss"] = float(made.loss(logits, dataset.val.labels).mean())
                 writer.write(step, "val", epoch=epoch, **{k: val[k] for k in val if k in LOGGED})
                 if memory.best_loss is None or val["loss"] < memory.best_loss:
                     memory.best_loss, memory.best_step = val["loss"], step
-                    best = {"params": state.params, "batch_stats": state.batch_stats}
-                    saved.save_best(step, best, {"contract": contract.to_json()})
                 outcome.show_epoch(epoch, config.epochs, val, is_best=memory.best_step == step)
             saved.save(
                 state,
@@ -238,27 +225,26 @@ def _run(
                     "contract": contract.to_json(),
                     "data": dataset.fingerprint,
                 },
+                memory.best_step,
             )
-            if stop.requested and step < total_steps:
+            if stopping and step < total_steps:
+                saved.close()
                 console.print(
                     f"SIGTERM: saved step {step} of {total_steps}; the same command resumes."
                 )
                 return termination.EXIT_CODE
 
     # ---------------------------------------------------------------- Test, with the best epoch
-    best, _ = saved.restore_best({"params": state.params, "batch_stats": state.batch_stats})
+    best, _ = saved.restore_best(state.weights())
     scored = {}
     result: dict[str, Any] = {}
     for split, chosen in reversed(held_out.items()):
-        values = softmax(logits_of(split, best["params"], best["batch_stats"]), axis=-1)
+        values = softmax(logits_of(split, best), axis=-1)
         result[split] = figures(split, values, intervals.RESAMPLES)
         result[split] |= groups.grouped(values, chosen.labels, dataset.class_names)
         scored[split] = predictions.Predictions(
             dataset.class_names, chosen.keys, chosen.patients, chosen.labels, values
         )
-        predictions.write(folder / f"predictions_{split}.csv", scored[split])
-    if config.export_weights:
-        network.export(folder / "weights", best, contract)
     saved.close()
     writer.close()
     result |= {
@@ -277,8 +263,14 @@ def _run(
         "seed": config.seed,
         "params_digest": states.digest(state.params, state.batch_stats),
     }
+    if not is_lead:
+        return 0
 
-    # ---------------------------------------------------------------- Report
+    # ---------------------------------------------------------------- Files, report
+    for split, values in scored.items():
+        predictions.write(folder / f"predictions_{split}.csv", values)
+    if config.export_weights:
+        network.export(folder / "weights", best, contract)
     outcome.write(folder, config, result, scored, dataset, contract, freeze, positive, command)
     outcome.show(result, folder)
     return 0

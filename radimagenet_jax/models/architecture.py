@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from flax import linen as nn
 
+# What each block's output is called, for `jax.checkpoint` to keep it and nothing between.
+BLOCK = "block"
+
 
 @dataclass(frozen=True)
 class KerasLayer:

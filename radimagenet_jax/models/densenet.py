@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models.architecture import Architecture, KerasLayer
+from radimagenet_jax.models.architecture import BLOCK, Architecture, KerasLayer
 from radimagenet_jax.models.layers import Conv, Head, Norm, max_pool, require_size
 from radimagenet_jax.models.pooling import halve
 
@@ -66,7 +67,7 @@ class DenseBlock(nn.Module):
             dtype=self.dtype,
             name="conv2",
         )(y)
-        return jnp.concatenate([x, y], -1)
+        return checkpoint_name(jnp.concatenate([x, y], -1), BLOCK)
 
 
 class Transition(nn.Module):

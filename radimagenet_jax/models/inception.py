@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models.architecture import KerasLayer
+from radimagenet_jax.models.architecture import BLOCK, KerasLayer
 from radimagenet_jax.models.layers import Conv, Norm, max_pool
 from radimagenet_jax.models.pooling import smooth
 
@@ -194,7 +195,7 @@ def concatenated(
         Branch(steps, width, dtype, name=name)(x, norm, mask, f"{scope}/{name}")
         for name, steps in branches
     ]
-    return jnp.concatenate(results, -1)
+    return checkpoint_name(jnp.concatenate(results, -1), BLOCK)
 
 
 def scaled(features: int, width: float) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models.architecture import Architecture, KerasLayer
+from radimagenet_jax.models.architecture import BLOCK, Architecture, KerasLayer
 from radimagenet_jax.models.inception import (
     AVERAGE,
     EPSILON,
@@ -112,7 +113,7 @@ class Residual(nn.Module):
         """Maps x (N, H, W, C) to the same shape."""
         mixed = concatenated(self.branches, x, norm, mask, self.name, self.width, self.dtype)
         y = x + self.scale * Conv(x.shape[-1], dtype=self.dtype, name="conv")(mixed)
-        return nn.relu(y) if self.activate else y
+        return checkpoint_name(nn.relu(y) if self.activate else y, BLOCK)
 
 
 class Final(nn.Module):

@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models.architecture import Architecture, KerasLayer
+from radimagenet_jax.models.architecture import BLOCK, Architecture, KerasLayer
 from radimagenet_jax.models.layers import Conv, Head, Norm, max_pool, require_size
 
 _EPSILON = {"v1": 1.001e-5, "v1.5": 1e-5}
@@ -65,7 +66,7 @@ class Bottleneck(nn.Module):
         y = nn.relu(bn("bn1", conv("conv1", self.width, stride=first)(x)))
         y = nn.relu(bn("bn2", conv("conv2", self.width, size=3, stride=second)(y)))
         y = bn("bn3", conv("conv3", 4 * self.width)(y))
-        return nn.relu(shortcut + y)
+        return checkpoint_name(nn.relu(shortcut + y), BLOCK)
 
 
 class ResNet50(nn.Module):

@@ -1,27 +1,35 @@
-"""Checkpoints of a run: the latest states to resume from, and the best to ship.
+"""Checkpoints of a run: the newest states to resume from, and the best network to ship.
 
-Two orbax managers under `checkpoints/`: `latest` holds whole training states, `best` the
-parameters and statistics with the lowest validation loss. A save is atomic (orbax writes
-into a temporary folder and renames it), so a kill or a full disk leaves the one before.
+Each is one folder `checkpoints/<step>/` with the network (parameters and statistics as they are
+evaluated), the rest of the training state, and what the host keeps beside it. It is written in the
+background; a folder appears under its name only when it is whole, so a kill or a full disk leaves
+the ones before. Kept are the two newest, and the one with the lowest validation loss.
 """
 
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from radimagenet_jax.console import warn
 from radimagenet_jax.errors import CheckpointError
+from radimagenet_jax.training import freezing
 from radimagenet_jax.training.state import TrainState
 
 PyTree = Any
 
 _KEPT = 2  # the newest, and one to fall back on if its files are damaged later
 _SPARE = 1.05  # what a checkpoint takes on disk, relative to its arrays
+# What orbax and tensorstore raise on a file system's refusal, and on files that were cut or are
+# of another tree.
+_WRITE_ERRORS = (OSError, ValueError, RuntimeError)
+_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 class Checkpoints:
@@ -33,61 +41,81 @@ class Checkpoints:
 
     def __init__(self, workdir: Path):
         self.folder = workdir.absolute() / "checkpoints"
-        self._latest = self._manager("latest", _KEPT)
-        self._best = self._manager("best", 1)
-
-    def _manager(self, name: str, keep: int) -> ocp.CheckpointManager:
-        # Synchronous: a step's successor may only be drawn once the step is on disk.
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
-        )
-        return ocp.CheckpointManager(self.folder / name, options=options)
+        # What is kept is decided here: orbax would judge a save that has not ended.
+        options = ocp.CheckpointManagerOptions(max_to_keep=None, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._best: int | None = None  # of the latest save
+        self._pending: int | None = None
 
     def latest_step(self) -> int | None:
-        """Number of steps taken in the newest state, or None before the first save."""
-        return self._latest.latest_step()
+        """Number of steps taken in the newest whole state, or None before the first."""
+        return max(
+            (step for step in self._manager.all_steps() if step != self._pending), default=None
+        )
 
-    def save(self, state: TrainState, meta: dict[str, Any]) -> None:
-        """Saves a training state and what the host keeps beside it.
+    def save(self, state: TrainState, meta: Mapping[str, Any], best_step: int | None) -> None:
+        """Begins to save a training state, once the save before has ended.
+
+        Args:
+          state: The state; its arrays may be donated as soon as this returns.
+          meta: What the host keeps beside it, as JSON.
+          best_step: The checkpoint with the lowest validation loss so far, perhaps this one.
 
         Raises:
-          CheckpointError: If the disk is full or cannot be written; older checkpoints stay.
+          CheckpointError: If the disk is full or cannot be written, for this save or the one
+            before; older checkpoints stay.
         """
-        self._save(self._latest, int(state.step), state, meta)
-
-    def save_best(self, step: int, variables: dict[str, PyTree], meta: dict[str, Any]) -> None:
-        """Saves {'params', 'batch_stats'} with the lowest validation loss so far.
-
-        Raises:
-          CheckpointError: If the disk is full or cannot be written; the former best stays.
-        """
-        if step in self._best.all_steps():
-            # A killed run was resumed from before this step and has come to it again; its
-            # values are the same bit for bit.
-            return
-        self._save(self._best, step, variables, meta)
-
-    def _save(
-        self, manager: ocp.CheckpointManager, step: int, tree: PyTree, meta: dict[str, Any]
-    ) -> None:
-        needed = int(_SPARE * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))
+        self.wait()
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return  # a resumed run asks again for what it was resumed from
+        items = _items(state)
+        needed = int(_SPARE * sum(leaf.nbytes for leaf in jax.tree.leaves(items)))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise self._full(step, f"{needed / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} free")
-        arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)
-        )
+        if jax.default_backend() == "cpu":
+            # What orbax reads in the background is here the very memory that the next step takes.
+            items = jax.tree.map(jnp.copy, items)
+        kept = {**meta, "best_step": best_step}
+        saved = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        self._pending, self._best = step, best_step
+        with self._telling_of_failure(), _quiet():
+            self._manager.save(
+                step, args=ocp.args.Composite(**saved, meta=ocp.args.JsonSave(kept)), force=True
+            )
+
+    def wait(self) -> None:
+        """Waits for the save in the background, then removes what is no longer kept.
+
+        Raises:
+          CheckpointError: If that save failed.
+        """
+        if self._pending is None:
+            return
+        with self._telling_of_failure(), _quiet():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        self._pending = None
+        steps = sorted(self._manager.all_steps())
+        for old in set(steps[:-_KEPT]) - {self._best}:
+            self._manager.delete(old)
+
+    @contextlib.contextmanager
+    def _telling_of_failure(self) -> Iterator[None]:
+        step = self._pending
         try:
-            with _quiet():
-                manager.save(step, args=arguments, force=True)
-                manager.wait_until_finished()
-        except (OSError, ValueError, RuntimeError) as error:
-            # tensorstore reports what the file system said as a ValueError or RuntimeError.
-            for half_written in Path(manager.directory).glob(f"{step}.orbax-checkpoint-tmp*"):
+            yield
+        except _WRITE_ERRORS as error:
+            for half_written in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
                 shutil.rmtree(half_written, ignore_errors=True)
+            shutil.rmtree(self.folder / str(step), ignore_errors=True)
+            # The manager counts the failed save among its steps until it looks again.
+            self._manager.reload()
+            self._pending = None
             raise self._full(step, str(error).splitlines()[0][:200]) from error
 
-    def _full(self, step: int, why: str) -> CheckpointError:
+    def _full(self, step: int | None, why: str) -> CheckpointError:
         kept = self.latest_step()
         still = f"step {kept} is still there to resume from" if kept is not None else "none is kept"
         return CheckpointError(
@@ -96,7 +124,7 @@ class Checkpoints:
         )
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """Restores the newest training state.
+        """Restores the newest training state, or with a warning the one before if it is damaged.
 
         Args:
           like: A state of the same structure; the restored arrays take its shapes, dtypes and
@@ -106,57 +134,124 @@ class Checkpoints:
           The state, and what was saved beside it.
 
         Raises:
-          CheckpointError: If it does not fit the run or its files are damaged.
+          CheckpointError: If none fits the run, or all files are damaged.
         """
-        return self._restore(self._latest, like)
+        self.wait()
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if not steps:
+            raise CheckpointError(f"there is no checkpoint in {self.folder}.")
+        first: CheckpointError | None = None
+        for place, step in enumerate(steps):
+            try:
+                items, meta = self._restore(step, _items(like))
+            except CheckpointError as error:
+                first = first or error
+                continue
+            for damaged in steps[:place]:
+                warn(
+                    f"the checkpoint of step {damaged} in {self.folder} is damaged and was "
+                    f"removed; the run goes on from step {step}."
+                )
+                self._manager.delete(damaged)
+            self._best = meta["best_step"]
+            return _state(items, like), meta
+        raise first or AssertionError("a step that is neither restored nor refused.")
 
     def restore_best(self, like: dict[str, PyTree]) -> tuple[dict[str, PyTree], dict[str, Any]]:
-        """Restores the best parameters and statistics, as `restore` does.
+        """Restores {'params', 'batch_stats'} with the lowest validation loss.
+
+        Args:
+          like: Arrays, or their shapes with shardings, of the same structure.
+
+        Returns:
+          The network, and what was saved beside it.
 
         Raises:
-          CheckpointError: If there are none, or their files are damaged.
+          CheckpointError: If there is none, or its files are damaged.
         """
-        return self._restore(self._best, like)
+        items, meta = self._restore(self._best_step(), {"network": like})
+        return items["network"], meta
 
     def best_meta(self) -> dict[str, Any]:
-        """What was saved beside the best parameters.
+        """What was saved beside the best network.
 
         Raises:
-          CheckpointError: If there are none.
+          CheckpointError: If there is none.
         """
-        step = self._best.latest_step()
-        if step is None:
-            raise CheckpointError(
-                f"there is no checkpoint in {self._best.directory}; let the run finish an epoch."
-            )
-        return self._best.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
-            "meta"
-        ]
+        return self._restore(self._best_step(), {})[1]
 
-    def _restore(self, manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict[str, Any]]:
-        step = manager.latest_step()
-        if step is None:
-            raise CheckpointError(f"there is no checkpoint in {manager.directory}.")
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
-        )
-        arguments = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
-        )
-        try:
-            restored = manager.restore(step, args=arguments)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    def _best_step(self) -> int:
+        self.wait()
+        newest = self._manager.latest_step()
+        best = None if newest is None else self._restore(newest, {})[1]["best_step"]
+        if best is None:
             raise CheckpointError(
-                f"cannot restore step {step} from {manager.directory}: its files are damaged or of "
-                f"another model ({str(error).splitlines()[0][:200]}); remove {step}/ there to "
-                "fall back on the checkpoint before it, if there is one."
+                f"there is no evaluated checkpoint in {self.folder}; let the run finish an epoch."
+            )
+        return best
+
+    def _restore(
+        self, step: int, items: Mapping[str, PyTree]
+    ) -> tuple[dict[str, PyTree], dict[str, Any]]:
+        asked = {
+            name: ocp.args.StandardRestore(
+                jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(
+                        leaf.shape, leaf.dtype, sharding=leaf.sharding
+                    ),
+                    tree,
+                )
+            )
+            for name, tree in items.items()
+        }
+        try:
+            with _quiet():
+                restored = self._manager.restore(
+                    step, args=ocp.args.Composite(**asked, meta=ocp.args.JsonRestore())
+                )
+        except _READ_ERRORS as error:
+            raise CheckpointError(
+                f"cannot restore step {step} from {self.folder}: its files are damaged or of "
+                f"another model ({str(error).splitlines()[0][:200]}); give a new --workdir, or "
+                f"remove {step}/ there to fall back on a checkpoint before it, if there is one."
             ) from error
-        return restored["state"], restored["meta"]
+        return {name: restored[name] for name in items}, restored["meta"]
 
     def close(self) -> None:
-        """Waits for what is being written and frees the managers."""
-        self._latest.close()
-        self._best.close()
+        """Waits for what is being written and frees the manager.
+
+        Raises:
+          CheckpointError: If the last save failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+
+def _items(state: TrainState) -> dict[str, PyTree]:
+    """What a checkpoint holds: the network to evaluate, and what training needs besides."""
+    training = {"step": state.step, "opt_state": state.opt_state}
+    if state.ema is not None:
+        # The network has the moving average in their place.
+        training["learnt"] = freezing.select(state.ema, state.params)
+    return {"network": state.weights(), "training": training}
+
+
+def _state(items: Mapping[str, PyTree], like: TrainState) -> TrainState:
+    """The state that `_items` took apart."""
+    network, training = items["network"], items["training"]
+    params, ema = network["params"], None
+    if like.ema is not None:
+        ema = freezing.select(like.ema, params)
+        params = freezing.merge(training["learnt"], params)
+    return like.replace(
+        step=training["step"],
+        params=params,
+        batch_stats=network["batch_stats"],
+        opt_state=training["opt_state"],
+        ema=ema,
+    )
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ class ResidentFeed:
 
     Attributes:
       shardings: Of the inputs.
+      examples: All of the split.
     """
 
     def __init__(self, split: Split, mesh: Mesh):
@@ -37,13 +38,13 @@ class ResidentFeed:
         self.shardings: tuple[NamedSharding, ...] = (whole, by_example, by_example)
         self._mesh = mesh
         parts = (split.images, split.labels, split.ids)
-        self._examples = Examples(*(jax.device_put(part, whole) for part in parts))
+        self.examples = Examples(*(sharding.place(part, whole) for part in parts))
 
     def inputs(self, order: DataOrder, first: int, last: int) -> Iterator[Inputs]:
         """Yields the inputs of the steps from `first` to before `last`."""
         for step in range(first, last):
             index, mask = sharding.place_batch(order.batch(step), self._mesh)
-            yield self._examples, index, mask
+            yield self.examples, index, mask
 
 
 class StreamedFeed:

@@ -127,6 +127,16 @@ def merge(trainable: PyTree, params: PyTree) -> PyTree:
     )
 
 
+def select(like: PyTree, params: PyTree) -> PyTree:
+    """Masks a whole tree as another is masked already."""
+    return jax.tree.map(
+        lambda masked, leaf: masked if isinstance(masked, optax.MaskedNode) else leaf,
+        like,
+        params,
+        is_leaf=lambda node: isinstance(node, optax.MaskedNode),
+    )
+
+
 def table(freeze: Freeze) -> Table:
     """The specification as a table for the terminal."""
     out = Table(

@@ -51,6 +51,11 @@ class DataOrder:
         """The epoch, counted from 0, that a step belongs to."""
         return step // self.steps_per_epoch
 
+    def next_boundary(self, step: int, every: int) -> int:
+        """The next step after which an epoch ends, or so many steps are full (0: never)."""
+        ends = (self.epoch(step) + 1) * self.steps_per_epoch
+        return min(ends, (step // every + 1) * every) if every else ends
+
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The examples of a step.
 

@@ -1,20 +1,24 @@
 """Where arrays live: one mesh over all devices, batches split along 'data', the rest whole."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.training.state import TrainState
 
 DATA_AXIS = "data"
 
 
-def make_mesh(axes: dict[str, int], batch_size: int) -> Mesh:
+def make_mesh(axes: dict[str, int], batch_size: int, parts: int = 1) -> Mesh:
     """Lays out the devices.
 
     Args:
       axes: Devices per axis; the only axis is 'data', and -1 stands for all devices.
       batch_size: Global batch size, which the devices have to share evenly.
+      parts: That a batch is taken in, each of which they have to share evenly.
 
     Returns:
       The mesh.
@@ -31,11 +35,13 @@ def make_mesh(axes: dict[str, int], batch_size: int) -> Mesh:
             f"config.mesh.data is {axes[DATA_AXIS]}, but there are {available} devices; "
             "use -1 for all of them."
         )
-    if batch_size % count:
-        down = batch_size // count * count
+    shares = count * parts
+    if batch_size % shares:
+        down = batch_size // shares * shares
+        each = f" in {parts} parts each" if parts > 1 else ""
         raise ConfigError(
-            f"config.batch_size {batch_size} cannot be shared by {count} devices; "
-            f"use {down or count} or {down + count}."
+            f"config.batch_size {batch_size} cannot be shared by {count} devices{each}; "
+            f"use {down or shares} or {down + shares}."
         )
     return jax.make_mesh(
         (count,),
@@ -62,6 +68,43 @@ def local_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
     return np.unique(np.concatenate([everything[place] for place in held.values() if place]))
 
 
+def place(part: Any, where: NamedSharding) -> jax.Array:
+    """Puts an array that every process holds whole on the devices, each its own share.
+
+    Unlike `jax.device_put` it does not ask the other processes whether theirs is the same.
+    """
+    host = np.asarray(part)
+    return jax.make_array_from_callback(host.shape, where, lambda index: host[index])
+
+
 def place_batch(batch: tuple[np.ndarray, ...], mesh: Mesh) -> tuple[jax.Array, ...]:
     """Puts the parts of a global batch on the devices that own them."""
-    return tuple(jax.device_put(part, by_example(mesh)) for part in batch)
+    return tuple(place(part, by_example(mesh)) for part in batch)
+
+
+def state_layout(state: TrainState, mesh: Mesh, shard_optimizer: bool) -> TrainState:
+    """Says where each array of a training state lives.
+
+    Args:
+      state: Arrays or their shapes.
+      mesh: The devices.
+      shard_optimizer: Split the optimiser's moments over the devices, each along its longest
+        dimension that they can share evenly (Rajbhandari et al. 2020, stage 1); else every device
+        holds all of them.
+
+    Returns:
+      A state of shardings.
+    """
+    whole = replicated(mesh)
+    layout = jax.tree.map(lambda _: whole, state)
+    if not shard_optimizer:
+        return layout
+
+    def split(leaf: Any) -> NamedSharding:
+        sides = [(side, axis) for axis, side in enumerate(leaf.shape) if side % mesh.size == 0]
+        if not sides:
+            return whole
+        axis = max(sides)[1]
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
+
+    return layout.replace(opt_state=jax.tree.map(split, state.opt_state))

@@ -1,6 +1,7 @@
 """The state of a training run, and its digest."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,23 +23,38 @@ class TrainState(struct.PyTreeNode):
       params: All parameters, frozen ones included, float32.
       batch_stats: Moving statistics of all BatchNorms, float32.
       opt_state: The optimiser's state, of trainable leaves only.
+      ema: Moving average of the trainable leaves, the others as optax's `MaskedNode`; None
+        without one.
     """
 
     step: jax.Array
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree
+    ema: PyTree = None
+
+    def weights(self) -> dict[str, PyTree]:
+        """Returns {'params', 'batch_stats'} to evaluate: of the moving average, if there is one."""
+        params = self.params if self.ema is None else freezing.merge(self.ema, self.params)
+        return {"params": params, "batch_stats": self.batch_stats}
 
 
 def create(
-    variables: dict[str, PyTree], tx: optax.GradientTransformation, freeze: freezing.Freeze
+    variables: Mapping[str, PyTree],
+    tx: optax.GradientTransformation,
+    freeze: freezing.Freeze,
+    *,
+    ema: bool = False,
 ) -> TrainState:
     """Makes the state before the first step."""
+    trainable = freezing.mask(variables["params"], freeze)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=tx.init(freezing.mask(variables["params"], freeze)),
+        opt_state=tx.init(trainable),
+        # Copies: the step takes its state's memory, each array once.
+        ema=jax.tree.map(jnp.copy, trainable) if ema else None,
     )
 
 

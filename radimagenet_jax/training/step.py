@@ -14,11 +14,14 @@ from flax import linen as nn
 from flax import struct
 
 from radimagenet_jax.data import augment, preprocess
+from radimagenet_jax.models.architecture import BLOCK
 from radimagenet_jax.training import freezing, losses
 from radimagenet_jax.training.adam import keras_adam
 from radimagenet_jax.training.state import TrainState
 
 PyTree = Any
+# Images (B, S, S, C) uint8, labels (B,) int32, mask (B,) float32.
+Part = tuple[jax.Array, jax.Array, jax.Array]
 
 
 class Examples(struct.PyTreeNode):
@@ -72,6 +75,9 @@ def make_train_step(
     steps_per_epoch: int,
     channel_order: str = "",
     loss: losses.Loss = losses.softmax_cross_entropy,
+    accumulate: int = 1,
+    ema: float = 0.0,
+    remat: bool = False,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Makes the training step.
 
@@ -86,6 +92,12 @@ def make_train_step(
       steps_per_epoch: With the step it gives the epoch, which the augmentation draws by.
       channel_order: Of the input, see `preprocess.normalize`.
       loss: What is minimised, as a mean over the batch, see `losses`.
+      accumulate: Parts that the batch is taken in, one after the other, for a part of the memory.
+        The gradient is that of the mean over the whole batch; each part has its own draws of
+        dropout and, in BatchNorms that learn, its own statistics.
+      ema: Decay of the moving average of the trainable leaves, ema * old + (1 - ema) * new after
+        each step; 0 keeps none.
+      remat: Compute the inside of each block again for its gradient instead of keeping it.
 
     Returns:
       A pure function (state, examples, index (B,) int32, mask (B,) float32) -> (state, sums),
@@ -101,37 +113,95 @@ def make_train_step(
         batch = examples.at(index)
         epoch = state.step // steps_per_epoch
         images = augment.augment(batch.images, batch.ids, epoch, augment_key, policy)
-        inputs = preprocess.normalize(images, scheme, channel_order)
-        labels = batch.labels
+        trainable = freezing.mask(state.params, freeze)
+        count = jnp.sum(mask)
 
-        def loss_of(trainable: PyTree) -> tuple[jax.Array, tuple[jax.Array, jax.Array, PyTree]]:
+        def loss_of(
+            trainable: PyTree, batch_stats: PyTree, part: Part, key: jax.Array
+        ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, PyTree]]:
+            images, labels, mask = part
             (logits, _), updates = model.apply(
-                {
-                    "params": freezing.merge(trainable, state.params),
-                    "batch_stats": state.batch_stats,
-                },
-                inputs,
+                {"params": freezing.merge(trainable, state.params), "batch_stats": batch_stats},
+                preprocess.normalize(images, scheme, channel_order),
                 train=True,
                 mask=mask,
-                rngs={"dropout": dropout_key},
+                rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
             total = jnp.sum(loss(logits, labels) * mask)
-            return total / jnp.sum(mask), (total, logits, updates["batch_stats"])
+            correct = jnp.sum((jnp.argmax(logits, -1) == labels) * mask)
+            return total / count, (total, correct, updates["batch_stats"])
 
-        trainable = freezing.mask(state.params, freeze)
-        gradients, (loss_sum, logits, batch_stats) = jax.grad(loss_of, has_aux=True)(trainable)
+        kept = jax.checkpoint_policies.save_only_these_names(BLOCK)
+        gradient = jax.grad(
+            jax.checkpoint(loss_of, policy=kept) if remat else loss_of, has_aux=True
+        )
+        whole = (images, batch.labels, mask)
+        if accumulate == 1:
+            gradients, sums = gradient(trainable, state.batch_stats, whole, dropout_key)
+        else:
+            gradients, sums = _accumulated(
+                gradient, trainable, state.batch_stats, whole, dropout_key, accumulate
+            )
+        loss_sum, correct, batch_stats = sums
         updates, opt_state = tx.update(gradients, state.opt_state, trainable)
-        params = freezing.merge(optax.apply_updates(trainable, updates), state.params)
-        correct = jnp.sum((jnp.argmax(logits, -1) == labels) * mask)
+        learnt = optax.apply_updates(trainable, updates)
+        average = state.ema
+        if ema:
+            average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, average, learnt)
         return (
             state.replace(
-                step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+                step=state.step + 1,
+                params=freezing.merge(learnt, state.params),
+                batch_stats=batch_stats,
+                opt_state=opt_state,
+                ema=average,
             ),
-            {"loss": loss_sum, "correct": correct, "count": jnp.sum(mask)},
+            {"loss": loss_sum, "correct": correct, "count": count},
         )
 
     return train_step
+
+
+def _accumulated(
+    gradient: Callable[..., tuple[PyTree, tuple[jax.Array, jax.Array, PyTree]]],
+    trainable: PyTree,
+    batch_stats: PyTree,
+    whole: Part,
+    key: jax.Array,
+    parts: int,
+) -> tuple[PyTree, tuple[jax.Array, jax.Array, PyTree]]:
+    """Sums the gradients and sums of a batch's parts; statistics go from part to part."""
+
+    def split(array: jax.Array) -> jax.Array:
+        # Each part takes every `parts`-th row, so that it has its share of every device's rows.
+        return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
+
+    def add(
+        carry: tuple[PyTree, jax.Array, jax.Array, PyTree], numbered: tuple[jax.Array, Part]
+    ) -> tuple[tuple[PyTree, jax.Array, jax.Array, PyTree], None]:
+        gradients, loss, correct, stats = carry
+        number, part = numbered
+        more, (part_loss, part_correct, part_stats) = gradient(
+            trainable, stats, part, jax.random.fold_in(key, number)
+        )
+        # A part of padding alone has no mean.
+        real = jnp.sum(part[2]) > 0
+        more, part_stats, part_loss = jax.tree.map(
+            lambda new, old: jnp.where(real, new, old),
+            (more, part_stats, part_loss),
+            (jax.tree.map(jnp.zeros_like, more), stats, jnp.zeros_like(part_loss)),
+        )
+        gradients = jax.tree.map(jnp.add, gradients, more)
+        return (gradients, loss + part_loss, correct + part_correct, part_stats), None
+
+    none = jax.tree.map(jnp.zeros_like, trainable)
+    zero = jnp.zeros((), jnp.float32)
+    numbered = (jnp.arange(parts), jax.tree.map(split, whole))
+    (gradients, loss, correct, stats), _ = jax.lax.scan(
+        add, (none, zero, zero, batch_stats), numbered
+    )
+    return gradients, (loss, correct, stats)
 
 
 def make_eval_step(

@@ -21,14 +21,23 @@ class Workdir:
       result: The finished run's result.json, or None if the run is new or to be resumed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], config: ConfigDict):
+    def __init__(self, path: str | os.PathLike[str], config: ConfigDict, *, follows: bool = False):
         """Creates or reopens the directory.
+
+        Args:
+          path: The directory.
+          config: The run's config.
+          follows: Only look, since another process of the same run has opened it.
 
         Raises:
           ConfigError: If it belongs to another config, another process is running in it, or
             it is not a directory of ours.
         """
         self.path = Path(path).absolute()
+        self._lock: TextIO | None = None
+        if follows:
+            self.result = self._read("result.json")
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -40,7 +49,7 @@ class Workdir:
         kept = self._read("config.json")
         changed = [] if kept is None else config_pages.differences(config, kept)
         # Before the first checkpoint there is nothing to lose: a mistyped field may be mended.
-        if changed and any(self.path.glob("checkpoints/latest/[0-9]*")):
+        if changed and any(self.path.glob("checkpoints/[0-9]*")):
             self.close()
             raise ConfigError(
                 f"{self.path} belongs to a run with another config ({'; '.join(changed)}); "
@@ -83,4 +92,5 @@ class Workdir:
 
     def close(self) -> None:
         """Lets other processes in."""
-        self._lock.close()
+        if self._lock:
+            self._lock.close()

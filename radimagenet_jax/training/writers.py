@@ -36,6 +36,16 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     return rows
 
 
+class SilentWriter:
+    """Takes the rows of the processes whose rows another one writes."""
+
+    def write(self, step: int, split: str, **figures: float | int | None) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Closes nothing."""
+
+
 class MetricWriter:
     """Appends rows to metrics.jsonl and mirrors them to TensorBoard.
 

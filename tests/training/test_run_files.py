@@ -17,7 +17,7 @@ CONFIG = ConfigDict({"model": "resnet50", "epochs": 3, "log_every": 10})
 def test_a_directory_belongs_to_one_config(tmp_path):
     Workdir(tmp_path / "run", CONFIG).close()
     Workdir(tmp_path / "run", CONFIG).close()
-    (tmp_path / "run" / "checkpoints" / "latest" / "8").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "8").mkdir(parents=True)
     other = ConfigDict({**CONFIG.to_dict(), "epochs": 4})
     with pytest.raises(ConfigError, match="epochs: 3 -> 4"):
         Workdir(tmp_path / "run", other)

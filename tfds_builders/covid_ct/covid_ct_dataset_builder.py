@@ -65,9 +65,10 @@ class Builder(ImageBuilder):
         "download https://github.com/UCSD-AI4H/COVID-CT and put its Data-split folder, "
         "COVID-CT-MetaInfo.csv, NonCOVID-CT-MetaInfo.csv and Images-processed (CT_COVID.zip and "
         "CT_NonCOVID.zip, packed or unpacked) there; the configuration covid19_csv reads your own "
-        "[covid19_]train.csv, val.csv and test.csv (header ',filename,label') and their images instead"
+        "[covid19_]train.csv, val.csv and test.csv (header ',filename,label') and their images "
+        "instead"
     )
-    # Images a split, by configuration; None where the user's own tables decide.
+    # Images a split, by configuration.
     EXPECTED: ClassVar[dict[str, dict[str, int]]] = {
         "official": {"train": 425, "val": 118, "test": 203},
     }
