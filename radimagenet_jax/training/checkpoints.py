@@ -186,7 +186,7 @@ class Checkpoints:
         best = None if newest is None else self._restore(newest, {})[1]["best_step"]
         if best is None:
             raise CheckpointError(
-                f"there is no evaluated checkpoint in {self.folder}; let the run finish an epoch."
+                f"there is no checkpoint of a whole epoch in {self.folder}; let the run finish one."
             )
         return best
 

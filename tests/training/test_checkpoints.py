@@ -41,35 +41,89 @@ def test_a_state_and_its_memory_come_back_bit_for_bit(tmp_path, state):
     saved = checkpoints.Checkpoints(tmp_path)
     assert saved.latest_step() is None
     later = state.replace(step=state.step + 7)
-    saved.save(later, {"memory": {"best_loss": 0.1 + 0.2}})
+    saved.save(later, {"memory": {"best_loss": 0.1 + 0.2}}, None)
     saved.close()
     reopened = checkpoints.Checkpoints(tmp_path)
     assert reopened.latest_step() == 7
     restored, meta = reopened.restore(state)
     assert equal(restored, later)
-    assert meta == {"memory": {"best_loss": 0.1 + 0.2}}
+    assert meta == {"memory": {"best_loss": 0.1 + 0.2}, "best_step": None}
 
 
-def test_the_two_newest_states_are_kept_and_the_one_best(tmp_path, state):
+def save_whole(saved, state):
+    """Saves, and waits for the end of it."""
+    saved.save(state, {}, None)
+    saved.wait()
+
+
+def at(state, step):
+    """The state after so many steps, with other values everywhere."""
+    moved = jax.tree.map(lambda leaf: leaf + step, state)
+    return moved.replace(step=jnp.asarray(step, jnp.int32))
+
+
+def test_the_two_newest_states_are_kept_and_the_best(tmp_path, state):
     saved = checkpoints.Checkpoints(tmp_path)
-    for step in (1, 2, 3):
-        moved = state.replace(step=jnp.asarray(step, jnp.int32))
-        saved.save(moved, {})
-        best = {"params": jax.tree.map(lambda x, s=step: x + s, state.params)}
-        saved.save_best(step, best, {"step": step})
-    saved.save_best(3, best, {"step": 3})  # again, as after a kill
+    for step, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
+        saved.save(at(state, step), {"contract": step}, best)
+    saved.save(at(state, 5), {}, 2)  # again, as after a kill
     saved.close()
-    folders = {p.name for p in (tmp_path / "checkpoints" / "latest").iterdir()}
-    assert {"2", "3"} <= folders
-    assert "1" not in folders
-    restored, meta = checkpoints.Checkpoints(tmp_path).restore_best(best)
-    assert meta == {"step": 3}
-    assert equal(restored, best)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()} == {"2", "4", "5"}
+    reopened = checkpoints.Checkpoints(tmp_path)
+    best, meta = reopened.restore_best(state.weights())
+    assert equal(best, at(state, 2).weights())
+    assert meta["contract"] == reopened.best_meta()["contract"] == 2
+    assert equal(reopened.restore(state)[0], at(state, 5))
+
+
+def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path, state):
+    saved = checkpoints.Checkpoints(tmp_path)
+    expected = jax.tree.map(np.array, state)
+    saved.save(state, {}, None)
+    overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 0 + 7, s), donate_argnums=0)
+    jax.block_until_ready(overwrite(state))
+    saved.close()
+    like = jax.device_put(expected, jax.devices()[0])
+    assert equal(checkpoints.Checkpoints(tmp_path).restore(like)[0], expected)
+
+
+def test_a_moving_average_is_what_is_evaluated_and_training_goes_on_from_both(tmp_path, state):
+    average = freezing.select(state.opt_state[0].mu, jax.tree.map(lambda x: x - 1, state.params))
+    with_average = state.replace(ema=average)
+    saved = checkpoints.Checkpoints(tmp_path)
+    saved.save(with_average, {}, 0)
+    saved.close()
+    reopened = checkpoints.Checkpoints(tmp_path)
+    assert equal(reopened.restore(with_average)[0], with_average)
+    best, _ = reopened.restore_best(state.weights())
+    np.testing.assert_array_equal(
+        best["params"]["head"]["kernel"], state.params["head"]["kernel"] - 1
+    )
+    np.testing.assert_array_equal(best["params"]["base"]["kernel"], state.params["base"]["kernel"])
+
+
+def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, state, capsys):
+    saved = checkpoints.Checkpoints(tmp_path)
+    for step in (1, 2):
+        saved.save(at(state, step), {"memory": step}, 1)
+    saved.close()
+    for path in (tmp_path / "checkpoints" / "2").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    reopened = checkpoints.Checkpoints(tmp_path)
+    restored, meta = reopened.restore(state)
+    assert equal(restored, at(state, 1))
+    assert meta["memory"] == 1
+    assert "step 2" in (said := capsys.readouterr().err)
+    assert "goes on from step 1" in said
+    reopened.save(at(state, 2), {}, 2)  # the run comes to this step again
+    reopened.close()
+    assert equal(checkpoints.Checkpoints(tmp_path).restore(state)[0], at(state, 2))
 
 
 def test_a_state_of_another_structure_is_refused(tmp_path, state):
     saved = checkpoints.Checkpoints(tmp_path)
-    saved.save(state, {})
+    saved.save(state, {}, None)
+    saved.wait()
     wider = state.replace(params={"base": {"kernel": jnp.zeros((3, 3))}})
     with pytest.raises(CheckpointError, match="another model"):
         saved.restore(wider)
@@ -77,7 +131,7 @@ def test_a_state_of_another_structure_is_refused(tmp_path, state):
 
 def test_damaged_files_are_named(tmp_path, state):
     saved = checkpoints.Checkpoints(tmp_path)
-    saved.save(state, {})
+    saved.save(state, {}, None)
     saved.close()
     data = [p for p in (tmp_path / "checkpoints").rglob("d/*") if p.is_file()]
     assert data
@@ -100,7 +154,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, state):
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
     try:
         saved = checkpoints.Checkpoints(disk)
-        saved.save(state, {"ok": True})
+        saved.save(state, {"ok": True}, None)
+        saved.wait()
         filler = disk / "filler"
         later = state.replace(step=state.step + 1)
         for left in (48_000, 12_000, 0):  # too little, found out before, while, and at once
@@ -108,12 +163,13 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, state):
             free = (shutil.disk_usage(disk).free - left) // 4096 * 4096
             filler.write_bytes(bytes(free))
             with pytest.raises(CheckpointError, match="step 0 is still there"):
-                saved.save(later, {})
+                save_whole(saved, later)
             filler.unlink()
         restored, meta = checkpoints.Checkpoints(disk).restore(state)
         assert equal(restored, state)
-        assert meta == {"ok": True}
-        saved.save(later, {"ok": "again"})
+        assert meta["ok"] is True
+        saved.save(later, {"ok": "again"}, None)
+        saved.close()
         assert checkpoints.Checkpoints(disk).latest_step() == 1
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -121,7 +177,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, state):
 
 def test_a_write_that_fails_midway_leaves_the_checkpoint_before(tmp_path, state, monkeypatch):
     saved = checkpoints.Checkpoints(tmp_path)
-    saved.save(state, {})
+    saved.save(state, {}, None)
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
@@ -129,7 +185,7 @@ def test_a_write_that_fails_midway_leaves_the_checkpoint_before(tmp_path, state,
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints.ocp.CheckpointManager, "save", full)
         with pytest.raises(CheckpointError, match=r"No space left.*step 0 is still there"):
-            saved.save(state.replace(step=state.step + 1), {})
+            saved.save(state.replace(step=state.step + 1), {}, None)
     assert equal(checkpoints.Checkpoints(tmp_path).restore(state)[0], state)
 
 

@@ -1,6 +1,7 @@
 """A finished run can be taken elsewhere: its best network in our form, or for Keras."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from radimagenet_jax import convert, load_pretrained
 from radimagenet_jax.errors import CheckpointError, WeightsError
 from radimagenet_jax.training import finished, initialise, network
 from radimagenet_jax.training.checkpoints import Checkpoints
+from radimagenet_jax.training.state import TrainState
 from radimagenet_jax.weights.contract import Contract
 
 LABELS = ("benign", "malignant")
@@ -32,7 +34,9 @@ def make_run(folder, *, checkpoint=True, **options):
     variables = jax.tree.map(jax.device_put, initialise.scratch(model, 32, 3, "glorot_uniform"))
     if checkpoint:
         saved = Checkpoints(folder)
-        saved.save_best(8, variables, {"contract": CONTRACT.to_json()})
+        saved.save(
+            TrainState(jnp.int32(8), opt_state=(), **variables), {"contract": CONTRACT.to_json()}, 8
+        )
         saved.close()
     return variables
 
@@ -60,7 +64,7 @@ def test_a_run_of_a_smaller_network_is_refused_and_leaves_nothing(tmp_path):
 
 def test_a_run_without_a_checkpoint_is_refused(tmp_path):
     make_run(tmp_path / "run", checkpoint=False)
-    with pytest.raises(CheckpointError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match="no checkpoint of a whole epoch"):
         finished.load(tmp_path / "run")
 
 

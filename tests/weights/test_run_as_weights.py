@@ -1,6 +1,7 @@
 """A run is a weight file: load_pretrained takes it with its head, and config.init fine-tunes it."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
@@ -11,6 +12,7 @@ from radimagenet_jax import load_pretrained
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.training import initialise, network
 from radimagenet_jax.training.checkpoints import Checkpoints
+from radimagenet_jax.training.state import TrainState
 from radimagenet_jax.weights.contract import Contract
 from tfds_builders.radimagenet.radimagenet_dataset_builder import class_names
 
@@ -39,7 +41,9 @@ def run(tmp_path_factory):
     model = network.module(config, class_names(), "v1")
     variables = jax.tree.map(jax.device_put, initialise.scratch(model, 32, 3, "glorot_uniform"))
     saved = Checkpoints(folder)
-    saved.save_best(8, variables, {"contract": CONTRACT.to_json()})
+    saved.save(
+        TrainState(jnp.int32(8), opt_state=(), **variables), {"contract": CONTRACT.to_json()}, 8
+    )
     saved.close()
     return folder, variables
 
