@@ -47,6 +47,7 @@ def get_config(task: str = "") -> ConfigDict:
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-7  # Keras' own; optax has 1e-8
+    config.optimizer.momentum = 0.9  # of sgd; the three above are adam's
 
     config.schedule = ConfigDict()
     config.schedule.name = "constant"  # as published; or cosine, down to 0

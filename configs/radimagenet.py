@@ -40,10 +40,12 @@ from configs import base
 
 
 def get_config(argument: str | None = None) -> ConfigDict:
-    arguments = base.parse_argument(argument, smoke=False, model="resnet50")
+    arguments = base.parse_argument(argument, smoke=False, model="resnet50", variant="")
     config = base.get_config()
     config.dataset.name = "radimagenet"  # or radimagenet/clean, without duplicates
     config.model = arguments.model
+    if arguments.variant:
+        config.model_options.variant = arguments.variant  # v1.5 of ResNet50
     config.dropout = 0.0
     config.dtype = "bfloat16"
     config.optimizer.learning_rate = 1e-3

@@ -109,17 +109,33 @@ def affine_bilinear(image: jax.Array, matrix: jax.Array) -> jax.Array:
     y = jnp.clip(y, 0.0, height - 1.0)
     x = jnp.clip(x, 0.0, width - 1.0)
     top, left = jnp.floor(y), jnp.floor(x)
-    y0, x0 = top.astype(jnp.int32), left.astype(jnp.int32)
-    y1, x1 = jnp.minimum(y0 + 1, height - 1), jnp.minimum(x0 + 1, width - 1)
+    corner = top.astype(jnp.int32) * width + left.astype(jnp.int32)
     dy, dx = (y - top)[..., None], (x - left)[..., None]
-    flat = image.reshape(height * width, -1)
-
-    def pixel(row: jax.Array, column: jax.Array) -> jax.Array:
-        return flat[row * width + column].astype(jnp.float32)
-
-    upper = pixel(y0, x0) * (1 - dx) + pixel(y0, x1) * dx
-    lower = pixel(y1, x0) * (1 - dx) + pixel(y1, x1) * dx
+    here, right, below, across = _neighbours(image, corner)
+    upper = here * (1 - dx) + right * dx
+    lower = below * (1 - dx) + across * dx
     return upper * (1 - dy) + lower * dy
+
+
+def _neighbours(image: jax.Array, corner: jax.Array) -> tuple[jax.Array, ...]:
+    """Looks up pixels with their right, lower and lower right neighbours, the border repeated.
+
+    Args:
+      image: (H, W, C), any real dtype.
+      corner: (H', W') int32, row * W + column of each pixel.
+
+    Returns:
+      Four arrays (H', W', C) float32.
+    """
+    height, width, channels = image.shape
+    padded = jnp.pad(image, ((0, 1), (0, 1), (0, 0)), mode="edge")
+    each = [padded[i : i + height, j : j + width] for i in (0, 1) for j in (0, 1)]
+    if image.dtype != jnp.uint8:
+        return tuple(one.reshape(-1, channels)[corner].astype(jnp.float32) for one in each)
+    # Looking up is what augmentation costs, so all four come in one word.
+    words = sum(one.astype(jnp.uint32) << 8 * place for place, one in enumerate(each))
+    found = jnp.asarray(words).reshape(-1, channels)[corner]
+    return tuple((found >> 8 * place & 255).astype(jnp.float32) for place in range(4))
 
 
 def draw(key: jax.Array, policy: Policy, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:

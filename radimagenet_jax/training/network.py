@@ -39,7 +39,8 @@ def build(
       WeightsError: If the weight file is not one for this network and input.
     """
     if config.init == "scratch":
-        model = module(config, class_names, models.architecture(config.model).variants[0])
+        variant = scratch_variant(config)
+        model = module(config, class_names, variant)
         variables = _scratch(model, config)
         if config.preprocessing == "native":
             raise ConfigError(
@@ -49,7 +50,7 @@ def build(
         scheme = _scheme(config.preprocessing, "")
         contract = Contract(
             architecture=config.model,
-            variant=models.architecture(config.model).variants[0],
+            variant=variant,
             preprocessing=scheme,
             channel_order=preprocess.SCHEMES[scheme].channel_order,
             origin=f"random initialisation, seed {config.seed}",
@@ -108,6 +109,22 @@ def _check_fit(config: ConfigDict, base: dict[str, Any], leaves: dict[str, Any])
             f"{config.init} does not fit the network of this config ({len(wrong)} variables, the "
             f"first is {wrong[0]}); give config.model_options the values of the run that made it."
         )
+
+
+def scratch_variant(config: ConfigDict) -> str:
+    """The variant of a network from random weights: the config's own, else the published one.
+
+    Raises:
+      ConfigError: If the network has no such variant.
+    """
+    known = models.architecture(config.model).variants
+    variant = config.model_options.get("variant", known[0])
+    if variant not in known:
+        raise ConfigError(
+            f"config.model_options.variant is {variant!r}, but {config.model} has "
+            f"{', '.join(repr(each) for each in known)}."
+        )
+    return variant
 
 
 def module(config: ConfigDict, class_names: tuple[str, ...], variant: str) -> nn.Module:

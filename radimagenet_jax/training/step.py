@@ -45,22 +45,31 @@ class Examples(struct.PyTreeNode):
 
 
 def make_optimizer(
-    name: str, learning_rate: float | optax.Schedule, **options: float
+    name: str,
+    learning_rate: float | optax.Schedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-7,
+    momentum: float = 0.0,
 ) -> optax.GradientTransformation:
     """Makes the optimiser; Adam is Keras', with its epsilon of 1e-7 and where it is added.
 
     Args:
       name: 'adam' or 'sgd'.
       learning_rate: Constant over the run, as published, or of `schedules.schedule`.
-      **options: b1, b2, eps for adam; momentum for sgd.
+      b1: Of adam: decay of the gradient's moving average.
+      b2: Of adam: decay of the moving average of its square.
+      eps: Of adam: added to the root of that.
+      momentum: Of sgd.
 
     Raises:
       ValueError: If the name is not known.
     """
     if name == "adam":
-        return keras_adam(learning_rate, **options)
+        return keras_adam(learning_rate, b1=b1, b2=b2, eps=eps)
     if name == "sgd":
-        return optax.sgd(learning_rate, **options)
+        return optax.sgd(learning_rate, momentum=momentum or None)
     raise ValueError(f"unknown optimizer {name!r}; known are adam and sgd.")
 
 

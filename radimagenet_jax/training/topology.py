@@ -110,7 +110,7 @@ def compile_step(config: ConfigDict, described: Sequence[Any]) -> Program:
     name = registry.with_fold(config.dataset.name, config.dataset.fold)
     classes = tuple(registry.builder(name).info.features["label"].names)
     architecture = models.architecture(config.model)
-    model = network.module(config, classes, architecture.variants[0])
+    model = network.module(config, classes, network.scratch_variant(config))
     variables = initialise.shapes(model, config.image_size)
     freeze = freezing.specify(config.structure, variables, architecture.keras_layers())
     scheme = preprocess.PUBLISHED if config.preprocessing == "published" else config.preprocessing
