@@ -127,6 +127,10 @@ def start(
         return
     # Only CPU devices look at it; they have no other way to reach another process.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        # Gloo fails at once when a process is gone, which we can tell in a sentence. Elsewhere
+        # collectives would wait for ever, and the coordination service has to end the process.
+        jax.config.update("jax_enable_recoverability", True)
     try:
         jax.distributed.initialize(
             cluster.coordinator,

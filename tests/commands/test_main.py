@@ -141,9 +141,9 @@ def test_a_killed_run_ends_bitwise_equal_to_an_undisturbed_one(
 @pytest.mark.slow  # it compiles the step anew
 def test_devices_share_a_batch_and_change_nothing(undisturbed, tmp_path, start, page, environment):
     workdir = tmp_path / "run"
-    flags = f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    flags = f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     output = finish(start("main", f"--config={page}", f"--workdir={workdir}", XLA_FLAGS=flags))
-    assert "4 x cpu" in output
+    assert "8 x cpu" in output
     # Later steps drift apart, since Adam's first steps divide rounding errors by themselves.
     np.testing.assert_allclose(losses(workdir)[:3], losses(undisturbed)[:3], rtol=1e-5)
 
