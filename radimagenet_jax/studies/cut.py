@@ -8,7 +8,7 @@ batch, as a BatchNorm that learns takes it, is weighted by the mask, so that it 
 trunk, which may be computed in other batches.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,8 @@ def cut(
     shapes = jax.tree.leaves(arguments)
     traced, out_shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
     pooled = _sums_before_concatenations(traced)
-    jaxpr = jax.make_jaxpr(pooled)(*shapes).jaxpr
+    closed = jax.make_jaxpr(pooled)(*shapes)
+    jaxpr, constants = closed.jaxpr, dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     sizes = [len(jax.tree.leaves(part)) for part in arguments]
     inputs = _divide(jaxpr.invars, sizes)
     kinds = _kinds(jaxpr, inputs)
@@ -84,8 +85,9 @@ def cut(
         raise ValueError(f"{wrong[0]} at the cut is not one row for each of {images.shape[0]} images")
     trunk_eqns = _needed(of_kind(_WEIGHTS, _IMAGES), at_cut)
     of_learning, of_frozen, of_images, of_others = inputs
-    trunk = _function([*of_frozen, *of_images], at_cut, trunk_eqns)
-    tail = _function([*of_learning, *of_frozen, *at_cut, *of_others], jaxpr.outvars, tail_eqns)
+    trunk = _function(jaxpr, constants, [*of_frozen, *of_images], at_cut, trunk_eqns)
+    tail_inputs = [*of_learning, *of_frozen, *at_cut, *of_others]
+    tail = _function(jaxpr, constants, tail_inputs, jaxpr.outvars, tail_eqns)
     tree = jax.tree.structure(out_shape)
 
     def run_tail(
@@ -106,41 +108,61 @@ def _sums_before_concatenations(traced: core.ClosedJaxpr) -> Callable[..., list[
     """The traced function, with sums taken of the parts of a concatenation instead of the whole.
 
     A global average pool over concatenated branches of which one learns then leaves the frozen
-    ones pooled at the cut: in InceptionV3's last ten layers, 1/30 of the memory.
+    ones pooled at the cut: in InceptionV3's last ten layers, a tenth of the memory.
     """
 
     def function(*arguments: Any) -> list[Any]:
-        values: dict[Any, Any] = dict(zip(traced.jaxpr.constvars, traced.consts, strict=True))
-        values |= dict(zip(traced.jaxpr.invars, arguments, strict=True))
+        values = _Values(traced, arguments)
         parts: dict[Any, tuple[list[Any], int]] = {}
-
-        def read(atom: Any) -> Any:
-            return atom.val if isinstance(atom, core.Literal) else values[atom]
-
         for eqn in traced.jaxpr.eqns:
-            name, operand = eqn.primitive.name, eqn.invars[0] if eqn.invars else None
-            if name == "concatenate":
-                parts[eqn.outvars[0]] = [read(v) for v in eqn.invars], eqn.params["dimension"]
-            if name == "reduce_sum" and operand in parts:
-                arrays, dimension = parts[operand]
+            if eqn.primitive.name == "concatenate":
+                parts[eqn.outvars[0]] = values.read(eqn.invars), eqn.params["dimension"]
+            if eqn.primitive.name == "reduce_sum" and eqn.invars[0] in parts:
+                arrays, dimension = parts[eqn.invars[0]]
                 axes = eqn.params["axes"]
                 if dimension not in axes:
                     kept = dimension - sum(axis < dimension for axis in axes)
                     sums = [jnp.sum(array, axes) for array in arrays]
-                    values[eqn.outvars[0]] = jnp.concatenate(sums, kept)
+                    values.write(eqn.outvars, [jnp.concatenate(sums, kept)])
                     continue
-            one = _function(list(dict.fromkeys(_variables(eqn.invars))), eqn.outvars, [eqn])
-            results = one(*(values[v] for v in dict.fromkeys(_variables(eqn.invars))))
-            values |= dict(zip(eqn.outvars, results, strict=True))
-        return [read(v) for v in traced.jaxpr.outvars]
+            values.compute(eqn)
+        return values.read(traced.jaxpr.outvars)
 
     return function
 
 
+class _Values:
+    """What the variables of a jaxpr are, as its equations are computed one by one."""
+
+    def __init__(self, traced: core.ClosedJaxpr, arguments: Sequence[Any]):
+        self._jaxpr = traced.jaxpr
+        self._of: dict[Any, Any] = dict(zip(traced.jaxpr.constvars, traced.consts, strict=True))
+        self.write(traced.jaxpr.invars, arguments)
+
+    def write(self, variables: Sequence[core.Var], values: Sequence[Any]) -> None:
+        self._of.update(zip(variables, values, strict=True))
+
+    def read(self, atoms: Sequence[Any]) -> list[Any]:
+        return [a.val if isinstance(a, core.Literal) else self._of[a] for a in atoms]
+
+    def compute(self, eqn: core.JaxprEqn) -> None:
+        inputs = list(dict.fromkeys(_variables(eqn.invars)))
+        one = _function(self._jaxpr, {}, inputs, eqn.outvars, [eqn])
+        self.write(eqn.outvars, one(*self.read(inputs)))
+
+
 def _function(
-    inputs: Sequence[core.Var], outputs: Sequence[Any], eqns: Sequence[core.JaxprEqn]
+    jaxpr: core.Jaxpr,
+    constants: Mapping[core.Var, Any],
+    inputs: Sequence[core.Var],
+    outputs: Sequence[Any],
+    eqns: Sequence[core.JaxprEqn],
 ) -> Callable[..., list[Any]]:
-    return core.jaxpr_as_fun(core.ClosedJaxpr(core.Jaxpr((), inputs, outputs, eqns), ()))
+    """Some equations of a jaxpr as a function."""
+    part = jaxpr.replace(
+        constvars=list(constants), invars=list(inputs), outvars=list(outputs), eqns=list(eqns)
+    )
+    return core.jaxpr_as_fun(core.ClosedJaxpr(part, list(constants.values())))
 
 
 def _kinds(jaxpr: core.Jaxpr, inputs: Sequence[Sequence[core.Var]]) -> dict[core.Var, int]:

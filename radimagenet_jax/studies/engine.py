@@ -58,7 +58,6 @@ def _compute(
     began = time.perf_counter()
     try:
         courses, figures = _train(config, group, library, progress)
-        figures["status"] = "done"
     except (UserError, MemoryError, jax.errors.JaxRuntimeError) as error:
         reason = _sentence(error)
         warn(f"{group.id} failed: {reason}")
@@ -91,6 +90,8 @@ def _train(
     for course in [*courses, *refused]:
         if course.reason is not None:
             warn(f"{course.run.id} failed: {course.reason}")
+    # A fold that cannot be used may be mended: the group is computed again then.
+    figures["status"] = "failed" if refused else "done"
     figures["warnings"] = [*images.notes, *figures["warnings"]]
     figures["epochs"] = single.epochs
     by_run = {course.run.id: course for course in [*courses, *refused]}
