@@ -140,7 +140,6 @@ def _programs(
             steps_per_epoch=values["steps_per_epoch"],
             channel_order=channel_order,
             loss=losses.loss_of(single.loss, single.label_smoothing, values["weights"]),
-            accumulate=single.accumulate,
             remat=single.remat == "blocks",
         )
         return one(state, batch, None, mask)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -27,6 +28,14 @@ FOLDS = {
     1: (range(12, 42), range(0, 6), range(6, 12)),
     2: (range(0, 38), range(38, 44), range(44, 50)),
 }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_quickly():
+    """Programs that run for seconds: XLA's costly passes would take most of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def _pictures(size: int) -> tuple[np.ndarray, np.ndarray]:

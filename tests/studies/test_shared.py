@@ -31,7 +31,9 @@ def assert_equal_courses(ours, theirs):
 
 @pytest.mark.parametrize("name", models.names())
 def test_a_run_on_a_shared_trunk_equals_the_run_alone(name, make_config, make_images):
-    config = make_config(name, settings=((LAST_LAYERS[name], 1e-3), (LAST_LAYERS[name], 3e-4)))
+    # At the published rates the first steps of Adam make a gradient of rounding errors as large as
+    # any other; at these the runs compare to seven digits.
+    config = make_config(name, settings=((LAST_LAYERS[name], 1e-4), (LAST_LAYERS[name], 3e-5)))
     images = make_images(config.image_size)
     (group,) = plan.groups(config)
     assert len(group.runs) == 4
