@@ -29,13 +29,13 @@ class Cut:
       trunk: (frozen, images) -> activations at the cut, a tuple of arrays (B, ...).
       tail: (learning, frozen, activations, others) -> what the whole function returns.
       activations: Their shapes and dtypes.
-      equations: How many equations the trunk and the tail have.
+      tail_jaxpr: The tail's equations.
     """
 
     trunk: Callable[[PyTree, jax.Array], tuple[jax.Array, ...]]
     tail: Callable[[PyTree, PyTree, tuple[jax.Array, ...], PyTree], Any]
     activations: tuple[jax.ShapeDtypeStruct, ...]
-    equations: tuple[int, int]
+    tail_jaxpr: core.Jaxpr
 
     @property
     def bytes_per_image(self) -> int:
@@ -100,7 +100,7 @@ def cut(
         trunk=lambda frozen, x: tuple(trunk(*jax.tree.leaves(frozen), x)),
         tail=run_tail,
         activations=tuple(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in at_cut),
-        equations=(len(trunk_eqns), len(tail_eqns)),
+        tail_jaxpr=jaxpr.replace(eqns=tail_eqns),
     )
 
 

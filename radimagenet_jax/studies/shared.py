@@ -25,6 +25,7 @@ from radimagenet_jax.training import freezing, initialise, losses, network
 from radimagenet_jax.training import step as steps
 from radimagenet_jax.weights.contract import Contract
 
+PyTree = Any
 Leaves = dict[str, Any]
 
 
@@ -345,6 +346,18 @@ def _programs(
         train=tails.make_train(recipe, train_cut),
         evaluate=tails.make_evaluate(recipe, eval_cut),
     )
+
+
+def evaluation_cut(
+    model: nn.Module, name: str, structure: str, shapes: PyTree, image_size: int
+) -> Cut:
+    """Cuts the evaluation of one image, of a network with random weights, by a structure."""
+    freeze = freezing.specify(structure, shapes, models.architecture(name).keras_layers())
+    flat = traverse_util.flatten_dict(shapes, sep="/")
+    learning = {key: leaf for key, leaf in flat.items() if _learns(key, freeze)}
+    frozen = {key: leaf for key, leaf in flat.items() if key not in learning}
+    x = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return cut(_evaluation_pass(model), learning, frozen, x, ())
 
 
 def _side_by_side(train_cut: Cut) -> int:
