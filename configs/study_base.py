@@ -37,7 +37,8 @@ def get_config(*tasks: str) -> ConfigDict:
     study.augment_seed = 0  # of the augmentation's draws, which all runs share
     # published: the same input for all weights; native: each file's own; or both, compared.
     study.preprocessing = ("published",)
-    # Augmentations an image has in all, drawn again and again; 0: new ones each epoch, as published.
+    # Augmentations an image has in all, drawn again and again; 0: new ones each epoch, as
+    # published.
     study.views = 0
     # Runs with a frozen prefix share it; 'alone' trains each by itself, to the same result.
     study.engine = "shared"

@@ -5,7 +5,8 @@ python -m radimagenet_jax.study --config=configs/study_breast.py --workdir=studi
     --config.study.inits="('radimagenet=weights/RadImageNet-{released}_notop.h5','scratch')"
 ```
 
-24 settings in five folds: 120 runs an initialisation. configs/breast.py says where the images come from.
+24 settings in five folds: 120 runs an initialisation.
+configs/breast.py says where the images come from.
 `:smoke` takes two shallow networks on small images; what it scores says nothing.
 """
 

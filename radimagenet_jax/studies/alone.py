@@ -81,7 +81,8 @@ def train(
 
 
 def _examples(images: Images, places: np.ndarray) -> steps.Examples:
-    return steps.Examples(images.read(places), images.labels[places], images.ids[places])
+    parts = (images.read(places), images.labels[places], images.ids[places])
+    return steps.Examples(*map(jnp.asarray, parts))
 
 
 def _optimizer(single: ConfigDict, learning_rate: Any) -> Any:

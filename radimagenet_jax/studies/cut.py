@@ -81,8 +81,11 @@ def cut(
     tail_eqns = _needed(of_kind(_WEIGHTS, _LEARNS), _variables(jaxpr.outvars))
     read = [v for eqn in tail_eqns for v in _variables(eqn.invars)] + _variables(jaxpr.outvars)
     at_cut = list(dict.fromkeys(v for v in read if kinds[v] == _IMAGES))
-    if wrong := [v.aval for v in at_cut if not v.aval.shape or v.aval.shape[0] != images.shape[0]]:
-        raise ValueError(f"{wrong[0]} at the cut is not one row for each of {images.shape[0]} images")
+    shapes_at_cut = tuple(jax.ShapeDtypeStruct(*_form(v)) for v in at_cut)
+    if wrong := [a for a in shapes_at_cut if a.shape[:1] != images.shape[:1]]:
+        raise ValueError(
+            f"{wrong[0]} at the cut is not one row for each of {images.shape[0]} images"
+        )
     trunk_eqns = _needed(of_kind(_WEIGHTS, _IMAGES), at_cut)
     of_learning, of_frozen, of_images, of_others = inputs
     trunk = _function(jaxpr, constants, [*of_frozen, *of_images], at_cut, trunk_eqns)
@@ -99,7 +102,7 @@ def cut(
     return Cut(
         trunk=lambda frozen, x: tuple(trunk(*jax.tree.leaves(frozen), x)),
         tail=run_tail,
-        activations=tuple(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in at_cut),
+        activations=shapes_at_cut,
         tail_jaxpr=jaxpr.replace(eqns=tail_eqns),
     )
 
@@ -190,6 +193,11 @@ def _needed(eqns: Sequence[core.JaxprEqn], results: Sequence[core.Var]) -> list[
 
 def _variables(atoms: Sequence[Any]) -> list[core.Var]:
     return [atom for atom in atoms if not isinstance(atom, core.Literal)]
+
+
+def _form(variable: core.Var) -> tuple[tuple[int, ...], Any]:
+    aval: Any = variable.aval
+    return aval.shape, aval.dtype
 
 
 def _divide(items: Sequence[Any], sizes: Sequence[int]) -> list[list[Any]]:

@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,9 @@ def _cost(config: ConfigDict, group: plan.Group) -> tuple[float, float]:
     train = [sizes[run.fold][0] for run in group.runs]
     held_out = [sum(sizes[run.fold][1:]) for run in group.runs]
     if not group.has_trunk:
-        return 0.0, single.epochs * (train[0] * whole * _PASSES + sizes[group.runs[0].fold][1] * whole)
+        return 0.0, single.epochs * (
+            train[0] * whole * _PASSES + sizes[group.runs[0].fold][1] * whole
+        )
     bytes_per_image, tail = per_image[group.runs[0].structure]
     # Every image is in the training split of some fold, if there are several.
     images = max(train) if len(sizes) == 1 else sum(sizes[group.runs[0].fold])
@@ -121,13 +124,14 @@ def _count(jaxpr: core.Jaxpr) -> float:
     """Operations of the convolutions and matrix products."""
     total = 0.0
     for eqn in jaxpr.eqns:
-        out = eqn.outvars[0].aval
+        # Operands of these two are arrays, whose abstract values have shapes.
+        out: Any = eqn.outvars[0].aval if eqn.outvars else None
+        shapes: list[Any] = [getattr(v.aval, "shape", ()) for v in eqn.invars]
         if eqn.primitive.name == "conv_general_dilated":
-            kernel = eqn.invars[1].aval.shape
-            total += 2.0 * out.size * float(np.prod(kernel[:-1]))
+            total += 2.0 * out.size * float(np.prod(shapes[1][:-1]))
         elif eqn.primitive.name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
-            total += 2.0 * out.size * float(np.prod([eqn.invars[0].aval.shape[d] for d in contracted]))
+            total += 2.0 * out.size * float(np.prod([shapes[0][d] for d in contracted]))
         else:
             # Alternatives, as for a platform, cost what the dearest of them does.
             inner = [_count(part) for part in core.jaxprs_in_params(eqn.params)]

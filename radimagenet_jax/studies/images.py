@@ -48,7 +48,9 @@ class Images:
     @property
     def channels(self) -> int:
         """1 if no image has colour, else 3."""
-        return max(self._sources[0].read([0]).shape[-1], *(s.read([0]).shape[-1] for s in self._sources))
+        return max(
+            self._sources[0].read([0]).shape[-1], *(s.read([0]).shape[-1] for s in self._sources)
+        )
 
     def read(self, places: np.ndarray) -> np.ndarray:
         """Returns (B, S, S, C) uint8, the images at B places.

@@ -131,9 +131,7 @@ def shard(all_groups: Sequence[Group], text: str) -> tuple[Group, ...]:
         return tuple(all_groups)
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not int(found[1]) < int(found[2]):
-        raise ConfigError(
-            f"--shard={text} is not i/n with i from 0 to n - 1, such as --shard=0/4."
-        )
+        raise ConfigError(f"--shard={text} is not i/n with i from 0 to n - 1, such as --shard=0/4.")
     return tuple(all_groups[int(found[1]) :: int(found[2])])
 
 
@@ -152,13 +150,15 @@ def initialisations(config: ConfigDict) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in config.study.inits:
         name, equals, path = text.partition("=")
-        if not equals and name != SCRATCH or not re.fullmatch(r"\w[\w.+-]*", name):
+        if (not equals and name != SCRATCH) or not re.fullmatch(r"\w[\w.+-]*", name):
             raise ConfigError(
                 f"config.study.inits has {text!r}, but takes 'scratch' or 'NAME=PATH', such as "
                 "'radimagenet=weights/RadImageNet-{released}_notop.h5'."
             )
         if name in found:
-            raise ConfigError(f"config.study.inits has the name {name!r} twice; name one otherwise.")
+            raise ConfigError(
+                f"config.study.inits has the name {name!r} twice; name one otherwise."
+            )
         found[name] = path or SCRATCH
     return found
 
@@ -247,7 +247,9 @@ def validate(config: ConfigDict) -> None:
     names = [run.id for run in runs(config)]
     if len(set(names)) < len(names):
         raise ConfigError("the study holds a run twice; name each model, fold, seed... once.")
-    for run in {(run.task, run.model, run.init, run.preprocessing): run for run in runs(config)}.values():
+    for run in {
+        (run.task, run.model, run.init, run.preprocessing): run for run in runs(config)
+    }.values():
         if run.init == SCRATCH and run.preprocessing == "native":
             raise ConfigError(
                 "config.study.preprocessing=('native',) is the input of weight files, which the "

@@ -1,5 +1,7 @@
 """What the study command does: compute, merge, preview, report."""
 
+import importlib
+import importlib.util
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from radimagenet_jax.console import console, warn
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.studies import engine, plan
 from radimagenet_jax.studies.ledger import Ledger
+
+_REPORT = "radimagenet_jax.analysis.study_report"
 
 
 def run(config: ConfigDict, workdir: str, shard: str) -> int:
@@ -82,9 +86,8 @@ def _close(ledger: Ledger, groups: tuple[plan.Group, ...]) -> int:
 
 
 def _write_report(workdir: Path) -> None:
-    try:
-        from radimagenet_jax.analysis import study_report
-    except ImportError:
+    # The report's libraries take seconds to import, which only the end of a study should pay.
+    if importlib.util.find_spec(_REPORT) is None:
         warn("this version writes no report of a study; study.csv and predictions/ hold it all.")
         return
-    print(study_report.write(workdir))
+    print(importlib.import_module(_REPORT).write(workdir))

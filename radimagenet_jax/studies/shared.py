@@ -105,9 +105,7 @@ def train(
         learners, train_losses = session.train_epoch(learners, settings, epoch)
         logits = session.logits("val", learners.params, learners.stats)
         better = [
-            course.after_epoch(
-                loss, own, _loss(single, weights, k), images, positive
-            )
+            course.after_epoch(loss, own, _loss(single, weights, k), images, positive)
             for k, (course, loss, own) in enumerate(zip(courses, train_losses, logits, strict=True))
         ]
         best = tails.keep_better(np.array(better), (learners.params, learners.stats), best)
@@ -137,7 +135,7 @@ class _Session:
         first = self._epoch_table(0)
         wanted = (
             len(batches.every_place(first)) * max(1, self._views),
-            len(batches.every_place(self._split_table("val"))),
+            max(len(batches.every_place(self._split_table(name))) for name in ("val", "test")),
         )
         capacities = self._capacities(wanted, config.study.memory_gib)
         self._train = Activations(
@@ -193,7 +191,9 @@ class _Session:
             length = part.places.shape[1]
             own_view = view if isinstance(view, int) else view[:, start : start + length]
             stretch = tails.Batches(
-                rows=self._train.rows(part.places, own_view), mask=part.mask, real=part.real
+                rows=jnp.asarray(self._train.rows(part.places, own_view)),
+                mask=jnp.asarray(part.mask),
+                real=jnp.asarray(part.real),
             )
             learners, losses_of_steps = self._programs.train(
                 learners, settings, stretch, self._frozen, self._train.buffer, self._train.labels
@@ -210,9 +210,7 @@ class _Session:
         for places, part in batches.stretches(table, self._eval.capacity):
             self._eval.hold(self._frozen, places)
             rows = self._eval.rows(part.places)
-            computed = self._programs.evaluate(
-                params, stats, rows, self._frozen, self._eval.buffer
-            )
+            computed = self._programs.evaluate(params, stats, rows, self._frozen, self._eval.buffer)
             parts.append(np.asarray(computed))
         joined = np.concatenate(parts, axis=1)
         flat = joined.reshape(len(joined), -1, joined.shape[-1])
@@ -393,9 +391,7 @@ def _training_pass(model: nn.Module, learning: Leaves) -> Callable[..., tuple[ja
 
 
 def _evaluation_pass(model: nn.Module) -> Callable[..., tuple[jax.Array]]:
-    def run(
-        learning: Leaves, frozen: Leaves, x: jax.Array, others: tuple[()]
-    ) -> tuple[jax.Array]:
+    def run(learning: Leaves, frozen: Leaves, x: jax.Array, others: tuple[()]) -> tuple[jax.Array]:
         return (model.apply(_tree(learning, frozen), x)[0],)
 
     return run

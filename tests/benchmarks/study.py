@@ -5,10 +5,11 @@
 
 Both sides train the same runs (by default two learning rates in five folds) on the phantoms, with
 the published augmentation, batch by batch, and evaluate every epoch. Images are made beforehand;
-compiling is left out by a warm-up of one epoch on each side, and so is nothing else. `one by one` is
+our two sides compile in a warm-up of one epoch. `one by one` is
 our own trainer's step with everything compiled once. `keras` is what the published scripts do:
-tf_keras, ImageDataGenerator, model.fit; it trains `--keras_runs` of the runs, whose mean counts for
-the others, since all do the same work. The last line of the output is one JSON object.
+tf_keras, ImageDataGenerator, model.fit, its graph built within the time. With `--alone_runs` and
+`--keras_runs` so many of the runs are trained, whose mean counts for the others, since all do
+the same work. The last line of the output is one JSON object.
 """
 
 import argparse

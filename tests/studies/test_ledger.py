@@ -14,7 +14,7 @@ from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.ledger import COLUMNS, Ledger
 
 
-@pytest.fixture()
+@pytest.fixture
 def config(make_config):
     return make_config()
 
@@ -40,9 +40,7 @@ def test_the_table_begins_with_the_promised_columns(config, tmp_path):
     assert {row["seconds"] for row in rows} == {"1.0"}
 
 
-def test_a_changed_config_is_refused_once_a_run_is_there_and_memory_is_no_change(
-    config, tmp_path
-):
+def test_a_changed_config_is_refused_once_a_run_is_there_and_memory_is_no_change(config, tmp_path):
     ledger = Ledger(tmp_path, config)
     group, courses = failed(config)
     ledger.write_group(group, courses, {"seconds": 1.0, "status": "done"})
@@ -95,7 +93,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(config, tmp_path, m
         ledger.write_group(group, courses, {"seconds": 1.0, "status": "done"})
     monkeypatch.undo()
     assert not ledger.is_done(group)
-    assert not [path for path in tmp_path.rglob("*.tmp")]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_loss_that_is_no_number_fails_the_run_for_good(config, make_images):
