@@ -55,7 +55,7 @@ def show(config: ConfigDict, groups: Sequence[plan.Group], workdir: Path) -> Non
             print(run.id)
     count = sum(len(group.runs) for group in groups)
     console.print(
-        f"{count} runs in {len(groups)} groups; roughly {duration(total)} on this machine, from the "
+        f"{count} runs in {len(groups)} groups; roughly {duration(total)} on this machine, by the "
         "networks' operations and the speed of a matrix product; compiling and reading come on top"
     )
 
