@@ -62,6 +62,7 @@ def get_config(task: str = "") -> ConfigDict:
     config.image_size = 256
     config.epochs = 30
     config.augment = "published"  # or rotate_flip, shift_zoom, none
+    config.augment_seed = -1  # of the augmentation's draws; -1: config.seed
     config.shuffle = True
     config.seed = 0
 

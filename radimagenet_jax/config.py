@@ -170,6 +170,10 @@ def validate(config: ConfigDict) -> None:
             problems.append(f"config.{field} is {config[field]}, but must be at least {low}")
     if not 0 <= config.seed < 2**32:
         problems.append(f"config.seed is {config.seed}, but must be from 0 to 4294967295")
+    if not -1 <= config.augment_seed < 2**32:
+        problems.append(
+            f"config.augment_seed is {config.augment_seed}, but must be from -1 to 4294967295"
+        )
     if not 0 <= config.dropout < 1:
         problems.append(f"config.dropout is {config.dropout}, but must be from 0 to below 1")
     if config.model in models.names():

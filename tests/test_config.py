@@ -11,7 +11,7 @@ from radimagenet_jax.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 COVID = str(CONFIGS / "covid.py")
-PAGES = sorted(path for path in CONFIGS.glob("*.py") if path.stem != "base")
+PAGES = sorted(path for path in CONFIGS.glob("*.py") if path.stem not in ("base", "study_base"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

@@ -14,7 +14,10 @@ import optax
 
 
 def keras_adam(
-    learning_rate: float | optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7
+    learning_rate: float | jax.Array | optax.Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-7,
 ) -> optax.GradientTransformation:
     """Makes Keras' Adam: `lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps)`.
 

@@ -72,6 +72,7 @@ def make(
         scheme=scheme,
         policy=config_pages.augmentation(config),
         seed=config.seed,
+        augment_seed=config.seed if config.augment_seed < 0 else config.augment_seed,
         steps_per_epoch=steps_per_epoch,
         channel_order=channel_order,
         loss=loss,

@@ -46,7 +46,7 @@ class Examples(struct.PyTreeNode):
 
 def make_optimizer(
     name: str,
-    learning_rate: float | optax.Schedule,
+    learning_rate: float | jax.Array | optax.Schedule,
     *,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -73,6 +73,11 @@ def make_optimizer(
     raise ValueError(f"unknown optimizer {name!r}; known are adam and sgd.")
 
 
+def run_keys(seed: int | jax.Array) -> jax.Array:
+    """Returns the (2,) keys of a run's draws: of augmentation and of dropout."""
+    return jax.random.split(jax.random.key(seed, impl="threefry2x32"))
+
+
 def make_train_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
@@ -80,8 +85,9 @@ def make_train_step(
     *,
     scheme: str,
     policy: augment.Policy | None,
-    seed: int,
-    steps_per_epoch: int,
+    seed: int | jax.Array,
+    steps_per_epoch: int | jax.Array,
+    augment_seed: int | jax.Array | None = None,
     channel_order: str = "",
     loss: losses.Loss = losses.softmax_cross_entropy,
     accumulate: int = 1,
@@ -99,6 +105,8 @@ def make_train_step(
       policy: Augmentation.
       seed: Seed of the draws of augmentation and dropout.
       steps_per_epoch: With the step it gives the epoch, which the augmentation draws by.
+      augment_seed: Seed of the augmentation's draws where it is not `seed`: runs that share it see
+        the same augmented images.
       channel_order: Of the input, see `preprocess.normalize`.
       loss: What is minimised, as a mean over the batch, see `losses`.
       accumulate: Parts that the batch is taken in, one after the other, for a part of the memory.
@@ -117,8 +125,8 @@ def make_train_step(
     def train_step(
         state: TrainState, examples: Examples, index: jax.Array | None, mask: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        augment_key, dropout_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
-        dropout_key = jax.random.fold_in(dropout_key, state.step)
+        augment_key = run_keys(seed if augment_seed is None else augment_seed)[0]
+        dropout_key = jax.random.fold_in(run_keys(seed)[1], state.step)
         batch = examples.at(index)
         epoch = state.step // steps_per_epoch
         images = augment.augment(batch.images, batch.ids, epoch, augment_key, policy)

@@ -1,0 +1,1 @@
+"""Studies: many runs over tasks, networks, initialisations and settings, as one command."""

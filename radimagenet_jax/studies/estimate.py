@@ -1,0 +1,157 @@
+"""What a study would compute, before anything is: runs, groups, memory, and the time it takes."""
+
+import functools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from radimagenet_jax import models
+from radimagenet_jax.console import console
+from radimagenet_jax.data import registry
+from radimagenet_jax.data.preparation import prepare
+from radimagenet_jax.studies import plan, shared
+from radimagenet_jax.training.progress import duration
+
+_SIDE = 2048  # of the matrix product that the machine's speed is measured by
+# Share of a matrix product's speed that whole networks reach; measured for ResNet50 on 2 CPU cores.
+_EFFICIENCY = 0.4
+_PASSES = 3  # a training step costs about three forward passes of what learns
+
+
+def show(config: ConfigDict, groups: Sequence[plan.Group], workdir: Path) -> None:
+    """Prints the groups with their runs, memory and estimated time.
+
+    Args:
+      config: The study's, checked.
+      groups: Of the study or of a shard.
+      workdir: Of the study; groups that are done there are marked.
+    """
+    speed = _speed()
+    table = Table(title="groups", title_justify="left")
+    for heading in ("group", "runs", "activations at the cut", "time", ""):
+        table.add_column(heading, justify="right" if heading in ("runs", "time") else "left")
+    total = 0.0
+    for group in groups:
+        memory, operations = _cost(config, group)
+        done = (workdir / "groups" / f"{group.id}.json").is_file()
+        seconds = operations / speed
+        total += 0 if done else seconds
+        shown = f"{memory / 2**30:.2f} GiB" if group.has_trunk else "-"
+        if memory > config.study.memory_gib * 2**30:
+            shown += ", computed in parts"
+        state = "done" if done else ""
+        table.add_row(group.id, str(len(group.runs)), shown, duration(seconds), state)
+    console.print(table)
+    for group in groups:
+        for run in group.runs:
+            print(run.id)
+    count = sum(len(group.runs) for group in groups)
+    console.print(
+        f"{count} runs in {len(groups)} groups; roughly {duration(total)} on this machine, by the "
+        "networks' operations and the speed of a matrix product; compiling and reading come on top"
+    )
+
+
+def _cost(config: ConfigDict, group: plan.Group) -> tuple[float, float]:
+    """Bytes of a group's activations, and its floating-point operations."""
+    single = plan.run_config(config, group.runs[0])
+    sizes = {
+        run.fold: _sizes(single.dataset.name, run.fold, single.dataset.data_dir)
+        for run in group.runs
+    }
+    per_image, whole = _operations(config, single.model, single.image_size)
+    train = [sizes[run.fold][0] for run in group.runs]
+    held_out = [sum(sizes[run.fold][1:]) for run in group.runs]
+    if not group.has_trunk:
+        return 0.0, single.epochs * (
+            train[0] * whole * _PASSES + sizes[group.runs[0].fold][1] * whole
+        )
+    bytes_per_image, tail = per_image[group.runs[0].structure]
+    # Every image is in the training split of some fold, if there are several.
+    images = max(train) if len(sizes) == 1 else sum(sizes[group.runs[0].fold])
+    passes = config.study.views or single.epochs
+    trunk = (images * passes + sum(max(sizes.values()))) * (whole - tail)
+    learning = single.epochs * (sum(train) * _PASSES + sum(held_out)) * tail
+    return bytes_per_image * images * max(1, config.study.views), trunk + learning
+
+
+def _operations(
+    config: ConfigDict, model: str, image_size: int
+) -> tuple[dict[str, tuple[int, float]], float]:
+    """By structure, (bytes at the cut, operations of the tail) an image; and of the network."""
+    key = tuple(sorted({s for s, _ in config.study.settings if s != "unfreezeall"}))
+    return _counted(_Frozen(config), model, image_size, key)
+
+
+class _Frozen:
+    """A config as an argument of a cached function: one study is estimated at a time."""
+
+    def __init__(self, config: ConfigDict):
+        self.config = config
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Frozen) and other.config == self.config
+
+
+@functools.lru_cache(maxsize=32)
+def _counted(
+    kept: _Frozen, model: str, image_size: int, structures: tuple[str, ...]
+) -> tuple[dict[str, tuple[int, float]], float]:
+    options = kept.config.study.model_options.to_dict().get(model, {})
+    module = models.create(model, num_classes=2, dropout=kept.config.dropout, **options)
+    x = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), x)
+    whole = _count(jax.make_jaxpr(module.apply)(variables, x).jaxpr)
+    found = {}
+    for structure in structures:
+        part = shared.evaluation_cut(module, model, structure, variables, image_size)
+        found[structure] = part.bytes_per_image, _count(part.tail_jaxpr)
+    return found, whole
+
+
+def _count(jaxpr: core.Jaxpr) -> float:
+    """Operations of the convolutions and matrix products."""
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        # Operands of these two are arrays, whose abstract values have shapes.
+        out: Any = eqn.outvars[0].aval if eqn.outvars else None
+        shapes: list[Any] = [getattr(v.aval, "shape", ()) for v in eqn.invars]
+        if eqn.primitive.name == "conv_general_dilated":
+            total += 2.0 * out.size * float(np.prod(shapes[1][:-1]))
+        elif eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            total += 2.0 * out.size * float(np.prod([shapes[0][d] for d in contracted]))
+        else:
+            # Alternatives, as for a platform, cost what the dearest of them does.
+            inner = [_count(part) for part in core.jaxprs_in_params(eqn.params)]
+            total += max(inner, default=0.0)
+    return total
+
+
+@functools.cache
+def _speed() -> float:
+    """Operations a second of a matrix product here, times what networks reach of it."""
+    square = jnp.ones((_SIDE, _SIDE), jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    product(square).block_until_ready()
+    began = time.perf_counter()
+    product(square).block_until_ready()
+    return _EFFICIENCY * 2.0 * _SIDE**3 / (time.perf_counter() - began)
+
+
+@functools.cache
+def _sizes(name: str, fold: int, data_dir: str) -> tuple[int, ...]:
+    """Images in train, val and test of a fold; the data set is prepared first if need be."""
+    built = prepare(registry.with_fold(name, fold), data_dir)
+    return tuple(built.info.splits[split].num_examples for split in ("train", "val", "test"))

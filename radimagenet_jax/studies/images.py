@@ -1,0 +1,143 @@
+"""The images of a task: of all its folds at once, each only once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from radimagenet_jax.data import datasets
+from radimagenet_jax.data.streaming import StreamedSplit
+from radimagenet_jax.errors import DataError, UserError
+
+Source = datasets.Split | StreamedSplit
+
+
+@dataclass(frozen=True)
+class Images:
+    """All images of some folds of a data set.
+
+    An image's place is its index here, whatever fold and split it is met in.
+
+    Attributes:
+      class_names: In the order of the labels.
+      keys: N unique names.
+      patients: N pseudonyms, '' where the patient is unknown.
+      labels: (N,) int32.
+      ids: (N,) uint32, what the draws of augmentation depend on.
+      splits: For each fold, the places of 'train', 'val' and 'test' in the fold's own order.
+      notes: What a reader of the results should know of the data.
+      refused: Folds that cannot be used, each with the reason.
+      fingerprints: Of each fold's data set.
+    """
+
+    class_names: tuple[str, ...]
+    keys: tuple[str, ...]
+    patients: tuple[str, ...]
+    labels: np.ndarray
+    ids: np.ndarray
+    splits: Mapping[int, Mapping[str, np.ndarray]]
+    notes: tuple[str, ...]
+    refused: Mapping[int, str]
+    fingerprints: Mapping[int, str]
+    _sources: tuple[Source, ...]
+    _origin: np.ndarray  # (N, 2): index of the source, and the place there
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def channels(self) -> int:
+        """1 if no image has colour, else 3."""
+        return max(
+            self._sources[0].read([0]).shape[-1], *(s.read([0]).shape[-1] for s in self._sources)
+        )
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """Returns (B, S, S, C) uint8, the images at B places.
+
+        Raises:
+          DataError: If files are damaged.
+        """
+        origin = self._origin[places]
+        result: np.ndarray | None = None
+        for number in np.unique(origin[:, 0]):
+            chosen = np.flatnonzero(origin[:, 0] == number)
+            read = self._sources[number].read(origin[chosen, 1])
+            if result is None:
+                side = read.shape[1]
+                result = np.empty((len(places), side, side, self.channels), np.uint8)
+            result[chosen] = read  # a grey image fills all channels
+        assert result is not None
+        return result
+
+
+def gather(folds: Sequence[int], load: Callable[[int], datasets.Dataset]) -> Images:
+    """Opens the folds of a data set and brings their images together.
+
+    Args:
+      folds: Their numbers; one that cannot be used is noted in the result, not raised.
+      load: Opens a fold, as `datasets.load` does.
+
+    Raises:
+      UserError: If no fold can be used; the error of the first.
+      DataError: If two folds contradict each other.
+    """
+    sources: list[Source] = []
+    places: dict[str, int] = {}
+    columns: dict[str, list] = {"patients": [], "labels": [], "ids": [], "origin": []}
+    splits: dict[int, dict[str, np.ndarray]] = {}
+    refused: dict[int, str] = {}
+    fingerprints: dict[int, str] = {}
+    notes: dict[str, None] = {}
+    class_names: tuple[str, ...] = ()
+    failure: UserError | None = None
+    for fold in folds:
+        try:
+            dataset = load(fold)
+        except UserError as error:
+            refused[fold], failure = str(error), failure or error
+            continue
+        if class_names and dataset.class_names != class_names:
+            raise DataError(f"the folds of {dataset.name} have different classes; prepare it anew.")
+        class_names = dataset.class_names
+        fingerprints[fold] = dataset.fingerprint
+        notes |= dict.fromkeys(f"fold {fold}: {note}" if fold else note for note in dataset.notes)
+        splits[fold] = {}
+        for name in datasets.SPLITS:
+            split: Source = getattr(dataset, name)
+            number = len(sources)
+            met = np.empty(len(split), np.int64)
+            used = False
+            for k, key in enumerate(split.keys):
+                if key not in places:
+                    used = True
+                    places[key] = len(places)
+                    columns["patients"].append(split.patients[k])
+                    columns["labels"].append(split.labels[k])
+                    columns["ids"].append(split.ids[k])
+                    columns["origin"].append((number, k))
+                elif columns["labels"][places[key]] != split.labels[k]:
+                    raise DataError(
+                        f"'{key}' has another label in fold {fold} of {dataset.name} than in a "
+                        "fold before; prepare the data set anew."
+                    )
+                met[k] = places[key]
+            splits[fold][name] = met
+            # What holds no image of its own is let go: five folds would hold them five times.
+            if used:
+                sources.append(split)
+    if failure is not None and not splits:
+        raise failure
+    return Images(
+        class_names=class_names,
+        keys=tuple(places),
+        patients=tuple(columns["patients"]),
+        labels=np.array(columns["labels"], np.int32),
+        ids=np.array(columns["ids"], np.uint32),
+        splits=splits,
+        notes=tuple(notes),
+        refused=refused,
+        fingerprints=fingerprints,
+        _sources=tuple(sources),
+        _origin=np.array(columns["origin"], np.int64),
+    )

@@ -1,0 +1,206 @@
+"""A study's files: one config, a few files a run and one a group, and the table of all runs."""
+
+import contextlib
+import csv
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from ml_collections import ConfigDict
+
+from radimagenet_jax import config as config_pages
+from radimagenet_jax.analysis import predictions
+from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.files import replacing
+from radimagenet_jax.studies import plan
+from radimagenet_jax.studies.course import Course
+
+COLUMNS = (
+    "dataset",
+    "model",
+    "init",
+    "structure",
+    "learning_rate",
+    "fold",
+    "seed",
+    "auroc_val",
+    "auroc_test",
+    "best_epoch",
+    "seconds",
+    "preprocessing",
+    "views",
+    "status",
+    "reason",
+    "run",
+)
+# Fields that change where a study's data lie and how fast it is, not what it computes.
+_FREE = ("study.memory_gib", "study.side_by_side", "study.trunk_batch", "mesh.data")
+_FOLDERS = ("runs", "groups", "predictions", "histories", "locks")
+
+
+class Ledger:
+    """The working directory of a study.
+
+    Attributes:
+      path: The directory, absolute.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], config: ConfigDict):
+        """Creates or reopens the directory.
+
+        Raises:
+          ConfigError: If it belongs to another study, or cannot be used.
+        """
+        self.path = Path(path).absolute()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            foreign = [e.name for e in self.path.iterdir() if e.name[0] != "."]
+            if foreign and not (self.path / "study.json").exists() and "locks" not in foreign:
+                raise ConfigError(
+                    f"{self.path} is not empty and holds no study; give an empty or new --workdir."
+                )
+            for folder in _FOLDERS:
+                (self.path / folder).mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot use {self.path} as the working directory: {error.strerror}; "
+                "give another one with --workdir."
+            ) from error
+        with self._table():
+            self._claim(config)
+
+    def _claim(self, config: ConfigDict) -> None:
+        kept = _read_json(self.path / "study.json")
+        changed = [] if kept is None else _differences(config, kept)
+        if changed and any(self.path.glob("runs/*.json")):
+            raise ConfigError(
+                f"{self.path} holds a study with another config ({'; '.join(changed)}); "
+                "give another --workdir, or the config it was made with."
+            )
+        if kept is None or changed:
+            with replacing(self.path / "study.json") as file:
+                file.write(config_pages.to_json(config))
+
+    @contextlib.contextmanager
+    def lock(self, group: plan.Group) -> Iterator[bool]:
+        """Yields whether this process now holds the group; it does until the block ends.
+
+        The kernel gives the lock back when the process ends, however it ends, so that no lock is
+        ever stale.
+        """
+        with _open(self.path / "locks" / f"{group.id}.lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    @contextlib.contextmanager
+    def _table(self) -> Iterator[None]:
+        with _open(self.path / "locks" / "table.lock") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def is_done(self, group: plan.Group) -> bool:
+        """Whether a group has been computed; one that failed as a whole is tried again."""
+        record = self.group(group)
+        return record is not None and record["status"] == "done"
+
+    def group(self, group: plan.Group) -> dict[str, Any] | None:
+        """What is known of a group that has been computed, or of its failure."""
+        return _read_json(self.path / "groups" / f"{group.id}.json")
+
+    def write_group(
+        self, group: plan.Group, courses: Sequence[Course], figures: Mapping[str, Any]
+    ) -> None:
+        """Writes each run's files, and last the group's, whose presence says that it is done.
+
+        Args:
+          group: Which.
+          courses: How its runs went.
+          figures: With 'seconds', 'status' and whatever else is to be kept.
+
+        Raises:
+          DataError: If the disk takes no more.
+        """
+        seconds = figures["seconds"] / len(courses)
+        for course in courses:
+            self._write_run(course, seconds)
+        record = {
+            "group": group.id,
+            "shared_trunk": group.has_trunk,
+            "runs": [course.run.id for course in courses],
+            "failed": {c.run.id: c.reason for c in courses if c.reason is not None},
+            **figures,
+        }
+        _write_json(self.path / "groups" / f"{group.id}.json", record)
+
+    def _write_run(self, course: Course, seconds: float) -> None:
+        run = course.run
+        for split, scored in course.scored.items():
+            predictions.write(self.path / "predictions" / f"{run.id}_{split}.csv", scored)
+        _write_json(self.path / "histories" / f"{run.id}.json", {"epochs": course.history})
+        row = {
+            **plan.columns(run),
+            "auroc_val": course.aurocs.get("val"),
+            "auroc_test": course.aurocs.get("test"),
+            "best_epoch": course.best_epoch,
+            "seconds": round(seconds, 3),
+            "preprocessing": run.preprocessing,
+            "views": run.views,
+            "status": "ok" if course.reason is None else "failed",
+            "reason": course.reason or "",
+            "run": run.id,
+        }
+        _write_json(self.path / "runs" / f"{run.id}.json", row)
+
+    def write_table(self, runs: Sequence[plan.Run]) -> list[dict[str, Any]]:
+        """Writes study.csv from the runs' files, in the study's order; returns its rows."""
+        rows = []
+        with self._table():
+            for run in runs:
+                row = _read_json(self.path / "runs" / f"{run.id}.json")
+                if row is not None:
+                    rows.append(row)
+            with replacing(self.path / "study.csv", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+        return rows
+
+
+def _differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
+    return [
+        text
+        for text in config_pages.differences(config, kept)
+        if text.partition(":")[0] not in _FREE
+    ]
+
+
+def _open(path: Path) -> TextIO:
+    try:
+        return path.open("a")
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written: {error.strerror}; make room, or choose a folder that can "
+            "be written to."
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); remove it, and it is made anew.") from error
+
+
+def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+    with replacing(path) as file:
+        json.dump(record, file, indent=1, allow_nan=False)
+        file.write("\n")

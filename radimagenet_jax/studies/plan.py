@@ -1,0 +1,308 @@
+"""What a study consists of: its runs, and the groups of runs that share a frozen trunk."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from radimagenet_jax import config as config_pages
+from radimagenet_jax import models
+from radimagenet_jax.data.tasks import TASKS
+from radimagenet_jax.errors import ConfigError
+
+SCRATCH = "scratch"
+# What the released files call the networks, for `{released}` in the path of an initialisation.
+_RELEASED = {
+    "resnet50": "ResNet50",
+    "densenet121": "DenseNet121",
+    "inception_v3": "InceptionV3",
+    "inception_resnet_v2": "IRV2",
+}
+
+_AS_PUBLISHED = {
+    "schedule.name": "constant",
+    "schedule.warmup_epochs": 0.0,
+    "sampling": "uniform",
+    "ema": 0.0,
+    "accumulate": 1,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a row of study.csv.
+
+    Attributes:
+      task: A key of `tasks.TASKS`.
+      model: A name of `models.names()`.
+      init: The initialisation's name, or 'scratch'.
+      structure: What learns, see `freezing.specify`.
+      learning_rate: Of the optimiser.
+      fold: 0 for the only split, else from 1.
+      seed: Of the head's values, the order of the examples and dropout.
+      preprocessing: 'published', 'native' or a scheme.
+      views: Augmentations an image has in all; 0: a new one each epoch, as published.
+    """
+
+    task: str
+    model: str
+    init: str
+    structure: str
+    learning_rate: float
+    fold: int
+    seed: int
+    preprocessing: str
+    views: int
+
+    @property
+    def id(self) -> str:
+        """A name for the run's files, unique in the study."""
+        rate = f"{self.learning_rate:g}"
+        return f"{_trunk_name(self)}-lr{rate}-fold{self.fold}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that are computed together, because they share the trunk, or one run alone.
+
+    Attributes:
+      id: A name for its files, unique in the study.
+      runs: Of one task, network, initialisation, structure and preprocessing.
+      has_trunk: Whether a part of the network is frozen, and so computed once for all runs.
+    """
+
+    id: str
+    runs: tuple[Run, ...]
+    has_trunk: bool
+
+
+def runs(config: ConfigDict) -> tuple[Run, ...]:
+    """All runs of a study, in a fixed order.
+
+    Args:
+      config: Of `configs/study_base.py`, checked by `validate`.
+    """
+    study = config.study
+    return tuple(
+        Run(task, model, init, structure, float(rate), fold, seed, preprocessing, study.views)
+        for task in study.tasks
+        for model, init, preprocessing in itertools.product(
+            study.models, initialisations(config), study.preprocessing
+        )
+        # Random weights have no input of their own.
+        if not (init == SCRATCH and preprocessing == "native" and len(study.preprocessing) > 1)
+        for structure, rate in study.settings
+        for fold in (study.folds or folds(task))
+        for seed in study.seeds
+    )
+
+
+def groups(config: ConfigDict) -> tuple[Group, ...]:
+    """The study's runs, divided into groups."""
+    shared: dict[str, list[Run]] = {}
+    alone = config.study.engine == "alone"
+    for run in runs(config):
+        has_trunk = not alone and run.structure != "unfreezeall"
+        # A scratch run's seed draws its frozen weights too: such runs share nothing.
+        of_seed = f"-seed{run.seed}" if run.init == SCRATCH else ""
+        name = f"{_trunk_name(run)}{of_seed}" if has_trunk else run.id
+        shared.setdefault(name, []).append(run)
+    return tuple(
+        Group(name, tuple(members), not alone and members[0].structure != "unfreezeall")
+        for name, members in shared.items()
+    )
+
+
+def shard(all_groups: Sequence[Group], text: str) -> tuple[Group, ...]:
+    """The groups of one shard.
+
+    Args:
+      all_groups: Of the study.
+      text: 'i/n': shard i of n, counted from 0; '' for all.
+
+    Raises:
+      ConfigError: If the text is not of this form.
+    """
+    if not text:
+        return tuple(all_groups)
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not int(found[1]) < int(found[2]):
+        raise ConfigError(f"--shard={text} is not i/n with i from 0 to n - 1, such as --shard=0/4.")
+    return tuple(all_groups[int(found[1]) :: int(found[2])])
+
+
+def folds(task: str) -> tuple[int, ...]:
+    """The published folds of a task; 0 stands for its only split."""
+    count = TASKS[task].folds
+    return tuple(range(1, count + 1)) if count > 1 else (0,)
+
+
+def initialisations(config: ConfigDict) -> dict[str, str]:
+    """The study's initialisations: name to path, which may hold `{model}` or `{released}`.
+
+    Raises:
+      ConfigError: If one is not 'scratch' or 'NAME=PATH', or two have a name.
+    """
+    found: dict[str, str] = {}
+    for text in config.study.inits:
+        name, equals, path = text.partition("=")
+        if (not equals and name != SCRATCH) or not re.fullmatch(r"\w[\w.+-]*", name):
+            raise ConfigError(
+                f"config.study.inits has {text!r}, but takes 'scratch' or 'NAME=PATH', such as "
+                "'radimagenet=weights/RadImageNet-{released}_notop.h5'."
+            )
+        if name in found:
+            raise ConfigError(
+                f"config.study.inits has the name {name!r} twice; name one otherwise."
+            )
+        found[name] = path or SCRATCH
+    return found
+
+
+def init_path(template: str, model: str) -> str:
+    """The weight file of an initialisation for a network."""
+    return template.replace("{model}", model).replace("{released}", _RELEASED.get(model, model))
+
+
+def run_config(config: ConfigDict, run: Run) -> ConfigDict:
+    """The config that trains a run alone, of the form of `configs/base.py`.
+
+    Args:
+      config: The study's.
+      run: The run.
+    """
+    published = TASKS[run.task]
+    single = ConfigDict({k: v for k, v in config.to_dict().items() if k != "study"})
+    single.task = run.task
+    if len(config.study.tasks) > 1 or not single.dataset.name:
+        single.dataset.name = published.dataset
+        single.dataset.positive = published.positive
+        single.image_size = config.study.image_size or published.image_size
+        single.batch_size = config.study.batch_size or published.batch_size
+    single.dataset.fold = run.fold
+    single.model = run.model
+    single.init = init_path(initialisations(config)[run.init], run.model)
+    single.structure = run.structure
+    single.optimizer.learning_rate = run.learning_rate
+    single.preprocessing = run.preprocessing
+    # A study asks for the published input of weights that want another one knowingly.
+    single.allow_preprocessing_mismatch = run.preprocessing != "native"
+    single.seed = run.seed
+    single.augment_seed = config.study.augment_seed
+    options = config.study.model_options.to_dict().get(run.model, {})
+    single.model_options = ConfigDict(options)
+    return single
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks a study's config before any data is read.
+
+    Raises:
+      ConfigError: With what is wrong.
+    """
+    if "study" not in config:
+        raise ConfigError(
+            "this config page is not of a study: it has no config.study; take configs/study_*.py."
+        )
+    study = config.study
+    for field in ("tasks", "models", "inits", "settings", "seeds", "preprocessing"):
+        if not study[field]:
+            raise ConfigError(f"config.study.{field} is empty; name one at least.")
+    for field, known in (("tasks", tuple(TASKS)), ("models", models.names())):
+        for value in study[field]:
+            if value not in known:
+                raise ConfigError(
+                    f"config.study.{field} has {value!r}; there are {', '.join(known)}."
+                )
+    for setting in study.settings:
+        if len(setting) != 2 or not isinstance(setting[0], str) or not float(setting[1]) > 0:
+            raise ConfigError(
+                f"config.study.settings has {setting!r}, but takes pairs of a structure and a "
+                "positive learning rate, such as ('freezeall', 1e-3)."
+            )
+    for task, fold in itertools.product(study.tasks, study.folds):
+        if fold not in folds(task):
+            raise ConfigError(
+                f"config.study.folds has {fold}, but {task} has {_listed(folds(task))}."
+            )
+    for field, low in (("views", 0), ("trunk_batch", 1), ("side_by_side", 0)):
+        if study[field] < low:
+            raise ConfigError(f"config.study.{field} is {study[field]}; it must be {low} or more.")
+    if study.views and study.engine == "alone":
+        raise ConfigError("config.study.views needs config.study.engine='shared'.")
+    if study.engine not in ("shared", "alone"):
+        raise ConfigError(f"config.study.engine is {study.engine!r}; it is 'shared' or 'alone'.")
+    if not study.memory_gib > 0:
+        raise ConfigError("config.study.memory_gib must be positive.")
+    for field, published in _AS_PUBLISHED.items():
+        if dict(config_pages.flatten(config))[field] != published:
+            raise ConfigError(
+                f"config.{field} is {published!r} in a study, as published; only single runs "
+                "(radimagenet_jax.main) take another."
+            )
+    names = [run.id for run in runs(config)]
+    if len(set(names)) < len(names):
+        raise ConfigError("the study holds a run twice; name each model, fold, seed... once.")
+    for run in {
+        (run.task, run.model, run.init, run.preprocessing): run for run in runs(config)
+    }.values():
+        if run.init == SCRATCH and run.preprocessing == "native":
+            raise ConfigError(
+                "config.study.preprocessing=('native',) is the input of weight files, which the "
+                "initialisation 'scratch' has not; add 'published'."
+            )
+        config_pages.validate(run_config(config, run))
+    _check_files(config)
+
+
+def _check_files(config: ConfigDict) -> None:
+    for (name, template), model in itertools.product(
+        initialisations(config).items(), config.study.models
+    ):
+        path = init_path(template, model)
+        if name != SCRATCH and not Path(path).expanduser().exists():
+            raise ConfigError(
+                f"config.study.inits: {path}, the weights {name!r} for {model}, is not there; "
+                "put it there or name another path."
+            )
+
+
+def _trunk_name(run: Run) -> str:
+    views = f"-views{run.views}" if run.views else ""
+    parts = (run.task, run.model, run.init, _slug(run.structure), run.preprocessing)
+    return "-".join(parts) + views
+
+
+def _slug(structure: str) -> str:
+    """A structure as a part of a file name; what cannot stand in one is told apart by a hash."""
+    plain = re.sub(r"[^A-Za-z0-9_]+", "_", structure)[:40]
+    if plain == structure:
+        return plain
+    return f"{plain}_{hashlib.sha256(structure.encode()).hexdigest()[:8]}"
+
+
+def _listed(values: Sequence[int]) -> str:
+    return "only one split, 0" if list(values) == [0] else ", ".join(map(str, values))
+
+
+def columns(run: Run) -> Mapping[str, object]:
+    """A run as the first columns of study.csv."""
+    return {
+        "dataset": run.task,
+        "model": run.model,
+        "init": run.init,
+        "structure": run.structure,
+        "learning_rate": run.learning_rate,
+        "fold": run.fold,
+        "seed": run.seed,
+    }
+
+
+def of_structure(all_runs: Sequence[Run]) -> Iterator[tuple[str, int]]:
+    """How many runs each structure has, in order."""
+    for structure, members in itertools.groupby(sorted(r.structure for r in all_runs)):
+        yield structure, len(list(members))

@@ -1,0 +1,94 @@
+"""Runs a study, many trainings in one: `python -m radimagenet_jax.study`."""
+
+import argparse
+from collections.abc import Sequence
+
+from radimagenet_jax import console
+
+_EPILOG = """\
+A study trains every network from every initialisation, with every structure and learning rate, in
+every fold and for every seed that its config page names: by default the published 24 settings. Runs
+that share frozen weights are computed together. It writes into DIR:
+  study.csv       a row a run; predictions/ has the scores of each, histories/ its epochs
+  groups/         what each group of runs took, and what is to be known of its data
+  report.html     the tables, figures and tests
+
+examples:
+  python -m radimagenet_jax.study --config=configs/study_breast.py:smoke --workdir=studies/smoke
+      minutes: two shallow networks on small images
+  python -m radimagenet_jax.study --config=configs/study_breast.py --workdir=studies/breast \\
+      --config.study.inits="('radimagenet=weights/RadImageNet-{released}_notop.h5','scratch')"
+      every network needs its own weight file: {released} is ResNet50, DenseNet121, InceptionV3
+      or IRV2, {model} the name in configs
+  python -m radimagenet_jax.study --config=configs/study_all.py --workdir=/shared/all --shard=2/8
+      the third of eight parts, as a Slurm array or several machines on a shared folder start it;
+      --merge on the same folder then makes the one table and report
+  python -m radimagenet_jax.study --config=configs/study_breast.py --workdir=DIR --dry_run
+      lists runs, groups and memory, and trains nothing
+
+The same command on the same --workdir goes on where it was stopped or killed: only the group that
+ran is computed again. A run or a group that fails is written down with its reason, and the others
+go on; the exit code is then 1.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parses the command line and runs the study; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m radimagenet_jax.study",
+        description="Compare initialisations over networks, structures, learning rates and folds.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config",
+        metavar="PAGE[:ARGUMENTS]",
+        help="a study's page, such as configs/study_breast.py or configs/study_breast.py:smoke",
+    )
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="where the study is kept, and resumed from"
+    )
+    parser.add_argument(
+        "--shard", default="", metavar="i/n", help="compute part i of n only, i from 0"
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--merge", action="store_true", help="compute nothing: join what the shards have computed"
+    )
+    what.add_argument(
+        "--dry_run", action="store_true", help="list runs, groups, memory and time; train nothing"
+    )
+    what.add_argument(
+        "--report_only", action="store_true", help="rebuild the report from the files in DIR"
+    )
+    parser.add_argument(
+        "--config.FIELD",
+        metavar="VALUE",
+        dest="ignored",
+        help="sets a field of the config, such as --config.epochs=10 (any number of times)",
+    )
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [word for word in rest if not word.startswith("--config.")]
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    if options.config is None and not options.report_only:
+        parser.error("--config is needed, except with --report_only")
+
+    # Imported late, so that --help and a mistyped flag answer at once.
+    from radimagenet_jax import config as config_pages
+    from radimagenet_jax.studies import plan, session
+
+    if options.report_only:
+        return session.report(options.workdir)
+    config = config_pages.load(options.config, rest)
+    plan.validate(config)
+    if options.dry_run:
+        return session.preview(config, options.workdir, options.shard)
+    if options.merge:
+        return session.merge(config, options.workdir)
+    return session.run(config, options.workdir, options.shard)
+
+
+if __name__ == "__main__":
+    console.run(main)

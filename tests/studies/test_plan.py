@@ -1,0 +1,98 @@
+"""What a study consists of, and what its config must not say."""
+
+from pathlib import Path
+
+import pytest
+
+from configs import study_all, study_base
+from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.studies import plan
+
+
+def published(**study):
+    config = study_base.get_config("breast")
+    for name, value in study.items():
+        config.study[name] = value
+    return config
+
+
+def test_the_whole_published_comparison_has_1152_runs(tmp_path):
+    config = study_all.get_config()
+    (tmp_path / "weights").touch()
+    config.study.inits = (f"radimagenet={tmp_path}/weights", f"imagenet={tmp_path}/weights")
+    plan.validate(config)
+    runs = plan.runs(config)
+    assert len(runs) == 1152
+    assert len({run.id for run in runs}) == 1152
+
+
+def test_runs_with_the_same_frozen_weights_are_one_group_and_others_are_alone():
+    groups = plan.groups(published())
+    assert len(groups) == 4 * (2 + 2 * 5)
+    shared = [group for group in groups if group.has_trunk]
+    assert {len(group.runs) for group in shared} == {2 * 5}
+    for group in shared:
+        assert len({(run.model, run.init, run.structure) for run in group.runs}) == 1
+
+
+def test_seeds_of_random_frozen_weights_share_no_group(tmp_path):
+    (tmp_path / "w").touch()
+    config = published(seeds=(0, 1), inits=("scratch", f"file={tmp_path}/w"))
+    for group in plan.groups(config):
+        if group.has_trunk:
+            seeds = {run.seed for run in group.runs}
+            assert seeds == ({0, 1} if group.runs[0].init == "file" else {group.runs[0].seed})
+
+
+def test_shards_divide_the_groups():
+    groups = plan.groups(published())
+    parts = [plan.shard(groups, f"{i}/3") for i in range(3)]
+    assert sorted(g.id for part in parts for g in part) == sorted(g.id for g in groups)
+
+
+@pytest.mark.parametrize("text", ["3/3", "1", "a/b", "-1/2"])
+def test_a_shard_that_is_none_is_refused(text):
+    with pytest.raises(ConfigError, match="i from 0"):
+        plan.shard((), text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("tasks", ("brest",), "'brest'"),
+        ("models", ("resnet18",), "'resnet18'"),
+        ("models", (), "empty"),
+        ("inits", ("radimagenet",), "NAME=PATH"),
+        ("inits", ("a=no/such/file",), "no/such/file"),
+        ("settings", (("freezeall", -1.0),), "positive"),
+        ("folds", (6,), "breast has 1, 2, 3, 4, 5"),
+        ("preprocessing", ("native",), "scratch"),
+        ("seeds", (0, 0), "twice"),
+        ("engine", "none", "'shared' or 'alone'"),
+        ("memory_gib", 0.0, "positive"),
+    ],
+)
+def test_a_bad_study_config_is_one_sentence_that_names_the_field(field, value, says):
+    with pytest.raises(ConfigError) as caught:
+        plan.validate(published(**{field: value}))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_schedule_is_refused():
+    config = published()
+    config.schedule.name = "cosine"
+    with pytest.raises(ConfigError, match=r"schedule\.name"):
+        plan.validate(config)
+
+
+def test_every_task_has_a_study_page():
+    from radimagenet_jax import config as config_pages
+    from radimagenet_jax.data.tasks import TASKS
+
+    folder = Path(__file__).resolve().parents[2] / "configs"
+    for task in TASKS:
+        for argument in ("", ":smoke"):
+            config = config_pages.load(f"{folder}/study_{task}.py{argument}")
+            plan.validate(config)
+            assert config.study.tasks == (task,)
