@@ -21,7 +21,8 @@ from radimagenet_jax.studies import plan, shared
 from radimagenet_jax.training.progress import duration
 
 _SIDE = 2048  # of the matrix product that the machine's speed is measured by
-# Share of a matrix product's speed that whole networks reach; measured for ResNet50 on 2 CPU cores.
+# Share of a matrix product's speed that whole networks are taken to reach: a guess, which the
+# table of a dry run calls an estimate.
 _EFFICIENCY = 0.4
 _PASSES = 3  # a training step costs about three forward passes of what learns
 

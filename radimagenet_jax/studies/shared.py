@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from radimagenet_jax import config as config_pages
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.studies import batches, plan, tails
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.cut import Cut, cut
@@ -238,14 +239,22 @@ def _weights(
     config: ConfigDict, runs: Sequence[plan.Run], class_names: tuple[str, ...]
 ) -> tuple[dict[int, Leaves], Contract, list[str]]:
     """The first variables by seed, which only the head differs by; the contract; warnings."""
-    of_seed: dict[int, Leaves] = {}
-    contract: Contract | None = None
+    first = plan.run_config(config, runs[0])
+    _, variables, contract = network.build(first, class_names)
+    of_seed: dict[int, Leaves] = {runs[0].seed: traverse_util.flatten_dict(variables, sep="/")}
     for run in runs:
         if run.seed not in of_seed:
-            _, variables, contract = network.build(plan.run_config(config, run), class_names)
+            _, variables, _ = network.build(plan.run_config(config, run), class_names)
             of_seed[run.seed] = traverse_util.flatten_dict(variables, sep="/")
-    assert contract is not None
-    return of_seed, contract, []
+    warnings = []
+    if first.init != "scratch":
+        own = load_pretrained(first.init, architecture=first.model).contract.preprocessing
+        if own != contract.preprocessing:
+            warnings.append(
+                f"{first.init} was trained with the input '{own}' and is given "
+                f"'{contract.preprocessing}'."
+            )
+    return of_seed, contract, warnings
 
 
 def _stacked(each: Sequence[Leaves], names: frozenset[str], collection: str) -> Leaves:

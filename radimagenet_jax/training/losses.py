@@ -60,9 +60,7 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     return (weights * len(labels) / np.sum(weights * counts)).astype(np.float32)
 
 
-def loss_of(
-    name: str, smoothing: float = 0.0, weights: jax.typing.ArrayLike | None = None
-) -> Loss:
+def loss_of(name: str, smoothing: float = 0.0, weights: jax.typing.ArrayLike | None = None) -> Loss:
     """Makes the loss of a run.
 
     Args:
