@@ -180,7 +180,7 @@ attempt() {
   for ((tries = 1; ; tries++)); do
     copy && break
     # A TPU that has just started may not answer yet.
-    [ "$asked" = no ] && usable || return 255
+    if [ "$asked" = yes ] || ! usable; then return 255; fi
     [ "$tries" -lt 3 ] || return 2
     pause
   done
@@ -196,7 +196,7 @@ train() {
     attempt "$@" || code=$?
     [ "$dry_run" = no ] || break
     # 2: what was asked for is wrong, here or in the training's flags.
-    [ "$code" -ne 0 ] && [ "$code" -ne 2 ] || break
+    if [ "$code" -eq 0 ] || [ "$code" -eq 2 ]; then break; fi
     # It takes the state a while to tell of a preemption.
     [ "$asked" = yes ] || pause
     if [ "$asked" = yes ]; then
