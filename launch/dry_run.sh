@@ -35,3 +35,17 @@ help_of() {
 positive() {
   [[ "$2" =~ ^[1-9][0-9]*$ ]] || die "$1 must be a whole number from 1, not '$2'."
 }
+
+# The training's flags must say at least what to train and where to keep it.
+training_flags() {
+  local word config='' workdir=''
+  [ $# -gt 0 ] || die "give the training's flags after --, such as -- --config=... --workdir=..."
+  for word in "$@"; do
+    case $word in
+      --config | --config=*) config=yes ;;
+      --workdir | --workdir=*) workdir=yes ;;
+    esac
+  done
+  [ -n "$config" ] || die "the training's flags lack --config=PAGE, such as --config=configs/covid.py."
+  [ -n "$workdir" ] || die "the training's flags lack --workdir=DIR, where the run is kept."
+}
