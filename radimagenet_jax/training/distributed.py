@@ -1,10 +1,12 @@
 """Joins the processes of one run: by flags, or as TPU, Slurm or Open MPI describe them."""
 
+import atexit
 import contextlib
 import hashlib
 import importlib.util
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +129,6 @@ def start(
         return
     # Only CPU devices look at it; they have no other way to reach another process.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    if os.environ.get("JAX_PLATFORMS") == "cpu":
-        # Gloo fails at once when a process is gone, which we can tell in a sentence. Elsewhere
-        # collectives would wait for ever, and the coordination service has to end the process.
-        jax.config.update("jax_enable_recoverability", True)
     try:
         jax.distributed.initialize(
             cluster.coordinator,
@@ -146,9 +144,31 @@ def start(
             f" ({exc}); check that all of them run and that the port is free and open."
         ) from exc
     _together = jax.process_count() > 1
+    if _together:
+        _leave_a_last_word()
     if not is_lead():
         # One voice is enough; what goes wrong is still said, by whoever meets it.
         console.console.quiet = True
+
+
+def _leave_a_last_word() -> None:
+    """Lets a shell say why this process is gone, if it goes without a word of its own.
+
+    When another process dies, collectives would wait for ever, and JAX's coordination service ends
+    this one from C++: no handler of Python runs, and what it prints is a stack trace.
+    """
+    sentence = (
+        f"error: process {jax.process_index()} of this run was ended, most likely because another "
+        "process is gone (the lines above may say which); start all of them again with the same "
+        "command: the run resumes from its last checkpoint."
+    )
+    # The shell waits for a line; an end without one is the end of this process.
+    shell = subprocess.Popen(
+        ["sh", "-c", 'read -r line || printf "%s\\n" "$1" >&2', "sh", sentence],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    atexit.register(shell.communicate, b"\n")
 
 
 def is_lead() -> bool:
