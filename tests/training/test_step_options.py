@@ -1,0 +1,152 @@
+"""Laws of the step's options: each computes what it is defined to compute."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from radimagenet_jax import models
+from radimagenet_jax.data import augment
+from radimagenet_jax.data.datasets import Split
+from radimagenet_jax.training import freezing, initialise, sharding, stepping
+from radimagenet_jax.training import state as states
+from radimagenet_jax.training import step as steps
+from radimagenet_jax.training.feed import ResidentFeed
+from radimagenet_jax.training.order import DataOrder
+
+SIDE, COUNT, BATCH = 32, 24, 8
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (COUNT, SIDE, SIDE, 1), dtype=np.uint8)
+LABELS = RNG.integers(0, 2, COUNT).astype(np.int32)
+KEYS = tuple(f"image {number}" for number in range(COUNT))
+SPLIT = Split(IMAGES, LABELS, KEYS, ("",) * COUNT, np.arange(COUNT, dtype=np.uint32))
+
+
+def made(structure, *, dropout=0.0, ema=0.0, **options):
+    """A shallow network's first state, its step, and the batch of step k."""
+    model = models.create(
+        "resnet50", num_classes=2, dropout=dropout, stage_sizes=(1,), width=4, bn_momentum=0.8
+    )
+    variables = initialise.scratch(model, SIDE, 0, "glorot_uniform")
+    layers = models.architecture("resnet50").keras_layers()
+    freeze = freezing.specify(structure, variables, layers)
+    tx = steps.make_optimizer("sgd", 0.05)
+    step = steps.make_train_step(
+        model.clone(frozen_stats=freeze.frozen_stats),
+        tx,
+        freeze,
+        scheme="caffe_div255",
+        policy=augment.POLICIES["shift_zoom"],
+        seed=3,
+        steps_per_epoch=3,
+        ema=ema,
+        **options,
+    )
+    placed = jax.tree.map(jnp.asarray, variables)
+    return states.create(placed, tx, freeze, ema=bool(ema)), step, freeze
+
+
+def batch(real=BATCH):
+    examples = steps.Examples(
+        jnp.asarray(IMAGES[:BATCH]),
+        jnp.asarray(LABELS[:BATCH]),
+        jnp.arange(BATCH, dtype=jnp.uint32),
+    )
+    return examples, None, jnp.asarray(np.arange(BATCH) < real, jnp.float32)
+
+
+def close(one, other, rtol=2e-5, atol=2e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), one, other)
+
+
+@pytest.mark.parametrize("real", [BATCH, 3])  # with 3 images, some parts are padding alone
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(real):
+    state, whole, _ = made("freezeall")
+    _, in_parts, _ = made("freezeall", accumulate=4)
+    one, one_sums = jax.jit(whole)(state, *batch(real))
+    other, other_sums = jax.jit(in_parts)(state, *batch(real))
+    close(one.params, other.params)
+    close(one_sums, other_sums)
+    assert float(other_sums["count"]) == real
+    assert not np.allclose(one.params["head"]["kernel"], state.params["head"]["kernel"])
+
+
+def test_the_statistics_of_parts_are_those_of_one_part_after_the_other():
+    state, whole, _ = made("unfreezeall")
+    _, in_parts, _ = made("unfreezeall", accumulate=2)
+    after = jax.jit(in_parts)(state, *batch())[0].batch_stats
+    examples, _, mask = batch()
+    step = jax.jit(whole)
+    expected = state
+    for part in range(2):
+        own = jax.tree.map(lambda leaf, part=part: leaf[part::2], examples)
+        # The parameters stay those of before the step.
+        stats = step(expected, own, None, mask[part::2])[0].batch_stats
+        expected = state.replace(batch_stats=stats)
+    close(after, expected.batch_stats)
+
+
+def test_the_moving_average_follows_its_definition_and_leaves_training_alone():
+    state, plain, freeze = made("freezeall")
+    averaged, step, _ = made("freezeall", ema=0.7)
+    plain, step = jax.jit(plain), jax.jit(step)
+    expected = averaged.ema
+    for _ in range(3):
+        state, _ = plain(state, *batch())
+        averaged, _ = step(averaged, *batch())
+        learnt = freezing.mask(state.params, freeze)
+        expected = jax.tree.map(lambda old, new: 0.7 * old + 0.3 * new, expected, learnt)
+    close(averaged.params, state.params, atol=1e-7)
+    close(averaged.ema, expected)
+    evaluated = averaged.weights()["params"]
+    close(evaluated["head"], expected["head"], atol=0)
+    close(evaluated["stem"], state.params["stem"], atol=0)
+
+
+def test_computing_blocks_again_changes_nothing_but_memory():
+    state, plain, _ = made("unfreezeall", dropout=0.5)
+    _, again, _ = made("unfreezeall", dropout=0.5, remat=True)
+    one, _ = jax.jit(plain)(state, *batch())
+    other, _ = jax.jit(again)(state, *batch())
+    close(one.params, other.params)
+    close(one.batch_stats, other.batch_stats)
+    assert "checkpoint" in str(jax.make_jaxpr(again)(state, *batch()))
+
+
+def test_a_loop_takes_the_steps_that_single_calls_take_wherever_it_is_cut():
+    mesh = sharding.make_mesh({"data": 1}, BATCH)
+    order = DataOrder(COUNT, BATCH, seed=1, shuffle=True)
+    feed = ResidentFeed(SPLIT, mesh)
+    found = []
+    for how, cuts in (("false", []), ("true", []), ("true", [1, 2, 4, 5])):
+        state, step, _ = made("freezeall", dropout=0.5)
+        layout = sharding.state_layout(state, mesh, False)
+        state = jax.tree.map(sharding.place, state, layout)
+        taking = stepping.stepper(how, step, feed, order, layout, mesh)
+        assert isinstance(taking, stepping.ScannedSteps) == (how == "true")
+        taking.compile(state, 0, 6)
+        done, losses = 0, []
+        while done < 6:
+            until = min([cut for cut in cuts if cut > done] + [order.next_boundary(done, 0)])
+            state, rows = taking.advance(state, done, until)
+            done += len(rows)
+            assert done <= until
+            losses += [float(row["loss"]) for row in rows]
+        found.append((losses, jax.device_get(state)))
+    close(found[0], found[1])
+    jax.tree.map(np.testing.assert_array_equal, found[1], found[2])
+
+
+def test_moments_are_split_where_the_devices_can_share_them():
+    state, _, _ = made("unfreezeall")
+    mesh = sharding.make_mesh({"data": 1}, BATCH)
+    layout = sharding.state_layout(state, mesh, True)
+    assert layout.params["head"]["kernel"] == sharding.replicated(mesh)
+    tx = steps.make_optimizer("adam", 0.1)
+    moments = tx.init({"kernel": jnp.zeros((3, 3, 4, 16)), "scalar": jnp.zeros(())})
+    split = sharding.state_layout(state.replace(opt_state=moments), mesh, True).opt_state
+    specs = {str(leaf.spec) for leaf in jax.tree.leaves(split)}
+    assert specs == {
+        "PartitionSpec()",
+        f"PartitionSpec(None, None, None, '{sharding.DATA_AXIS}')",
+    }
