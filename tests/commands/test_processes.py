@@ -138,7 +138,7 @@ def test_a_process_that_dies_ends_the_other_within_a_minute_and_both_resume(
     codes, said = ended(processes, 90)
     assert time.monotonic() - began < 60
     assert codes[1 - victim] not in (0, None)
-    assert "start all of them again with the same command" in said[1 - victim]
+    assert "with the same command: the run resumes from its last" in said[1 - victim]
     codes, said = ended(pair(workdir, *STEADY))
     assert codes == [0, 0], said
     digests = [

@@ -30,7 +30,13 @@ def assert_equal_courses(ours, theirs):
         assert ours.aurocs[split] == pytest.approx(theirs.aurocs[split], abs=1e-3)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "resnet50" else pytest.param(name, marks=pytest.mark.slow)
+        for name in models.names()
+    ],
+)
 def test_a_run_on_a_shared_trunk_equals_the_run_alone(name, make_config, make_images):
     # At the published rates the first steps of Adam make a gradient of rounding errors as large as
     # any other; at these the runs compare to seven digits.
