@@ -1,0 +1,142 @@
+"""Variance and covariance of AUROCs without resampling, for independent or clustered images.
+
+Each example has a placement value: the share of the other class that it is ranked right against
+(DeLong et al. 1988, Biometrics 44:837). Ranks give all of them in n log n (Sun and Xu 2014, IEEE
+Signal Processing Letters 21:1389). With several images a patient the values are summed per
+patient first, so that images of one patient may depend on each other in any way (Obuchowski
+1997, Biometrics 53:567).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm, rankdata
+
+from radimagenet_jax.analysis.intervals import LEVEL, units
+
+
+@dataclass(frozen=True)
+class Areas:
+    """AUROCs of K classifiers on the same examples.
+
+    Attributes:
+      auroc: (K,) float64 in [0, 1].
+      covariance: (K, K) float64.
+    """
+
+    auroc: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first classifier's AUROC minus the second's.
+
+    Attributes:
+      value: In [-1, 1].
+      standard_error: >= 0.
+      low, high: Wald interval of the level asked for.
+      p_value: Two-sided, of the hypothesis that there is no difference.
+    """
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    p_value: float
+
+
+def areas(scores: ArrayLike, positive: ArrayLike, patients: Sequence[str] | None = None) -> Areas:
+    """Computes AUROCs and their covariance.
+
+    Args:
+      scores: (K, N) finite numbers, higher for the positive class.
+      positive: (N,) bool.
+      patients: N names, '' where not known (such an image stands alone); None: all stand alone.
+
+    Raises:
+      ValueError: If shapes differ, a score is not finite, or fewer than two independent units
+        hold a positive, or a negative, example.
+    """
+    scores, positive = np.asarray(scores, np.float64), np.asarray(positive, bool)
+    if scores.ndim != 2 or positive.shape != scores.shape[1:]:
+        raise ValueError(f"scores {scores.shape} and labels {positive.shape} must be (K, N), (N,).")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite.")
+    if patients is not None and len(patients) != len(positive):
+        raise ValueError(f"{len(positive)} labels, but {len(patients)} patients.")
+    clusters = None if patients is None else units(patients)
+    if clusters is None or clusters.count == len(positive):
+        member, count = np.arange(len(positive)), len(positive)
+    else:
+        member, count = clusters.index, clusters.count
+    holders = [len(np.unique(member[chosen])) for chosen in (positive, ~positive)]
+    if min(holders) < 2:
+        raise ValueError(
+            "a variance needs two independent units with positive and two with negative examples, "
+            f"not {holders[0]} and {holders[1]}."
+        )
+    clusters_held = len(np.unique(member))
+    placed = _placements(scores, positive)
+    area = placed[:, positive].mean(axis=1)
+    totals = []
+    for chosen in (positive, ~positive):
+        deviations = placed[:, chosen] - area[:, None]
+        sums = np.stack([np.bincount(member[chosen], row, count) for row in deviations])
+        totals.append(sums / chosen.sum())
+    positives, negatives = totals
+    within = [
+        total @ total.T * (held / (held - 1)) for total, held in zip(totals, holders, strict=True)
+    ]
+    # What a patient with images of both classes adds; zero where there is none.
+    between = positives @ negatives.T * (clusters_held / (clusters_held - 1))
+    covariance = within[0] + within[1] + between + between.T
+    return Areas(area, covariance)
+
+
+def _placements(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of the other class ranked on the right side, ties one half; (K, N)."""
+    placed = np.empty_like(scores)
+    everywhere = rankdata(scores, axis=1)
+    positives, negatives = positive.sum(), (~positive).sum()
+    within = rankdata(scores[:, positive], axis=1)
+    placed[:, positive] = (everywhere[:, positive] - within) / negatives
+    within = rankdata(scores[:, ~positive], axis=1)
+    placed[:, ~positive] = 1 - (everywhere[:, ~positive] - within) / positives
+    return placed
+
+
+def logit_interval(auroc: float, variance: float, level: float = LEVEL) -> tuple[float, float]:
+    """An interval of an AUROC that is symmetric on the logit scale (Pepe 2003, section 5.2.5).
+
+    Args:
+      auroc: In [0, 1]. At 0 or 1 the logit is infinite and the interval is the point alone.
+      variance: Of the AUROC, >= 0.
+      level: In (0, 1).
+    """
+    if not 0 < auroc < 1:
+        return auroc, auroc
+    centre = np.log(auroc / (1 - auroc))
+    half = norm.ppf((1 + level) / 2) * np.sqrt(variance) / (auroc * (1 - auroc))
+    low, high = 1 / (1 + np.exp(-(centre + np.array([-half, half]))))
+    return float(low), float(high)
+
+
+def difference(found: Areas, level: float = LEVEL) -> Difference:
+    """Compares the first two classifiers of `areas`, which were scored on the same examples.
+
+    Args:
+      found: Of K >= 2 classifiers.
+      level: Of the interval, in (0, 1).
+    """
+    contrast = np.array([1.0, -1.0])
+    value = float(contrast @ found.auroc[:2])
+    error = float(np.sqrt(max(0.0, contrast @ found.covariance[:2, :2] @ contrast)))
+    half = float(norm.ppf((1 + level) / 2)) * error
+    # Without any spread, a difference is certain, and so is its absence.
+    p_value = float(value == 0)
+    if error > 0:
+        p_value = float(2 * norm.sf(abs(value) / error))
+    return Difference(value, error, value - half, value + half, p_value)

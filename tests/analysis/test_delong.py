@@ -1,0 +1,87 @@
+"""Laws of the AUROC's variance without resampling."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from radimagenet_jax.analysis import delong
+
+
+def _by_definition(scores, positive):
+    """DeLong's covariance from all pairs, as the paper writes it."""
+    wins = [
+        (np.sign(row[positive][:, None] - row[~positive]) + 1) / 2 for row in np.asarray(scores)
+    ]
+    by_positive = np.cov([w.mean(axis=1) for w in wins]) / positive.sum()
+    by_negative = np.cov([w.mean(axis=0) for w in wins]) / (~positive).sum()
+    return by_positive + by_negative
+
+
+def _draw(seed, n=40):
+    rng = np.random.default_rng(seed)
+    positive = np.arange(n) % 3 == 0
+    # Rounded, so that there are ties.
+    return np.round(rng.normal(size=(2, n)) + positive, 1), positive
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_areas_and_covariances_are_those_of_all_pairs_ties_included(seed):
+    scores, positive = _draw(seed)
+    found = delong.areas(scores, positive)
+    expected = [roc_auc_score(positive, row) for row in scores]
+    np.testing.assert_allclose(found.auroc, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, _by_definition(scores, positive), rtol=1e-10)
+
+
+def test_patients_of_one_image_each_change_nothing():
+    scores, positive = _draw(0)
+    alone = delong.areas(scores, positive)
+    named = delong.areas(scores, positive, [f"p{i}" for i in range(40)])
+    np.testing.assert_array_equal(alone.covariance, named.covariance)
+
+
+def test_images_repeated_within_patients_are_no_further_evidence():
+    scores, positive = _draw(1)
+    once = delong.areas(scores, positive)
+    names = [f"p{i}" for i in range(40)]
+    thrice = delong.areas(np.tile(scores, 3), np.tile(positive, 3), names * 3)
+    np.testing.assert_allclose(thrice.covariance, once.covariance, rtol=1e-10)
+
+
+def test_equal_classifiers_do_not_differ():
+    scores, positive = _draw(2)
+    same = delong.difference(delong.areas(scores[[0, 0]], positive))
+    assert (same.value, same.p_value) == (0, 1)
+    assert same.standard_error == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("positive", [[True, False, False], [True] * 3])
+def test_too_few_of_a_class_are_refused(positive):
+    with pytest.raises(ValueError, match="two independent units"):
+        delong.areas([[1.0, 2.0, 3.0]], positive)
+
+
+def _simulated(rng, n, shift, images):
+    """Two classifiers of equal area on patients whose images resemble each other."""
+    patient = np.arange(n) // images
+    positive = rng.random(n) < 0.3
+    shared = rng.normal(size=patient[-1] + 1)[patient] + rng.normal(size=n)
+    noise = rng.normal(size=(2, n)) * np.sqrt(2)
+    return (shared + noise) / 2 + shift * positive, positive, [str(name) for name in patient]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize(("n", "shift"), [(60, 1.2), (150, 1.2), (150, 2.2)])
+def test_intervals_of_95_percent_cover_the_truth_in_93_to_97_percent(n, shift, images):
+    rng = np.random.default_rng(1)
+    truth = norm.cdf(shift / np.sqrt(2))
+    covered = np.zeros(2)
+    for _ in range(2_000):
+        found = delong.areas(*_simulated(rng, n, shift, images))
+        low, high = delong.logit_interval(found.auroc[0], found.covariance[0, 0])
+        paired = delong.difference(found)
+        covered += low <= truth <= high, paired.low <= 0 <= paired.high
+    share = covered / 2_000
+    np.testing.assert_allclose(share, 0.95, rtol=0, atol=0.02)
