@@ -1,9 +1,9 @@
 """Reading what XLA made of a program: its largest arrays and its collectives."""
 
+import dataclasses
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
 
 from rich.table import Table
 
@@ -16,7 +16,7 @@ _SOURCE = re.compile(r'op_name="([^"]*)"')
 _SHOWN = 12
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Instruction:
     """One line of the program: its result's bytes, its kind, and what it was made from."""
 
@@ -30,7 +30,7 @@ def collective_bytes(text: str) -> int:
     """Bytes that one device sends and receives in a step, in all collectives.
 
     An all-reduce counts twice its array, since a ring sends it once to reduce and once to spread
-    it (Patarasuk and Yuan 2009, in the limit of many devices); the others count once.
+    it (Patarasuk and Yuan 2009, in the limit of many devices); the others count their result once.
 
     Args:
       text: An optimised HLO module.
@@ -70,14 +70,12 @@ def buffers(text: str) -> Table:
 
 
 def _collectives(text: str) -> list[_Instruction]:
-    found = []
-    for one in _instructions(text):
-        # An asynchronous one is two lines; the first also names its operand.
-        kind = one.kind.removesuffix("-start")
-        if kind in _COLLECTIVES:
-            halved = one.bytes // 2 if one.kind.endswith("-start") and "(" in one.shape else None
-            found.append(_Instruction(halved or one.bytes, one.shape, kind, one.source))
-    return found
+    # An asynchronous one is two lines, of which the second has the result alone.
+    return [
+        dataclasses.replace(one, kind=one.kind.removesuffix("-done"))
+        for one in _instructions(text)
+        if one.kind.removesuffix("-done") in _COLLECTIVES
+    ]
 
 
 def _instructions(text: str) -> list[_Instruction]:

@@ -15,7 +15,7 @@ STEADY = (
     "--config.optimizer.name=sgd",
     "--config.optimizer.learning_rate=1e-6",
     "--config.optimizer.momentum=0.0",
-    "--config.epochs=2",
+    "--config.epochs=1",
 )
 
 

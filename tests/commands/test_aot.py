@@ -1,0 +1,53 @@
+"""Laws of compiling for TPUs that are not there."""
+
+import importlib.util
+import json
+
+import pytest
+
+from radimagenet_jax import aot
+from radimagenet_jax.errors import ConfigError
+
+PAGE = "--config=configs/radimagenet.py"
+
+
+@pytest.mark.parametrize("name", ["v5e", "v9:2x4", "v5e:2x", "v5e:2x4;rm", "2x4"])
+def test_a_topology_of_no_known_form_is_refused_with_the_forms(name):
+    with pytest.raises(ConfigError, match=r"is not known; give a generation .*such as v5e:2x4"):
+        aot.main([PAGE, f"--topology={name}"])
+
+
+def test_a_missing_compiler_is_told_with_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"libtpu is not installed.*pip install -e '\.\[aot\]'"):
+        aot.main([PAGE, "--topology=v5e:2x4"])
+
+
+def test_no_images_a_device_are_refused():
+    with pytest.raises(ConfigError, match="--per_device is 0"):
+        aot.main([PAGE, "--topology=v5e:2x4", "--per_device=0"])
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit):
+        aot.main(["--help"])
+    said = capsys.readouterr().out
+    for word in ("collective_bytes_per_device", "v5e:16x16", "examples:", "pip install"):
+        assert word in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="the extra aot is not installed"
+)
+def test_a_small_step_compiles_for_a_pod_and_the_figures_are_printed(start, page):
+    process = start("aot", f"--config={page}", "--topology=v5e:2x4", "--per_device=16")
+    printed, said = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    found = json.loads(printed)
+    assert found["devices"] == 8
+    assert found["global_batch"] == 128
+    assert found["fits"] is True
+    assert 0 < found["hbm_bytes_per_device"] < found["hbm_limit_bytes"] == 16 * 2**30
+    # The gradients of 130,114 parameters, at least.
+    assert found["collective_bytes_per_device"] > 2 * 130_114 * 2
