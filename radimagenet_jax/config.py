@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from radimagenet_jax import models
 from radimagenet_jax.data import augment, preprocess, tasks
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.training import losses, schedules
+from radimagenet_jax.training import losses, profiling, schedules
 
 # The pages of this project, for a page elsewhere that builds on `configs.base`.
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -137,6 +137,10 @@ def validate(config: ConfigDict) -> None:
     one_of("schedule.name", config.schedule.name, schedules.NAMES)
     one_of("scan", config.scan, ("auto", "true", "false"))
     one_of("remat", config.remat, ("none", "blocks"))
+    try:
+        profiling.steps_of(config.profile)
+    except ConfigError as error:
+        problems.append(str(error).rstrip("."))
     if not 0 <= config.ema < 1:
         problems.append(f"config.ema is {config.ema}, but must be from 0 to below 1")
     if config.accumulate < 1:

@@ -86,6 +86,11 @@ def test_a_wrong_override_is_named_with_its_remedy(override, sentence):
         ("--config.label_smoothing=1", "below 1"),
         ("--config.class_weights=sqrt", "none, balanced"),
         ("--config.sampling=sqrt", "uniform, balanced"),
+        ("--config.scan=maybe", "auto, true, false"),
+        ("--config.remat=all", "none, blocks"),
+        ("--config.ema=1.0", "0 to below 1"),
+        ("--config.accumulate=0", "1 or more"),
+        ("--config.profile=8:5", "FIRST:LAST"),
     ],
 )
 def test_a_value_out_of_range_is_refused(override, sentence):
