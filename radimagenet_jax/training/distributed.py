@@ -231,6 +231,13 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
+def as_lead_has_it(number: int) -> int:
+    """The first process' value of a number; all must ask at the same step."""
+    if not _together:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
 def any_of(flag: bool) -> bool:
     """Whether the flag is set in any process; all must ask at the same step."""
     if not _together:

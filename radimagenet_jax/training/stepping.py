@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from radimagenet_jax.training import sharding
+from radimagenet_jax.training import distributed, sharding
 from radimagenet_jax.training.feed import Inputs, ResidentFeed, StreamedFeed
 from radimagenet_jax.training.order import DataOrder
 from radimagenet_jax.training.state import TrainState
@@ -113,7 +113,9 @@ class ScannedSteps:
         host = jax.device_get(sums)
         seconds = (time.perf_counter() - began) / (last - first)
         # The first call of a process is slow for other reasons.
-        self._size = max(1, int(_CALL_SECONDS / seconds)) if self._warm else 1
+        size = max(1, int(_CALL_SECONDS / seconds)) if self._warm else 1
+        # Every process has its own clock, but all have to take the same steps.
+        self._size = distributed.as_lead_has_it(size)
         self._warm = True
         return state, [
             {name: values[place] for name, values in host.items()} for place in range(first, last)
