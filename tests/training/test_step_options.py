@@ -72,6 +72,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(real):
     assert not np.allclose(one.params["head"]["kernel"], state.params["head"]["kernel"])
 
 
+@pytest.mark.slow  # it compiles the step of all layers twice, as the next one
 def test_the_statistics_of_parts_are_those_of_one_part_after_the_other():
     state, whole, _ = made("unfreezeall")
     _, in_parts, _ = made("unfreezeall", accumulate=2)
@@ -104,6 +105,7 @@ def test_the_moving_average_follows_its_definition_and_leaves_training_alone():
     close(evaluated["stem"], state.params["stem"], atol=0)
 
 
+@pytest.mark.slow
 def test_computing_blocks_again_changes_nothing_but_memory():
     state, plain, _ = made("unfreezeall", dropout=0.5)
     _, again, _ = made("unfreezeall", dropout=0.5, remat=True)

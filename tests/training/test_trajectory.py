@@ -39,7 +39,9 @@ def assert_trains_as_keras(name, structure, base):
     assert np.median(list(distances.values())) < tolerance
 
 
-@pytest.mark.parametrize("structure", ["freezeall", "unfreezetop10"])
+@pytest.mark.parametrize(
+    "structure", ["freezeall", pytest.param("unfreezetop10", marks=pytest.mark.slow)]
+)
 def test_resnet50_trains_as_keras(structure, keras_reference):
     assert_trains_as_keras("resnet50", structure, keras_reference("resnet50").base)
 
