@@ -1,7 +1,5 @@
 """What the study command does: compute, merge, preview, report."""
 
-import importlib
-import importlib.util
 from collections import Counter
 from pathlib import Path
 
@@ -87,7 +85,7 @@ def _close(ledger: Ledger, groups: tuple[plan.Group, ...]) -> int:
 
 def _write_report(workdir: Path) -> None:
     # The report's libraries take seconds to import, which only the end of a study should pay.
-    if importlib.util.find_spec(_REPORT) is None:
-        warn("this version writes no report of a study; study.csv and predictions/ hold it all.")
-        return
-    print(importlib.import_module(_REPORT).write(workdir))
+    from radimagenet_jax.analysis import study_report
+
+    # The page is the result, so it alone goes to standard output.
+    print(study_report.write(workdir))
