@@ -11,7 +11,6 @@ from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.studies import engine, plan
 from radimagenet_jax.studies.ledger import Ledger
 
-_REPORT = "radimagenet_jax.analysis.study_report"
 
 
 def run(config: ConfigDict, workdir: str, shard: str) -> int:
