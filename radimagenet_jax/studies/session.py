@@ -12,7 +12,6 @@ from radimagenet_jax.studies import engine, plan
 from radimagenet_jax.studies.ledger import Ledger
 
 
-
 def run(config: ConfigDict, workdir: str, shard: str) -> int:
     """Computes a study, or a shard of it, and writes its table and report.
 
