@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        _serve(SIDES[options.side](options.model, options.structure, *_batch(options)))
+        _serve(lambda: SIDES[options.side](options.model, options.structure, *_batch(options)))
         return 0
     peers = [] if options.peers == "none" else options.peers.split(",")
     if unknown := set(peers) - set(SIDES):
@@ -91,16 +91,20 @@ def _reply(side: subprocess.Popen[str]) -> float:
     return float(line)
 
 
-def _serve(step: Callable[[], object]) -> None:
-    """Takes two steps, then one for each line of the input; prints the seconds of each answer."""
+def _serve(make: Callable[[], Callable[[], object]]) -> None:
+    """Takes two steps, then one for each line of the input; answers with the seconds of each."""
+    # What libraries print goes to standard error, so that the answers stay alone.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     began = time.perf_counter()
+    step = make()
     step()
     step()
-    print(time.perf_counter() - began, flush=True)
+    print(time.perf_counter() - began, file=answers, flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()
         step()
-        print(time.perf_counter() - began, flush=True)
+        print(time.perf_counter() - began, file=answers, flush=True)
 
 
 def _batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
