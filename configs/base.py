@@ -39,6 +39,9 @@ def get_config(task: str = "") -> ConfigDict:
     # ask it for binary cross-entropy after a softmax (radimagenet_jax/training/losses.py)
     config.loss = "softmax"
     config.batch_norm_momentum = 0.99
+    # Of the global batch, as on one device; or per_device: each device's part by itself, so that
+    # devices wait less for each other, and the result depends on how many there are.
+    config.batch_norm_statistics = "global"
     config.dtype = "float32"  # of the computation; parameters are always float32
 
     config.optimizer = ConfigDict()
@@ -68,7 +71,9 @@ def get_config(task: str = "") -> ConfigDict:
 
     # Parts that a batch is taken in one after the other, for less memory; see training/step.py.
     config.accumulate = 1
-    config.remat = "none"  # or blocks: compute a block's inside again instead of keeping it
+    # For less memory, computed again for the gradient: norms (what lies between convolutions, next
+    # to free) or blocks (their convolutions too, a third more operations).
+    config.remat = "none"
     config.ema = 0.0  # decay of a moving average of the weights, which is then what is evaluated
     # Many steps in one compiled loop: auto does so with a data set on the devices of a GPU or TPU.
     config.scan = "auto"  # or true, false

@@ -136,7 +136,8 @@ def validate(config: ConfigDict) -> None:
     one_of("augment", config.augment, ("published", *augment.POLICIES))
     one_of("schedule.name", config.schedule.name, schedules.NAMES)
     one_of("scan", config.scan, ("auto", "true", "false"))
-    one_of("remat", config.remat, ("none", "blocks"))
+    one_of("batch_norm_statistics", config.batch_norm_statistics, ("global", "per_device"))
+    one_of("remat", config.remat, ("none", "norms", "blocks"))
     try:
         profiling.steps_of(config.profile)
     except ConfigError as error:

@@ -112,7 +112,6 @@ def _run(
     model, variables, contract = network.build(config, dataset.class_names)
     keras_layers = models.architecture(config.model).keras_layers()
     freeze = freezing.specify(config.structure, variables, keras_layers)
-    model = model.clone(frozen_stats=freeze.frozen_stats)
     console.print(freezing.table(freeze))
 
     # ---------------------------------------------------------------- Step
@@ -126,6 +125,7 @@ def _run(
         scheme=contract.preprocessing,
         channel_order=contract.channel_order,
         steps_per_epoch=order.steps_per_epoch,
+        devices=mesh.size,
         class_weights=weights,
     )
     eval_step = jax.jit(

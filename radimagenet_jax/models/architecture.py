@@ -7,6 +7,9 @@ from flax import linen as nn
 
 # What each block's output is called, for `jax.checkpoint` to keep it and nothing between.
 BLOCK = "block"
+# Of what convolutions and statistics give: all that a gradient needs but elementwise work.
+CONV = "conv"
+STATISTICS = "statistics"
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ class DenseNet121(nn.Module):
       frozen_stats: Names of BatchNorm layers that stay in inference mode in training.
       bn_momentum: Of the moving statistics.
       bessel_correction: See `layers.BatchNorm`.
+      stats_groups: See `layers.BatchNorm`.
       block_sizes: Dense blocks per stage.
       growth: Channels that each block appends.
       width: Channels of the stem.
@@ -108,6 +109,7 @@ class DenseNet121(nn.Module):
     frozen_stats: frozenset[str] = frozenset()
     bn_momentum: float = 0.99
     bessel_correction: bool = True
+    stats_groups: int = 1
     block_sizes: tuple[int, ...] = _BLOCK_SIZES
     growth: int = 32
     width: int = 64
@@ -140,6 +142,7 @@ class DenseNet121(nn.Module):
             epsilon=_EPSILON[self.variant],
             momentum=self.bn_momentum,
             bessel_correction=self.bessel_correction,
+            stats_groups=self.stats_groups,
             dtype=self.dtype,
         )
         out = {}

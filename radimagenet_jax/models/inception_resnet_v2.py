@@ -141,6 +141,7 @@ class InceptionResNetV2(nn.Module):
       frozen_stats: Names of BatchNorm layers that stay in inference mode in training.
       bn_momentum: Of the moving statistics.
       bessel_correction: See `layers.BatchNorm`.
+      stats_groups: See `layers.BatchNorm`.
       repeats: How many blocks 'block35', 'block17' and 'block8' there are.
       width: Factor of all channels.
     """
@@ -153,6 +154,7 @@ class InceptionResNetV2(nn.Module):
     frozen_stats: frozenset[str] = frozenset()
     bn_momentum: float = 0.99
     bessel_correction: bool = True
+    stats_groups: int = 1
     repeats: tuple[int, ...] = _REPEATS
     width: float = 1.0
 
@@ -184,6 +186,7 @@ class InceptionResNetV2(nn.Module):
             epsilon=EPSILON,
             momentum=self.bn_momentum,
             bessel_correction=self.bessel_correction,
+            stats_groups=self.stats_groups,
             dtype=self.dtype,
             use_scale=False,
         )

@@ -104,6 +104,7 @@ class InceptionV3(nn.Module):
       frozen_stats: Names of BatchNorm layers that stay in inference mode in training.
       bn_momentum: Of the moving statistics.
       bessel_correction: See `layers.BatchNorm`.
+      stats_groups: See `layers.BatchNorm`.
       repeats: How many of the blocks mixed5b.., mixed6b.. and mixed7b.. there are.
       width: Factor of all channels.
     """
@@ -116,6 +117,7 @@ class InceptionV3(nn.Module):
     frozen_stats: frozenset[str] = frozenset()
     bn_momentum: float = 0.99
     bessel_correction: bool = True
+    stats_groups: int = 1
     repeats: tuple[int, ...] = _REPEATS
     width: float = 1.0
 
@@ -146,6 +148,7 @@ class InceptionV3(nn.Module):
             epsilon=EPSILON,
             momentum=self.bn_momentum,
             bessel_correction=self.bessel_correction,
+            stats_groups=self.stats_groups,
             dtype=self.dtype,
             use_scale=self.variant == "torch",
         )

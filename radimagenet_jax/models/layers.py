@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
+from radimagenet_jax.models.architecture import CONV, STATISTICS
 from radimagenet_jax.models.convolution import Padding, conv
 
 
@@ -35,7 +37,7 @@ class Conv(nn.Module):
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        y = conv(x, kernel, self.strides, self.padding)
+        y = checkpoint_name(conv(x, kernel, self.strides, self.padding), CONV)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype)
@@ -43,7 +45,7 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation as Keras does it, over the global batch.
+    """Batch normalisation as Keras does it, over the global batch or parts of it.
 
     Attributes:
       inference: Use the moving statistics and leave them alone.
@@ -52,6 +54,9 @@ class BatchNorm(nn.Module):
       use_scale: Whether there is a gamma.
       bessel_correction: Whether the moving variance takes n / (n - 1) of the batch's variance, as
         Keras' fused kernels do; the normalisation itself always uses the plain one.
+      stats_groups: Parts of the batch, one after the other, that are normalised by statistics of
+        their own; as many as devices share the batch, and these need not talk to each other. The
+        moving statistics take the groups' mean, weighted by their examples.
       dtype: Of the result; statistics are computed and kept in float32.
     """
 
@@ -60,6 +65,7 @@ class BatchNorm(nn.Module):
     momentum: float = 0.99
     use_scale: bool = True
     bessel_correction: bool = True
+    stats_groups: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -74,22 +80,40 @@ class BatchNorm(nn.Module):
         if self.inference:
             mean, var = moving_mean.value, moving_var.value
         else:
-            x32 = x.astype(jnp.float32)
-            # Sums per example first: the mask then costs next to nothing.
-            sums, squares = jnp.sum(x32, (1, 2)), jnp.sum(x32 * x32, (1, 2))
-            weights = jnp.ones(x.shape[0], jnp.float32) if mask is None else mask
-            count = jnp.sum(weights) * (x.shape[1] * x.shape[2])
-            mean = jnp.sum(sums * weights[:, None], 0) / count
-            mean_square = jnp.sum(squares * weights[:, None], 0) / count
-            var = jnp.maximum(mean_square - mean * mean, 0)
+            mean, var, count = _statistics(x, mask, self.stats_groups)
+            mean, var = (checkpoint_name(value, STATISTICS) for value in (mean, var))
             if not self.is_initializing():
                 unbiased = var * (count / jnp.maximum(count - 1, 1))
                 new_var = unbiased if self.bessel_correction else var
+                share = count / jnp.sum(count)
                 keep = self.momentum
-                moving_mean.value = keep * moving_mean.value + (1 - keep) * mean
-                moving_var.value = keep * moving_var.value + (1 - keep) * new_var
+                for moving, new in ((moving_mean, mean), (moving_var, new_var)):
+                    moving.value = keep * moving.value + (1 - keep) * jnp.sum(new * share, 0)
+            if self.stats_groups == 1:
+                mean, var = mean[0], var[0]
+            else:  # each example is given its group's
+                each = x.shape[0] // self.stats_groups
+                mean, var = (jnp.repeat(v, each, 0)[:, None, None] for v in (mean, var))
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return (x * factor + (bias - mean * factor)).astype(self.dtype)
+
+
+def _statistics(
+    x: jax.Array, mask: jax.Array | None, groups: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and plain variance (groups, C) of x (N, H, W, C), and the pixels (groups, 1) of each."""
+    x32 = x.astype(jnp.float32)
+    weights = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
+    weights = weights.reshape(groups, -1, 1)
+
+    def mean_of(values: jax.Array) -> jax.Array:
+        # Sums per example first: the mask then costs next to nothing.
+        sums = jnp.sum(values, (1, 2)).reshape(groups, -1, x.shape[-1])
+        return jnp.sum(sums * weights, 1) / jnp.maximum(count, 1)
+
+    count = jnp.sum(weights, 1) * (x.shape[1] * x.shape[2])
+    mean = mean_of(x32)
+    return mean, jnp.maximum(mean_of(x32 * x32) - mean * mean, 0), count
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: Padding = "VALID") -> jax.Array:
@@ -107,6 +131,7 @@ class Norm:
       epsilon: See `BatchNorm`.
       momentum: See `BatchNorm`.
       bessel_correction: See `BatchNorm`.
+      stats_groups: See `BatchNorm`.
       use_scale: See `BatchNorm`.
       dtype: See `BatchNorm`.
     """
@@ -116,6 +141,7 @@ class Norm:
     epsilon: float
     momentum: float
     bessel_correction: bool
+    stats_groups: int
     dtype: Any
     use_scale: bool = True
 
@@ -127,6 +153,7 @@ class Norm:
             momentum=self.momentum,
             use_scale=self.use_scale,
             bessel_correction=self.bessel_correction,
+            stats_groups=self.stats_groups,
             dtype=self.dtype,
             name=layer.rpartition("/")[2],
         )

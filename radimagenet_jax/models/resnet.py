@@ -81,6 +81,7 @@ class ResNet50(nn.Module):
       frozen_stats: Names of BatchNorm layers that stay in inference mode in training.
       bn_momentum: Of the moving statistics.
       bessel_correction: See `layers.BatchNorm`.
+      stats_groups: See `layers.BatchNorm`.
       stage_sizes: Blocks per stage.
       width: Channels of the stem.
     """
@@ -93,6 +94,7 @@ class ResNet50(nn.Module):
     frozen_stats: frozenset[str] = frozenset()
     bn_momentum: float = 0.99
     bessel_correction: bool = True
+    stats_groups: int = 1
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
     width: int = 64
 
@@ -123,6 +125,7 @@ class ResNet50(nn.Module):
             epsilon=_EPSILON[self.variant],
             momentum=self.bn_momentum,
             bessel_correction=self.bessel_correction,
+            stats_groups=self.stats_groups,
             dtype=self.dtype,
         )
         out = {}

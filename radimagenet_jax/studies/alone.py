@@ -141,7 +141,7 @@ def _programs(
             steps_per_epoch=values["steps_per_epoch"],
             channel_order=channel_order,
             loss=losses.loss_of(single.loss, single.label_smoothing, values["weights"]),
-            remat=single.remat == "blocks",
+            remat=single.remat,
         )
         return one(state, batch, None, mask)
 

@@ -43,17 +43,19 @@ def make(
     scheme: str,
     channel_order: str,
     steps_per_epoch: int,
+    devices: int = 1,
     class_weights: np.ndarray | None = None,
 ) -> Program:
     """Reads a config.
 
     Args:
       config: Of `configs/base.py`, checked.
-      model: The network with its head, its `frozen_stats` those of `freeze`.
+      model: The network with its head.
       freeze: What learns.
       scheme: Preprocessing, a key of `preprocess.SCHEMES`.
       channel_order: Of the input, see `preprocess.normalize`.
       steps_per_epoch: Steps in an epoch.
+      devices: That share the batch.
       class_weights: Of `losses.class_weights`, or None.
     """
     rate = schedules.schedule(
@@ -65,8 +67,9 @@ def make(
     )
     tx = steps.make_optimizer(**{**config.optimizer, "learning_rate": rate})
     loss = losses.loss_of(config.loss, config.label_smoothing, class_weights)
+    per_device = config.batch_norm_statistics == "per_device"
     step = steps.make_train_step(
-        model,
+        model.clone(frozen_stats=freeze.frozen_stats, stats_groups=devices if per_device else 1),
         tx,
         freeze,
         scheme=scheme,
@@ -78,7 +81,7 @@ def make(
         loss=loss,
         accumulate=config.accumulate,
         ema=config.ema,
-        remat=config.remat == "blocks",
+        remat=config.remat,
     )
 
     def create(variables: Mapping[str, PyTree]) -> states.TrainState:

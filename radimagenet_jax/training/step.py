@@ -14,12 +14,15 @@ from flax import linen as nn
 from flax import struct
 
 from radimagenet_jax.data import augment, preprocess
-from radimagenet_jax.models.architecture import BLOCK
+from radimagenet_jax.models.architecture import BLOCK, CONV, STATISTICS
 from radimagenet_jax.training import freezing, losses
 from radimagenet_jax.training.adam import keras_adam
 from radimagenet_jax.training.state import TrainState
 
 PyTree = Any
+# What is kept for the gradient; the rest is computed again. A block's inside costs its convolutions
+# once more; what lies between convolutions costs next to nothing, since it is elementwise.
+KEPT = {"blocks": (BLOCK,), "norms": (CONV, STATISTICS)}
 # Images (B, S, S, C) uint8, labels (B,) int32, mask (B,) float32.
 Part = tuple[jax.Array, jax.Array, jax.Array]
 
@@ -92,7 +95,7 @@ def make_train_step(
     loss: losses.Loss = losses.softmax_cross_entropy,
     accumulate: int = 1,
     ema: float = 0.0,
-    remat: bool = False,
+    remat: str = "none",
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Makes the training step.
 
@@ -114,7 +117,9 @@ def make_train_step(
         dropout and, in BatchNorms that learn, its own statistics.
       ema: Decay of the moving average of the trainable leaves, ema * old + (1 - ema) * new after
         each step; 0 keeps none.
-      remat: Compute the inside of each block again for its gradient instead of keeping it.
+      remat: What is computed again for the gradient instead of being kept: 'none', 'norms' (what
+        lies between convolutions: normalising, activations, pooling), or 'blocks' (all inside a
+        block, its convolutions too).
 
     Returns:
       A pure function (state, examples, index (B,) int32, mask (B,) float32) -> (state, sums),
@@ -149,10 +154,10 @@ def make_train_step(
             correct = jnp.sum((jnp.argmax(logits, -1) == labels) * mask)
             return total / count, (total, correct, updates["batch_stats"])
 
-        kept = jax.checkpoint_policies.save_only_these_names(BLOCK)
-        gradient = jax.grad(
-            jax.checkpoint(loss_of, policy=kept) if remat else loss_of, has_aux=True
-        )
+        if remat != "none":
+            kept = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
+            loss_of = jax.checkpoint(loss_of, policy=kept)
+        gradient = jax.grad(loss_of, has_aux=True)
         whole = (images, batch.labels, mask)
         if accumulate == 1:
             gradients, sums = gradient(trainable, state.batch_stats, whole, dropout_key)

@@ -116,11 +116,12 @@ def compile_step(config: ConfigDict, described: Sequence[Any]) -> Program:
     scheme = preprocess.PUBLISHED if config.preprocessing == "published" else config.preprocessing
     made = program.make(
         config,
-        model.clone(frozen_stats=freeze.frozen_stats),
+        model,
         freeze,
         scheme=scheme,
         channel_order=preprocess.SCHEMES[scheme].channel_order,
         steps_per_epoch=1000,
+        devices=count,
     )
     state = jax.eval_shape(made.create, variables)
     layout = sharding.state_layout(state, mesh, config.shard_optimizer)

@@ -1,11 +1,16 @@
 """BatchNorm follows Keras in both modes, and its moving variance either convention."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from radimagenet_jax.models.layers import BatchNorm
+from tests.conftest import PROJECT
 
 SHAPE = (5, 4, 3, 6)
 PIXELS = SHAPE[0] * SHAPE[1] * SHAPE[2]
@@ -122,6 +127,60 @@ def test_bfloat16_inputs_are_normalised_by_float32_statistics(x, variables):
     for name, value in expected["batch_stats"].items():
         assert updates["batch_stats"][name].dtype == jnp.float32
         np.testing.assert_allclose(updates["batch_stats"][name], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("real", [6, 4, 3])  # with 4 and 3, the last group is padding alone
+def test_each_group_is_normalised_as_if_it_were_the_batch(x, variables, real):
+    fields = {"inference": False, "epsilon": 1e-3}
+    x = np.concatenate([x, 2 * x[:1] + 1])
+    mask = (np.arange(6) < real).astype(np.float32)
+    y, updates = ours(variables, x, mask, stats_groups=3, **fields)
+    before, entered = variables["batch_stats"], {"mean": 0.0, "var": 0.0}
+    for first in range(0, real, 2):
+        own = slice(first, min(first + 2, real))
+        alone, moved = ours(variables, x[own], **fields)
+        np.testing.assert_allclose(y[own], alone, rtol=1e-4, atol=1e-4)
+        for name, value in moved["batch_stats"].items():
+            entered[name] += (value - 0.9 * before[name]) / 0.1 * (own.stop - first) / real
+    for name, value in entered.items():
+        expected = 0.9 * before[name] + 0.1 * value
+        np.testing.assert_allclose(updates["batch_stats"][name], expected, rtol=1e-4, atol=1e-5)
+
+
+COLLECTIVES = """
+import jax, jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from radimagenet_jax.models.layers import BatchNorm
+from radimagenet_jax.training import sharding
+
+mesh = sharding.make_mesh({"data": 8}, 16)
+x = jax.ShapeDtypeStruct((16, 4, 4, 6), jnp.float32, sharding=sharding.by_example(mesh))
+for groups in (1, 8):
+    layer = BatchNorm(inference=False, epsilon=1e-3, stats_groups=groups)
+    variables = layer.init(jax.random.key(0), jnp.zeros(x.shape))
+    def gradient(x):
+        y = lambda x: jnp.sum(jnp.sin(layer.apply(variables, x, mutable=["batch_stats"])[0]))
+        return jax.grad(y)(x)
+    print(jax.jit(gradient).lower(x).compile().as_text().count(" all-reduce("))
+"""
+
+
+def test_devices_that_normalise_by_themselves_do_not_talk():
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
+    found = subprocess.run(
+        [sys.executable, "-c", COLLECTIVES],
+        env=environment,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    together, alone = map(int, found.stdout.split())
+    assert together > 0
+    assert alone == 0
 
 
 def test_its_gradient_is_that_of_batch_normalisation(x, variables):

@@ -106,9 +106,10 @@ def test_the_moving_average_follows_its_definition_and_leaves_training_alone():
 
 
 @pytest.mark.slow
-def test_computing_blocks_again_changes_nothing_but_memory():
+@pytest.mark.parametrize("what", ["norms", "blocks"])
+def test_computing_again_changes_nothing_but_memory(what):
     state, plain, _ = made("unfreezeall", dropout=0.5)
-    _, again, _ = made("unfreezeall", dropout=0.5, remat=True)
+    _, again, _ = made("unfreezeall", dropout=0.5, remat=what)
     one, _ = jax.jit(plain)(state, *batch())
     other, _ = jax.jit(again)(state, *batch())
     close(one.params, other.params)
