@@ -80,7 +80,7 @@ def test_intervals_of_95_percent_cover_the_truth_in_93_to_97_percent(n, shift, i
     covered = np.zeros(2)
     for _ in range(2_000):
         found = delong.areas(*_simulated(rng, n, shift, images))
-        low, high = delong.logit_interval(found.auroc[0], found.covariance[0, 0])
+        low, high, _ = delong.interval(found.auroc[0], found.covariance[0, 0], found.holders)
         paired = delong.difference(found)
         covered += low <= truth <= high, paired.low <= 0 <= paired.high
     share = covered / 2_000
