@@ -6,7 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from radimagenet_jax.analysis import comparisons, delong, predictions, study_files, study_report
+from radimagenet_jax.analysis import (
+    comparisons,
+    delong,
+    predictions,
+    study_files,
+    study_report,
+    study_scores,
+)
 from radimagenet_jax.errors import DataError
 
 CONFIG = {"dataset": {"positive": ""}, "epochs": 3, "image_size": 32, "batch_size": 16}
@@ -68,7 +75,7 @@ def test_a_setting_is_the_mean_of_its_folds_and_the_table_is_over_settings(study
 
 def test_comparisons_are_delongs_on_the_images_that_both_have(study):
     rows = study_files.read_rows(study)
-    found = comparisons.compare(study, rows, "")
+    found = comparisons.compare(study_scores.pool(study, rows, {}))
     assert [one.images for one in found] == [120, 60]  # of the second, one fold is there
     whole = found[0]
     scores, labels, patients = [], [], []
