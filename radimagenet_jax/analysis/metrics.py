@@ -46,11 +46,11 @@ def evaluate(
     Returns:
       A dictionary ready for strict JSON: 'auroc' (None when one class only has examples),
       'auroc_ci95' ([low, high] or None), 'ci_method' (its name, or None), 'accuracy',
-      'balanced_accuracy' (mean recall of the classes with examples), 'loss' (mean cross-entropy in nats), 'n', 'n_patients' (known
-      ones), 'ci_unit' ('patient' or 'image'), 'confusion' (C x C counts, rows the label, columns
-      the call), with two classes also 'sensitivity' and 'specificity' (None without examples),
-      with more those of `many_classes`, and 'notes', sentences on what could not be computed or
-      must be read with care.
+      'balanced_accuracy' (mean recall of the classes with examples), 'loss' (mean cross-entropy
+      in nats), 'n', 'n_patients' (known ones), 'ci_unit' ('patient' or 'image'), 'confusion'
+      (C x C counts, rows the label, columns the call), with two classes also 'sensitivity' and
+      'specificity' (None without examples), with more those of `many_classes`, and 'notes',
+      sentences on what could not be computed or must be read with care.
 
     Raises:
       DataError: If there are no scores, or a score is not finite.
