@@ -96,6 +96,30 @@ def test_comparisons_are_delongs_on_the_images_that_both_have(study):
     assert [one.corrected for one in found] == comparisons.holm(p_values)
 
 
+@pytest.mark.parametrize(("factor", "value"), [("views", "8"), ("preprocessing", "native")])
+def test_other_ways_to_compute_the_same_settings_are_compared_too(study, factor, value):
+    rows = study_files.read_rows(study)
+    first = study_scores.pool(study, [row for row in rows if row["init"] == "a"], {})
+    place = study_scores.IDENTITY.index(factor)
+    again = {(*name[:place], value, *name[place + 1 :]): s for name, s in first.items()}
+    found = comparisons.compare({**first, **again})
+    assert {one.factor for one in found} == {factor}
+    assert {one.second for one in found} == {value}
+    assert {one.difference.value for one in found} == {0}
+    (total,) = comparisons.overall({**first, **again})
+    assert (total.factor, total.effect.settings, total.effect.value) == (factor, 2, 0)
+
+
+def test_a_summary_is_of_settings_with_the_same_images_only(study):
+    rows = study_files.read_rows(study)
+    assert comparisons.overall(study_scores.pool(study, rows, {})) == []  # one lacks a fold
+    whole = [row for row in rows if row["fold"] == "1"]
+    (total,) = comparisons.overall(study_scores.pool(study, whole, {}))
+    pairs = comparisons.compare(study_scores.pool(study, whole, {}))
+    assert total.effect.value == pytest.approx(np.mean([one.difference.value for one in pairs]))
+    assert (total.images, total.left_out) == (60, 0)
+
+
 def test_the_page_holds_all_of_it_and_asks_for_nothing_outside(study):
     page = study_report.write(study).read_text()
     for text in ("0.765", "a leak", "&lt;no&gt; number", "Obuchowski", "12.5", "<svg"):
