@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -67,8 +68,19 @@ def write(
         positive=positive,
     )
     with replacing(workdir / "result.json") as file:
-        json.dump(result, file, indent=2)
+        json.dump(_strict(result), file, indent=2, allow_nan=False)
         file.write("\n")
+
+
+def _strict(value: Any) -> Any:
+    """The same with null for numbers that JSON has not (NaN and the infinities)."""
+    if isinstance(value, Mapping):
+        return {key: _strict(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def versions() -> dict[str, str]:

@@ -1,19 +1,17 @@
-"""What a study says: mean and SD over its settings, and paired differences of initialisations."""
+"""What a study says: mean and SD over its settings, and paired differences of what it compares."""
 
 import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from radimagenet_jax.analysis import delong, predictions, study_files
+from radimagenet_jax.analysis import delong, mixed, study_scores
+from radimagenet_jax.analysis.study_scores import IDENTITY, Pooled, Row
 
-Row = Mapping[str, str]
-
-# What a setting is, beside the initialisation and the fold.
-_SETTING = ("model", "structure", "learning_rate", "seed", "preprocessing", "views")
+# What runs are compared by, all else being the same; the initialisation is the study's question.
+FACTORS = ("init", "preprocessing", "views")
 TEST = "DeLong's paired test, clustered by patient (Obuchowski 1997), Holm's correction"
 
 
@@ -46,20 +44,22 @@ class Summary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two initialisations in one setting, on the same test images of all folds.
+    """Two initialisations, preprocessings or numbers of views in a setting, on the same images.
 
     Attributes:
       dataset: The task's data set.
-      setting: Model, structure, learning rate, seed, preprocessing and views, by name.
-      first: An initialisation.
-      second: The other.
+      factor: What is compared, of `FACTORS`.
+      setting: The other columns of `study_scores.IDENTITY`, by name.
+      first: A value of the factor.
+      second: Another.
       images: Test images that were compared.
       aurocs: Of both, over the pooled images.
-      difference: The first's AUROC minus the second's, with its 95 % interval and p-value.
-      corrected: The p-value after Holm's correction over all comparisons of the task.
+      difference: The first's AUROC minus the second's, with interval, p-value and effect size.
+      corrected: The p-value after Holm's correction over all comparisons of the task and factor.
     """
 
     dataset: str
+    factor: str
     setting: Mapping[str, str]
     first: str
     second: str
@@ -69,12 +69,37 @@ class Comparison:
     corrected: float
 
 
+@dataclass(frozen=True)
+class Overall:
+    """Two initialisations over all settings of a task that have the same test images.
+
+    Attributes:
+      dataset: The task's data set.
+      factor: What is compared, of `FACTORS`.
+      within: What else the settings have in common, such as 'published'.
+      first: A value of the factor.
+      second: Another.
+      images: Test images, the same in all settings.
+      left_out: Settings that have both but lack some of these images.
+      effect: The mean difference over the settings.
+    """
+
+    dataset: str
+    factor: str
+    within: str
+    first: str
+    second: str
+    images: int
+    left_out: int
+    effect: mixed.Effect
+
+
 def summaries(rows: Sequence[Row]) -> list[Summary]:
     """Returns the published table: mean and sample SD of AUROC over the settings."""
     settings: dict[tuple[str, str], dict[tuple[str, ...], list[float]]] = {}
-    for row in _finished(rows):
+    for row in study_scores.finished(rows):
         own = settings.setdefault((row["dataset"], row["init"]), {})
-        own.setdefault(_setting(row), []).append(float(row["auroc_test"]))
+        own.setdefault(study_scores.identity(row), []).append(float(row["auroc_test"]))
     found = []
     for (dataset, init), own in settings.items():
         values = tuple(statistics.fmean(folds) for folds in own.values())
@@ -94,50 +119,70 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
     return found
 
 
-def compare(workdir: Path, rows: Sequence[Row], positive: str) -> list[Comparison]:
-    """Compares each two initialisations in each setting that both have finished.
+def compare(pooled: Mapping[tuple[str, ...], Pooled]) -> list[Comparison]:
+    """Compares each two values of each factor in each setting that both have finished.
 
     Args:
-      workdir: The study's, with its predictions.
-      rows: Of study.csv.
-      positive: The class whose AUROC is meant; '' for the last.
+      pooled: Of `study_scores.pool`.
 
     Returns:
-      The comparisons; a setting is left out where two patients of each class are not there.
-
-    Raises:
-      DataError: If a file of predictions is missing or damaged.
+      The comparisons, those of initialisations first; a setting is left out where two patients of
+      each class are not there.
     """
-    groups: dict[tuple[str, tuple[str, ...]], dict[str, list[Row]]] = {}
-    for row in _finished(rows):
-        inits = groups.setdefault((row["dataset"], _setting(row)), {})
-        inits.setdefault(row["init"], []).append(row)
     found: list[Comparison] = []
-    for (dataset, setting), inits in groups.items():
-        scored = {init: _pooled(workdir, own, positive) for init, own in inits.items()}
-        for first, second in itertools.combinations(scored, 2):
-            common = sorted(scored[first].keys() & scored[second].keys())
-            pairs = [(scored[first][key], scored[second][key]) for key in common]
-            is_positive = np.array([one[0] for one, _ in pairs], bool)
-            patients = [one[1] for one, _ in pairs]
-            scores = np.array([[one[2] for one, _ in pairs], [other[2] for _, other in pairs]])
-            try:
-                areas = delong.areas(scores, is_positive, patients)
-            except ValueError:
-                continue  # too few of a class, which the page counts as not compared
+    for factor in FACTORS:
+        for setting, (first, second), (one, other) in _pairs(pooled, factor):
+            images = sorted(set(one.images) & set(other.images))
+            areas = _areas([one, other], images)
+            if areas is None:
+                continue
             found.append(
                 Comparison(
-                    dataset,
-                    dict(zip(_SETTING, setting, strict=True)),
+                    setting["dataset"],
+                    factor,
+                    setting,
                     first,
                     second,
-                    len(common),
+                    len(images),
                     (float(areas.auroc[0]), float(areas.auroc[1])),
                     delong.difference(areas),
                     1.0,
                 )
             )
     return list(_corrected(found))
+
+
+def overall(pooled: Mapping[tuple[str, ...], Pooled]) -> list[Overall]:
+    """Summarises each comparison over the settings of a task, as `mixed` does.
+
+    Settings with fewer test images than the fullest one (a fold has failed) are left out, so that
+    all speak of the same patients; there is no summary of fewer than two.
+
+    Args:
+      pooled: Of `study_scores.pool`.
+    """
+    groups: dict[tuple[str, ...], list[tuple[Pooled, Pooled]]] = {}
+    for factor in FACTORS:
+        for setting, names, pair in _pairs(pooled, factor):
+            kept = [setting[name] for name in FACTORS if name != factor]
+            groups.setdefault((setting["dataset"], factor, " · ".join(kept), *names), []).append(
+                pair
+            )
+    found = []
+    for (dataset, factor, within, first, second), pairs in groups.items():
+        common = [set(one.images) & set(other.images) for one, other in pairs]
+        fullest = max(common, key=len)
+        chosen = [pair for pair, own in zip(pairs, common, strict=True) if own >= fullest]
+        areas = _areas([scored for pair in chosen for scored in pair], sorted(fullest))
+        if len(chosen) < 2 or areas is None:
+            continue
+        contrast = np.kron(np.eye(len(chosen)), [1.0, -1.0])
+        effect = mixed.mean_effect(contrast @ areas.auroc, contrast @ areas.covariance @ contrast.T)
+        left_out = len(pairs) - len(chosen)
+        found.append(
+            Overall(dataset, factor, within, first, second, len(fullest), left_out, effect)
+        )
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -154,32 +199,38 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
+def _pairs(
+    pooled: Mapping[tuple[str, ...], Pooled], factor: str
+) -> Iterator[tuple[dict[str, str], tuple[str, str], tuple[Pooled, Pooled]]]:
+    """Each setting that has two values of the factor, the values, and the scores of both."""
+    place = IDENTITY.index(factor)
+    groups: dict[tuple[str, ...], dict[str, Pooled]] = {}
+    for name, scored in pooled.items():
+        rest = name[:place] + name[place + 1 :]
+        groups.setdefault(rest, {})[name[place]] = scored
+    columns = [name for name in IDENTITY if name != factor]
+    for rest, values in groups.items():
+        for first, second in itertools.combinations(values, 2):
+            setting = dict(zip(columns, rest, strict=True))
+            yield setting, (first, second), (values[first], values[second])
+
+
+def _areas(scored: Sequence[Pooled], images: Sequence[tuple[str, str]]) -> delong.Areas | None:
+    """AUROCs on the images; None where they are too few of a class to compare."""
+    aligned = [one.at(images) for one in scored]
+    positive, patients = aligned[0].positive, aligned[0].patients
+    # Before areas() refuses them: a study page counts these as not compared.
+    units = [
+        {patient or number for number, patient in enumerate(patients) if positive[number] == side}
+        for side in (True, False)
+    ]
+    if min(map(len, units)) < 2:
+        return None
+    return delong.areas(np.stack([one.scores for one in aligned]), positive, patients)
+
+
 def _corrected(found: Sequence[Comparison]) -> Iterator[Comparison]:
-    for dataset in dict.fromkeys(one.dataset for one in found):
-        own = [one for one in found if one.dataset == dataset]
+    for family in dict.fromkeys((one.dataset, one.factor) for one in found):
+        own = [one for one in found if (one.dataset, one.factor) == family]
         for one, value in zip(own, holm([o.difference.p_value for o in own]), strict=True):
-            yield Comparison(**{**vars(one), "corrected": value})
-
-
-def _finished(rows: Sequence[Row]) -> Iterator[Row]:
-    return (row for row in rows if row["status"] == "ok" and row["auroc_test"])
-
-
-def _setting(row: Row) -> tuple[str, ...]:
-    return tuple(row[name] for name in _SETTING)
-
-
-def _pooled(
-    workdir: Path, rows: Sequence[Row], positive: str
-) -> dict[tuple[str, str], tuple[bool, str, float]]:
-    """Label, patient and score of each test image, by its fold and key."""
-    found = {}
-    for row in rows:
-        run = study_files.run_id(row)
-        scored = predictions.read(study_files.predictions_path(workdir, run, "test"))
-        index = scored.class_names.index(positive) if positive else len(scored.class_names) - 1
-        for key, patient, label, score in zip(
-            scored.keys, scored.patients, scored.labels, scored.scores[:, index], strict=True
-        ):
-            found[row["fold"], key] = (bool(label == index), patient, float(score))
-    return found
+            yield replace(one, corrected=value)

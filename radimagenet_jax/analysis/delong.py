@@ -12,9 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
 
 from radimagenet_jax.analysis.intervals import LEVEL, units
+
+LOGIT = "DeLong's variance on the logit scale"
+SCORE = "Newcombe's score method"
+# Where the search for a limit begins, away from the observed area, at which the equation of the
+# score interval is negative or, at 0 and 1, zero.
+_GAP = 1e-9
 
 
 @dataclass(frozen=True)
@@ -24,10 +31,13 @@ class Areas:
     Attributes:
       auroc: (K,) float64 in [0, 1].
       covariance: (K, K) float64.
+      holders: Independent units (patients, or images that stand alone) with a positive, and with a
+        negative, example.
     """
 
     auroc: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    holders: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,9 @@ class Difference:
       standard_error: >= 0.
       low, high: Wald interval of the level asked for.
       p_value: Two-sided, of the hypothesis that there is no difference.
+      effect: Difference of the separations d = sqrt(2) * probit(AUROC), in standard deviations of
+        normal scores (the binormal model of equal variances); None where an AUROC is 0 or 1.
+      effect_low, effect_high: Its Wald interval, by the delta method.
     """
 
     value: float
@@ -46,6 +59,9 @@ class Difference:
     low: float
     high: float
     p_value: float
+    effect: float | None
+    effect_low: float | None
+    effect_high: float | None
 
 
 def areas(scores: ArrayLike, positive: ArrayLike, patients: Sequence[str] | None = None) -> Areas:
@@ -93,7 +109,7 @@ def areas(scores: ArrayLike, positive: ArrayLike, patients: Sequence[str] | None
     # What a patient with images of both classes adds; zero where there is none.
     between = positives @ negatives.T * (clusters_held / (clusters_held - 1))
     covariance = within[0] + within[1] + between + between.T
-    return Areas(area, covariance)
+    return Areas(area, covariance, (holders[0], holders[1]))
 
 
 def _placements(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -108,20 +124,58 @@ def _placements(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDA
     return placed
 
 
-def logit_interval(auroc: float, variance: float, level: float = LEVEL) -> tuple[float, float]:
-    """An interval of an AUROC that is symmetric on the logit scale (Pepe 2003, section 5.2.5).
+def interval(
+    auroc: float, variance: float, holders: tuple[int, int], level: float = LEVEL
+) -> tuple[float, float, str]:
+    """An interval of one AUROC, also where no score is on the wrong side.
+
+    It is symmetric on the logit scale (Pepe 2003, section 5.2.5). An AUROC of 0 or 1, or of scores
+    that are all equal, has no variance of its own; there it is `score_interval`.
 
     Args:
-      auroc: In [0, 1]. At 0 or 1 the logit is infinite and the interval is the point alone.
+      auroc: In [0, 1].
       variance: Of the AUROC, >= 0.
+      holders: As in `Areas`.
       level: In (0, 1).
+
+    Returns:
+      Lower limit, upper limit, and the method's name.
     """
-    if not 0 < auroc < 1:
-        return auroc, auroc
+    # Below this, rounding of sums that cancel is all there is.
+    if not 0 < auroc < 1 or variance <= 1e-15:
+        return *score_interval(auroc, holders, level), SCORE
     centre = np.log(auroc / (1 - auroc))
     half = norm.ppf((1 + level) / 2) * np.sqrt(variance) / (auroc * (1 - auroc))
     low, high = 1 / (1 + np.exp(-(centre + np.array([-half, half]))))
-    return float(low), float(high)
+    return float(low), float(high), LOGIT
+
+
+def score_interval(
+    auroc: float, holders: tuple[int, int], level: float = LEVEL
+) -> tuple[float, float]:
+    """An interval from an AUROC and two counts alone, with width at 0 and 1 too.
+
+    The limits are the true areas from which the observed one lies just z standard errors away,
+    with the variance of Hanley and McNeil at the true area, in which both counts but those of the
+    pairs are replaced by their mean (Newcombe 2006, Statistics in Medicine 25:559, method 5).
+
+    Args:
+      auroc: In [0, 1].
+      holders: Independent units with a positive, and with a negative, example; each >= 1.
+      level: In (0, 1).
+    """
+    positives, negatives = holders
+    others = (positives + negatives) / 2 - 1
+    z = float(norm.ppf((1 + level) / 2))
+
+    def excess(true: float) -> float:
+        spread = 1 + others * ((1 - true) / (2 - true) + true / (1 + true))
+        variance = true * (1 - true) * spread / (positives * negatives)
+        return (true - auroc) ** 2 - z**2 * variance
+
+    low = 0.0 if auroc == 0 else float(brentq(excess, 0, auroc - _GAP * auroc))
+    high = 1.0 if auroc == 1 else float(brentq(excess, auroc + _GAP * (1 - auroc), 1))
+    return low, high
 
 
 def difference(found: Areas, level: float = LEVEL) -> Difference:
@@ -134,9 +188,21 @@ def difference(found: Areas, level: float = LEVEL) -> Difference:
     contrast = np.array([1.0, -1.0])
     value = float(contrast @ found.auroc[:2])
     error = float(np.sqrt(max(0.0, contrast @ found.covariance[:2, :2] @ contrast)))
-    half = float(norm.ppf((1 + level) / 2)) * error
+    z = float(norm.ppf((1 + level) / 2))
     # Without any spread, a difference is certain, and so is its absence.
     p_value = float(value == 0)
     if error > 0:
         p_value = float(2 * norm.sf(abs(value) / error))
-    return Difference(value, error, value - half, value + half, p_value)
+    effect = _effect(found, z)
+    return Difference(value, error, value - z * error, value + z * error, p_value, *effect)
+
+
+def _effect(found: Areas, z: float) -> tuple[float | None, float | None, float | None]:
+    pair = found.auroc[:2]
+    if pair.min() <= 0 or pair.max() >= 1:
+        return None, None, None
+    quantile = norm.ppf(pair)
+    slope = np.sqrt(2) / norm.pdf(quantile) * [1, -1]
+    value = float(np.sqrt(2) * (quantile[0] - quantile[1]))
+    half = z * float(np.sqrt(max(0.0, slope @ found.covariance[:2, :2] @ slope)))
+    return value, value - half, value + half

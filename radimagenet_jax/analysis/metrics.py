@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from radimagenet_jax.analysis import intervals
+from radimagenet_jax.analysis import delong, intervals
 from radimagenet_jax.analysis.roc import RankedScores
 from radimagenet_jax.errors import DataError
 
@@ -37,19 +37,20 @@ def evaluate(
       scores: (N, C) probabilities, rows sum to 1, C >= 2.
       labels: (N,) integers in [0, C).
       patients: N names, '' where not known. The interval is over patients where any is known
-        (an image without one counts as a patient of its own), else over images.
+        (an image without one counts as a patient of its own), else over images. With two classes
+        and one image a unit it is that of `delong.interval`, else a percentile bootstrap.
       positive: Index of the positive class; not used when C > 2.
       seed: Seed of the bootstrap.
       resamples: Number of bootstrap resamples; 0 leaves the interval out, for speed.
 
     Returns:
       A dictionary ready for strict JSON: 'auroc' (None when one class only has examples),
-      'auroc_ci95' ([low, high] or None), 'accuracy', 'balanced_accuracy' (mean recall of the
-      classes with examples), 'loss' (mean cross-entropy in nats), 'n', 'n_patients' (known
-      ones), 'ci_unit' ('patient' or 'image'), 'confusion' (C x C counts, rows the label, columns
-      the call), with two classes also 'sensitivity' and 'specificity' (None without examples),
-      with more those of `many_classes`, and 'notes', sentences on what could not be computed or
-      must be read with care.
+      'auroc_ci95' ([low, high] or None), 'ci_method' (its name, or None), 'accuracy',
+      'balanced_accuracy' (mean recall of the classes with examples), 'loss' (mean cross-entropy
+      in nats), 'n', 'n_patients' (known ones), 'ci_unit' ('patient' or 'image'), 'confusion'
+      (C x C counts, rows the label, columns the call), with two classes also 'sensitivity' and
+      'specificity' (None without examples), with more those of `many_classes`, and 'notes',
+      sentences on what could not be computed or must be read with care.
 
     Raises:
       DataError: If there are no scores, or a score is not finite.
@@ -65,6 +66,7 @@ def evaluate(
     figures: dict[str, Any] = {
         "auroc": None,
         "auroc_ci95": None,
+        "ci_method": None,
         "accuracy": float(counts.trace() / n),
         "balanced_accuracy": float(recall.mean()),
         "loss": cross_entropy(scores, labels),
@@ -94,13 +96,26 @@ def evaluate(
         )
     ranked = rank_classes(scores, labels, positive)
     figures["auroc"] = float(_macro(ranked, np.ones((1, n), np.float32))[0])
-    if resamples * n * len(ranked) > _MOST_COMPARISONS:
+    if not resamples:
+        return figures
+    if classes == 2 and units.count == n:
+        figures["auroc_ci95"], figures["ci_method"] = _analytic(
+            scores[:, positive], labels == positive, figures["auroc"]
+        )
+    elif resamples * n * len(ranked) > _MOST_COMPARISONS:
         notes.append(
             f"The AUROC has no interval: {resamples:,} resamples of {n:,} images in {len(ranked)} "
             "classes would take too long."
         )
-    elif resamples:
+    else:
         figures["auroc_ci95"] = _interval(ranked, units, labels, seed, resamples, notes)
+        if figures["auroc_ci95"] is not None:
+            figures["ci_method"] = f"percentile bootstrap over {units.kind}s"
+    if figures["auroc_ci95"] is not None and units.patients and units.unknown:
+        notes.append(
+            f"The patient of {units.unknown} images is not known: each counts as a patient of "
+            "its own in the interval."
+        )
     return figures
 
 
@@ -196,12 +211,19 @@ def _interval(
             "The interval has no width because no resample changes the order of the scores: it "
             "understates the uncertainty of so few errors or examples."
         )
-    if units.patients and units.unknown:
-        notes.append(
-            f"The patient of {units.unknown} images is not known: each counts as a patient of "
-            "its own in the interval."
-        )
     return [low, high]
+
+
+def _analytic(
+    scores: NDArray[np.float64], positive: NDArray[np.bool_], area: float
+) -> tuple[list[float], str]:
+    """The interval of independent images, which needs no resampling, and its method's name."""
+    holders = int(positive.sum()), int((~positive).sum())
+    if min(holders) < 2:
+        return list(delong.score_interval(area, holders)), delong.SCORE
+    found = delong.areas(scores[None], positive)
+    low, high, method = delong.interval(area, float(found.covariance[0, 0]), found.holders)
+    return [low, high], method
 
 
 def _checked(

@@ -26,6 +26,7 @@ def environment() -> jinja2.Environment:
         "figure": _figure,
         "percent": _percent,
         "count": _count,
+        "p_value": _p_value,
         "shortened": _shortened,
     }
     return environment
@@ -33,6 +34,10 @@ def environment() -> jinja2.Environment:
 
 def _figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _percent(value: float | None) -> str:

@@ -1,31 +1,60 @@
-"""report.html and comparisons.csv of a study, from its files alone."""
+"""report.html, comparisons.csv, overall.csv and settings.csv of a study, from its files alone."""
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from radimagenet_jax.analysis import comparisons, study_files, svg
-from radimagenet_jax.analysis.comparisons import Comparison, Summary
+from radimagenet_jax.analysis import (
+    comparisons,
+    mixed,
+    settings,
+    study_figures,
+    study_files,
+    study_scores,
+    svg,
+)
+from radimagenet_jax.analysis.comparisons import Comparison, Overall
 from radimagenet_jax.analysis.pages import environment
+from radimagenet_jax.analysis.settings import Setting
+from radimagenet_jax.analysis.study_scores import IDENTITY, Pooled
+from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.files import replacing
 
-_COLUMNS = (
-    *("dataset", "model", "structure", "learning_rate", "seed", "preprocessing", "views"),
-    *("first", "second", "images", "auroc_first", "auroc_second", "difference"),
-    *("low", "high", "p", "p_holm"),
+_COMPARISON = (
+    *("dataset", "compared", "model", "init", "structure", "learning_rate", "seed"),
+    *("preprocessing", "views", "first", "second", "images", "auroc_first", "auroc_second"),
+    *("difference", "low", "high", "p", "p_holm", "effect_d", "effect_d_low", "effect_d_high"),
 )
+_OVERALL = (
+    *("dataset", "compared", "within", "first", "second", "settings", "left_out", "images"),
+    *("difference", "low", "high", "p", "standard_error", "between_sd", "freedom"),
+)
+_SETTING = (
+    *IDENTITY,
+    *("images", "units", "auroc", "auroc_low", "auroc_high", "auroc_interval"),
+    *(
+        f"sensitivity_at_{specificity:.2f}{limit}"
+        for specificity in settings.SPECIFICITIES
+        for limit in ("", "_low", "_high")
+    ),
+    *("ece", "brier"),
+)
+# How the page names what is compared.
+_ASKED = {
+    "init": "initialisations",
+    "preprocessing": "ways to prepare the input",
+    "views": "bounded and unbounded augmentation",
+}
 
 
 def write(workdir: Path) -> Path:
-    """Writes both files and returns the page's path; works on a study that is not complete.
+    """Writes the files and returns the page's path; works on a study that is not complete.
 
     Args:
-      workdir: With study.csv, study.json, predictions/ and groups/.
+      workdir: With study.csv, study.json, predictions/, histories/ and groups/.
 
     Raises:
       DataError: If one of these files is missing or damaged.
@@ -33,12 +62,18 @@ def write(workdir: Path) -> Path:
     rows = study_files.read_rows(workdir)
     config = _read_json(workdir / "study.json")
     groups = [_read_json(path) for path in sorted(workdir.glob("groups/*.json"))]
-    found = comparisons.compare(workdir, rows, config["dataset"]["positive"])
+    pooled = study_scores.pool(workdir, rows, _positives(config, rows))
+    found = comparisons.compare(pooled)
+    totals = comparisons.overall(pooled)
+    described = settings.describe(pooled)
     table = comparisons.summaries(rows)
-    _write_table(workdir / "comparisons.csv", found)
+    _write_table(workdir / "comparisons.csv", _COMPARISON, map(_comparison_row, found))
+    _write_table(workdir / "overall.csv", _OVERALL, map(_overall_row, totals))
+    _write_table(workdir / "settings.csv", _SETTING, map(_setting_row, described))
     with svg.drawing():
-        boxes = _boxes(table)
-        forest = _forest(found)
+        boxes = study_figures.boxes(table)
+        compared = _compared(found, totals)
+        shown = _shown(workdir, rows, pooled, described)
     page = (
         environment()
         .get_template("study.html")
@@ -47,19 +82,31 @@ def write(workdir: Path) -> Path:
             rows=rows,
             failed=[row for row in rows if row["status"] != "ok"],
             summaries=table,
-            comparisons=found,
+            compared=compared,
+            settings=described,
+            specificities=settings.SPECIFICITIES,
             test=comparisons.TEST,
+            estimator=mixed.ESTIMATOR,
             boxes=boxes,
-            forest=forest,
+            shown=shown,
             groups=groups,
+            seconds=sum(group.get("seconds", 0.0) for group in groups),
             warnings=_warnings(rows, groups),
-            methods=_methods(config, rows, bool(found)),
+            methods=_methods(config, rows, bool(found), bool(totals)),
         )
     )
     path = workdir / "report.html"
     with replacing(path, errors="replace") as file:
         file.write(page)
     return path
+
+
+def _positives(config: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The class meant by each task's AUROC, as the engine chose it."""
+    tasks = config.get("study", {}).get("tasks", ())
+    if len(tasks) > 1:
+        return {row["dataset"]: TASKS[row["dataset"]].positive for row in rows}
+    return {row["dataset"]: config["dataset"]["positive"] for row in rows}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -71,78 +118,134 @@ def _read_json(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _write_table(path: Path, found: Sequence[Comparison]) -> None:
+def _write_table(path: Path, columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> None:
     with replacing(path, newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        for one in found:
-            writer.writerow(
-                {
-                    "dataset": one.dataset,
-                    **one.setting,
-                    "first": one.first,
-                    "second": one.second,
-                    "images": one.images,
-                    "auroc_first": one.aurocs[0],
-                    "auroc_second": one.aurocs[1],
-                    "difference": one.difference.value,
-                    "low": one.difference.low,
-                    "high": one.difference.high,
-                    "p": one.difference.p_value,
-                    "p_holm": one.corrected,
-                }
-            )
+        writer.writerows(lines)
 
 
-def _boxes(table: Sequence[Summary]) -> str | None:
-    """Box plots of the settings' AUROC, each setting a point."""
-    if not table:
-        return None
-    figure = Figure(figsize=(7.2, 0.9 + 0.5 * len(table)), layout="constrained")
-    axes = figure.subplots()
-    places = range(len(table), 0, -1)
-    axes.boxplot(
-        [list(one.values) for one in table],
-        positions=list(places),
-        orientation="horizontal",
-        widths=0.5,
-        showfliers=False,
-        medianprops={"color": svg.PRIMARY, "linewidth": 2},
-        boxprops={"color": svg.MUTED},
-        whiskerprops={"color": svg.MUTED},
-        capprops={"color": svg.MUTED},
-    )
-    for place, one in zip(places, table, strict=True):
-        axes.plot(one.values, [place] * len(one.values), "o", color=svg.PRIMARY, alpha=0.4, ms=4)
-    axes.set_yticks(list(places), [f"{one.dataset} · {one.init}" for one in table], fontsize=9)
-    axes.set_xlabel("AUROC of a setting, mean of its folds")
-    return svg.to_inline(figure, "boxes", "AUROC of all settings, a box for each initialisation.")
+def _comparison_row(one: Comparison) -> dict[str, object]:
+    return {
+        "compared": one.factor,
+        **one.setting,
+        "first": one.first,
+        "second": one.second,
+        "images": one.images,
+        "auroc_first": one.aurocs[0],
+        "auroc_second": one.aurocs[1],
+        "difference": one.difference.value,
+        "low": one.difference.low,
+        "high": one.difference.high,
+        "p": one.difference.p_value,
+        "p_holm": one.corrected,
+        "effect_d": one.difference.effect,
+        "effect_d_low": one.difference.effect_low,
+        "effect_d_high": one.difference.effect_high,
+    }
 
 
-def _forest(found: Sequence[Comparison]) -> str | None:
-    """The paired differences with their intervals, a line for each setting."""
-    if not found:
-        return None
-    figure = Figure(figsize=(7.2, 0.9 + 0.3 * len(found)), layout="constrained")
-    axes = figure.subplots()
-    places = range(len(found), 0, -1)
-    for place, one in zip(places, found, strict=True):
-        colour = svg.CONTRAST if one.corrected < 0.05 else svg.PRIMARY
-        axes.plot([one.difference.low, one.difference.high], [place] * 2, color=colour, lw=1.6)
-        axes.plot(one.difference.value, place, "s", color=colour, ms=5)
-    axes.axvline(0, color=svg.MUTED, linewidth=1)
-    axes.set_yticks(list(places), [_named(one) for one in found], fontsize=8)
-    axes.set_ylim(0.3, len(found) + 0.7)
-    axes.set_xlabel("difference in AUROC")
-    return svg.to_inline(figure, "forest", "Paired differences in AUROC with their intervals.")
+def _overall_row(one: Overall) -> dict[str, object]:
+    return {
+        "dataset": one.dataset,
+        "compared": one.factor,
+        "within": one.within,
+        "first": one.first,
+        "second": one.second,
+        "settings": one.effect.settings,
+        "left_out": one.left_out,
+        "images": one.images,
+        "difference": one.effect.value,
+        "low": one.effect.low,
+        "high": one.effect.high,
+        "p": one.effect.p_value,
+        "standard_error": one.effect.standard_error,
+        "between_sd": one.effect.between,
+        "freedom": one.effect.freedom,
+    }
 
 
-def _named(one: Comparison) -> str:
-    setting = one.setting
-    return (
-        f"{setting['model']} {setting['structure']} {float(setting['learning_rate']):g}: "
-        f"{one.first} − {one.second}"
-    )
+def _setting_row(one: Setting) -> dict[str, object]:
+    row: dict[str, object] = {
+        **one.name,
+        "images": one.images,
+        "units": one.patients,
+        "auroc": one.auroc,
+        "auroc_low": one.low,
+        "auroc_high": one.high,
+        "auroc_interval": one.method,
+        "ece": one.ece,
+        "brier": one.brier,
+    }
+    for specificity, share in zip(settings.SPECIFICITIES, one.sensitivities, strict=True):
+        name = f"sensitivity_at_{specificity:.2f}"
+        row |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
+    return row
+
+
+def _compared(found: Sequence[Comparison], totals: Sequence[Overall]) -> list[dict[str, Any]]:
+    """Per factor and task: its comparisons, their summaries, and the forest plot."""
+    sections = []
+    for number, (factor, dataset) in enumerate(
+        dict.fromkeys((one.factor, one.dataset) for one in found)
+    ):
+        own = [one for one in found if (one.factor, one.dataset) == (factor, dataset)]
+        sums = [one for one in totals if (one.factor, one.dataset) == (factor, dataset)]
+        sections.append(
+            {
+                "asked": _ASKED[factor],
+                "dataset": dataset,
+                "comparisons": own,
+                "totals": sums,
+                "forest": study_figures.forest(own, sums, f"forest{number}"),
+            }
+        )
+    return sections
+
+
+def _shown(
+    workdir: Path,
+    rows: Sequence[Mapping[str, str]],
+    pooled: Mapping[tuple[str, ...], Pooled],
+    described: Sequence[Setting],
+) -> list[dict[str, Any]]:
+    """The best and the median setting of each initialisation of a task, drawn."""
+    groups: dict[tuple[str, str], list[Setting]] = {}
+    for one in described:
+        groups.setdefault((one.name["dataset"], one.name["init"]), []).append(one)
+    shown = []
+    for number, ((dataset, init), own) in enumerate(groups.items()):
+        ranked = sorted(own, key=lambda one: -one.auroc)
+        best, median = ranked[0], ranked[len(ranked) // 2]
+        keys = [tuple(one.name[column] for column in IDENTITY) for one in (best, median)]
+        curves = study_figures.rocs(pooled[keys[0]], pooled[keys[1]], f"roc{number}")
+        losses = [
+            study_figures.learning(_histories(workdir, rows, key), f"loss{number}{which}")
+            for key, which in zip(keys, "ab", strict=True)
+        ]
+        shown.append(
+            {
+                "dataset": dataset,
+                "init": init,
+                "best": best,
+                "median": median,
+                "roc": curves,
+                "losses": losses,
+            }
+        )
+    return shown
+
+
+def _histories(
+    workdir: Path, rows: Sequence[Mapping[str, str]], key: tuple[str, ...]
+) -> list[list[dict[str, Any]]]:
+    """The epochs of a setting's folds, of those whose history was kept."""
+    paths = [
+        study_files.history_path(workdir, study_files.run_id(row))
+        for row in study_scores.finished(rows)
+        if study_scores.identity(row) == key
+    ]
+    return [_read_json(path)["epochs"] for path in paths if path.exists()]
 
 
 def _warnings(rows: Sequence[Mapping[str, str]], groups: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -159,7 +262,9 @@ def _warnings(rows: Sequence[Mapping[str, str]], groups: Sequence[Mapping[str, A
     return list(dict.fromkeys(said))
 
 
-def _methods(config: Mapping[str, Any], rows: Sequence[Mapping[str, str]], compared: bool) -> str:
+def _methods(
+    config: Mapping[str, Any], rows: Sequence[Mapping[str, str]], compared: bool, summarised: bool
+) -> str:
     """A paragraph for a paper."""
 
     def each(column: str) -> str:
@@ -179,6 +284,15 @@ def _methods(config: Mapping[str, Any], rows: Sequence[Mapping[str, str]], compa
         text += (
             " Initialisations were compared on the pooled out-of-fold test predictions of each "
             f"setting: {comparisons.TEST} over all comparisons of a task; intervals are 95 % Wald "
-            "intervals of the difference."
+            "intervals of the difference. The effect size d is the difference of sqrt(2) times the "
+            "probit of the AUROC, with a delta-method interval."
         )
-    return text
+    if summarised:
+        text += f" Over the settings of a task, differences were summarised by a {mixed.ESTIMATOR}."
+    return text + (
+        " A setting's pooled AUROC has DeLong's interval on the logit scale, clustered by patient "
+        "where patients are known (Newcombe's score interval where the variance vanishes). "
+        "Sensitivities at fixed specificity have percentile bootstrap intervals over patients "
+        f"({settings.RESAMPLES:,} resamples, the threshold found anew in each). Calibration is "
+        "given by the expected calibration error of ten equal bins and by the Brier score."
+    )

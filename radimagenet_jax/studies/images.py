@@ -59,15 +59,12 @@ class Images:
           DataError: If files are damaged.
         """
         origin = self._origin[places]
-        result: np.ndarray | None = None
+        side = self._sources[0].read([0]).shape[1]
+        result = np.empty((len(places), side, side, self.channels), np.uint8)
         for number in np.unique(origin[:, 0]):
             chosen = np.flatnonzero(origin[:, 0] == number)
-            read = self._sources[number].read(origin[chosen, 1])
-            if result is None:
-                side = read.shape[1]
-                result = np.empty((len(places), side, side, self.channels), np.uint8)
-            result[chosen] = read  # a grey image fills all channels
-        assert result is not None
+            # A grey image fills all channels.
+            result[chosen] = self._sources[number].read(origin[chosen, 1])
         return result
 
 

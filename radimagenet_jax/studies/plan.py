@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from radimagenet_jax import config as config_pages
 from radimagenet_jax import models
 from radimagenet_jax.data.tasks import TASKS
-from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.errors import ConfigError, WeightsError
 
 SCRATCH = "scratch"
 # What the released files call the networks, for `{released}` in the path of an initialisation.
@@ -269,6 +269,33 @@ def _check_files(config: ConfigDict) -> None:
                 f"config.study.inits: {path}, the weights {name!r} for {model}, is not there; "
                 "put it there or name another path."
             )
+
+
+def check_weights(config: ConfigDict) -> None:
+    """Reads every weight file once, so that a wrong one is known before anything is computed.
+
+    Raises:
+      ConfigError: If a file cannot be loaded, or is of another network than it is named for.
+    """
+    from radimagenet_jax.weights import native, reading
+    from radimagenet_jax.weights.contract import check_architecture
+
+    for (name, template), model in itertools.product(
+        initialisations(config).items(), config.study.models
+    ):
+        if name == SCRATCH:
+            continue
+        path = Path(init_path(template, model)).expanduser()
+        try:
+            # A converted folder tells its network without its tensors being read.
+            if native.is_converted(path):
+                check_architecture(native.read_contract(path), model)
+            else:
+                reading.read(path, architecture=model)
+        except WeightsError as error:
+            raise ConfigError(
+                f"config.study.inits: {path} cannot be the weights {name!r} for {model}: {error}"
+            ) from error
 
 
 def _trunk_name(run: Run) -> str:

@@ -20,6 +20,7 @@ def run(config: ConfigDict, workdir: str, shard: str) -> int:
     """
     groups = plan.groups(config)
     own = plan.shard(groups, shard)
+    plan.check_weights(config)
     ledger = Ledger(workdir, config)
     console.print(
         f"{sum(len(g.runs) for g in own)} runs in {len(own)} groups"
@@ -41,6 +42,7 @@ def preview(config: ConfigDict, workdir: str, shard: str) -> int:
     """Prints what a study would compute, and what that takes."""
     from radimagenet_jax.studies import estimate
 
+    plan.check_weights(config)
     estimate.show(config, plan.shard(plan.groups(config), shard), Path(workdir))
     return 0
 

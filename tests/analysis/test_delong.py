@@ -34,6 +34,52 @@ def test_areas_and_covariances_are_those_of_all_pairs_ties_included(seed):
     np.testing.assert_allclose(found.covariance, _by_definition(scores, positive), rtol=1e-10)
 
 
+def test_area_and_variance_are_the_published_ones_of_a_clinical_score():
+    # The WFNS grade of 113 patients with aneurysmal subarachnoid haemorrhage, by outcome (Turck et
+    # al. 2010, Intensive Care Medicine 36:107), as the R package pROC's own tests give its ROC
+    # points, area and DeLong variance.
+    good, poor = [37, 20, 3, 8, 4], [2, 12, 1, 8, 18]
+    grades = np.concatenate([np.repeat(range(1, 6), good), np.repeat(range(1, 6), poor)])
+    found = delong.areas(grades[None], np.arange(113) >= 72)
+    assert found.auroc[0] == pytest.approx(0.82367886178861793, rel=1e-12)
+    assert found.covariance[0, 0] == pytest.approx(0.00146991470882363, rel=1e-12)
+    assert found.holders == (41, 72)
+
+
+@pytest.mark.parametrize("area", [0.0, 0.02, 0.5, 0.9, 1.0])
+def test_score_limits_lie_z_standard_errors_from_the_observed_area(area):
+    m, n = 20, 35
+    limits = delong.score_interval(area, (m, n))
+    assert limits[0] <= area <= limits[1]
+    others = (m + n) / 2 - 1
+    for true in limits:
+        spread = 1 + others * (1 - true) / (2 - true) + others * true / (1 + true)
+        error = np.sqrt(true * (1 - true) * spread / (m * n))
+        assert abs(true - area) == pytest.approx(norm.ppf(0.975) * error, abs=1e-9)
+
+
+def test_an_area_of_one_or_of_equal_scores_has_an_interval_with_width():
+    positive = np.arange(20) < 8
+    for scores, area in ((positive.astype(float), 1.0), (np.zeros(20), 0.5)):
+        found = delong.areas(scores[None], positive)
+        low, high, method = delong.interval(found.auroc[0], found.covariance[0, 0], found.holders)
+        assert found.auroc[0] == area
+        assert low < area - 0.1
+        assert high == 1 or high > area + 0.1
+        assert method == delong.SCORE
+
+
+def test_the_effect_size_is_the_shift_of_unit_normals():
+    rng = np.random.default_rng(5)
+    positive = np.arange(40_000) < 20_000
+    scores = rng.normal(size=(2, 40_000)) + positive * np.array([[1.5], [1.0]])
+    found = delong.difference(delong.areas(scores, positive))
+    assert found.effect == pytest.approx(0.5, abs=0.04)
+    assert found.effect_low < 0.5 < found.effect_high
+    perfect = delong.areas(np.stack([positive[::1000], scores[0, ::1000]]), positive[::1000])
+    assert delong.difference(perfect).effect is None
+
+
 def test_patients_of_one_image_each_change_nothing():
     scores, positive = _draw(0)
     alone = delong.areas(scores, positive)
@@ -80,8 +126,24 @@ def test_intervals_of_95_percent_cover_the_truth_in_93_to_97_percent(n, shift, i
     covered = np.zeros(2)
     for _ in range(2_000):
         found = delong.areas(*_simulated(rng, n, shift, images))
-        low, high = delong.logit_interval(found.auroc[0], found.covariance[0, 0])
+        low, high, _ = delong.interval(found.auroc[0], found.covariance[0, 0], found.holders)
         paired = delong.difference(found)
         covered += low <= truth <= high, paired.low <= 0 <= paired.high
     share = covered / 2_000
     np.testing.assert_allclose(share, 0.95, rtol=0, atol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("m", "n", "shift"), [(10, 20, 2.2), (10, 20, 3.2), (20, 40, 3.2)])
+def test_intervals_near_one_are_not_too_short(m, n, shift):
+    # Up to four in ten of these samples have an area of exactly one. The intervals are then
+    # conservative: measured 97.4 to 98.0 %.
+    rng = np.random.default_rng(1)
+    positive = np.arange(m + n) < m
+    truth = norm.cdf(shift / np.sqrt(2))
+    covered = 0
+    for _ in range(2_000):
+        found = delong.areas((rng.normal(size=m + n) + shift * positive)[None], positive)
+        low, high, _ = delong.interval(found.auroc[0], found.covariance[0, 0], found.holders)
+        covered += low <= truth <= high
+    assert 0.93 <= covered / 2_000 <= 0.99

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from radimagenet_jax.analysis import metrics
+from radimagenet_jax.analysis import delong, metrics
 from radimagenet_jax.errors import DataError
 
 UNKNOWN = [""] * 300
@@ -98,10 +98,24 @@ def test_interval_is_over_patients_where_they_are_known():
 
 def test_the_interval_repeats_with_its_seed():
     scores, labels = examples()
+    pairs = [str(i // 2) for i in range(300)]
     first, second, third = (
-        metrics.evaluate(scores, labels, UNKNOWN, seed=seed)["auroc_ci95"] for seed in (3, 3, 4)
+        metrics.evaluate(scores, labels, pairs, seed=seed)["auroc_ci95"] for seed in (3, 3, 4)
     )
     assert first == second != third
+
+
+def test_the_interval_names_its_method():
+    scores, labels = examples()
+    alone = metrics.evaluate(scores, labels, UNKNOWN)
+    found = delong.areas(scores[None, :, 1], labels == 1)
+    low, high, method = delong.interval(found.auroc[0], found.covariance[0, 0], found.holders)
+    assert (alone["auroc_ci95"], alone["ci_method"]) == ([low, high], method)
+    one_each = metrics.evaluate(scores, labels, [f"p{i}" for i in range(300)])
+    assert one_each["auroc_ci95"] == alone["auroc_ci95"]
+    clustered = metrics.evaluate(scores, labels, [str(i // 2) for i in range(300)])
+    assert clustered["ci_method"] == "percentile bootstrap over patients"
+    assert metrics.evaluate(scores, labels, UNKNOWN, resamples=0)["ci_method"] is None
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -121,8 +135,20 @@ def test_one_patient_has_an_auroc_without_interval():
     assert "one patient" in figures["notes"][0]
 
 
-def test_an_interval_without_width_is_said_to_mislead():
-    figures = metrics.evaluate(two([0.2, 0.3, 0.7, 0.8]), [0, 0, 1, 1], [""] * 4)
+@pytest.mark.parametrize("positives", [1, 2])
+def test_an_auroc_of_one_has_an_interval_below_it(positives):
+    scores, labels = two([0.2, 0.3, 0.7, 0.8]), [0, 0, 1, 1]
+    kept = 2 + positives
+    figures = metrics.evaluate(scores[:kept], labels[:kept], [""] * kept)
+    low, high = figures["auroc_ci95"]
+    assert low < 0.8
+    assert high == figures["auroc"] == 1
+    assert figures["ci_method"] == delong.SCORE
+
+
+def test_a_bootstrap_without_width_is_said_to_mislead():
+    names = ["a", "a", "b", "b", "c", "c"]
+    figures = metrics.evaluate(two([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), [0, 0, 0, 1, 1, 1], names)
     assert figures["auroc_ci95"] == [1, 1]
     assert "no width" in figures["notes"][0]
 

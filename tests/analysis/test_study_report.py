@@ -6,7 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from radimagenet_jax.analysis import comparisons, delong, predictions, study_files, study_report
+from radimagenet_jax.analysis import (
+    comparisons,
+    delong,
+    predictions,
+    study_files,
+    study_report,
+    study_scores,
+)
 from radimagenet_jax.errors import DataError
 
 CONFIG = {"dataset": {"positive": ""}, "epochs": 3, "image_size": 32, "batch_size": 16}
@@ -68,7 +75,7 @@ def test_a_setting_is_the_mean_of_its_folds_and_the_table_is_over_settings(study
 
 def test_comparisons_are_delongs_on_the_images_that_both_have(study):
     rows = study_files.read_rows(study)
-    found = comparisons.compare(study, rows, "")
+    found = comparisons.compare(study_scores.pool(study, rows, {}))
     assert [one.images for one in found] == [120, 60]  # of the second, one fold is there
     whole = found[0]
     scores, labels, patients = [], [], []
@@ -87,6 +94,30 @@ def test_comparisons_are_delongs_on_the_images_that_both_have(study):
     assert whole.difference.standard_error == pytest.approx(delong.difference(areas).standard_error)
     p_values = [one.difference.p_value for one in found]
     assert [one.corrected for one in found] == comparisons.holm(p_values)
+
+
+@pytest.mark.parametrize(("factor", "value"), [("views", "8"), ("preprocessing", "native")])
+def test_other_ways_to_compute_the_same_settings_are_compared_too(study, factor, value):
+    rows = study_files.read_rows(study)
+    first = study_scores.pool(study, [row for row in rows if row["init"] == "a"], {})
+    place = study_scores.IDENTITY.index(factor)
+    again = {(*name[:place], value, *name[place + 1 :]): s for name, s in first.items()}
+    found = comparisons.compare({**first, **again})
+    assert {one.factor for one in found} == {factor}
+    assert {one.second for one in found} == {value}
+    assert {one.difference.value for one in found} == {0}
+    (total,) = comparisons.overall({**first, **again})
+    assert (total.factor, total.effect.settings, total.effect.value) == (factor, 2, 0)
+
+
+def test_a_summary_is_of_settings_with_the_same_images_only(study):
+    rows = study_files.read_rows(study)
+    assert comparisons.overall(study_scores.pool(study, rows, {})) == []  # one lacks a fold
+    whole = [row for row in rows if row["fold"] == "1"]
+    (total,) = comparisons.overall(study_scores.pool(study, whole, {}))
+    pairs = comparisons.compare(study_scores.pool(study, whole, {}))
+    assert total.effect.value == pytest.approx(np.mean([one.difference.value for one in pairs]))
+    assert (total.images, total.left_out) == (60, 0)
 
 
 def test_the_page_holds_all_of_it_and_asks_for_nothing_outside(study):

@@ -1,12 +1,15 @@
 """What a study consists of, and what its config must not say."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
 from configs import study_all, study_base
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.studies import plan
+from radimagenet_jax.studies import plan, session
+from radimagenet_jax.weights.contract import Contract
 
 
 def published(**study):
@@ -77,6 +80,30 @@ def test_a_bad_study_config_is_one_sentence_that_names_the_field(field, value, s
         plan.validate(published(**{field: value}))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_network_are_refused_before_anything_is_computed(tmp_path, make_config):
+    contract = Contract(
+        "resnet50", "v1", "caffe_div255", "BGR", "a test", "none", "0" * 64, None, "HWIO"
+    )
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    digest = hashlib.sha256(b"").hexdigest()
+    whole = {**json.loads(contract.to_json()), "model_sha256": digest}
+    (folder / "contract.json").write_text(json.dumps(whole))
+    config = make_config("densenet121", inits=("scratch", f"mine={folder}"))
+    with pytest.raises(ConfigError, match=r"'mine' for densenet121.*those of resnet50") as caught:
+        session.run(config, str(tmp_path / "study"), "")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_file_that_is_no_weights_is_refused_before_anything_is_computed(tmp_path, make_config):
+    (tmp_path / "notes.h5").write_text("not HDF5")
+    config = make_config(inits=(f"mine={tmp_path / 'notes.h5'}",))
+    with pytest.raises(ConfigError, match=r"notes\.h5 cannot be the weights 'mine'"):
+        session.preview(config, str(tmp_path / "study"), "")
 
 
 def test_a_schedule_is_refused():
