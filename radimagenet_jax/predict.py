@@ -130,22 +130,39 @@ def find_images(inputs: str) -> dict[str, Path]:
     return dict(sorted(keys.items()))
 
 
-def _of_run(folder: Path, image_size: int | None) -> _Source:
+def make_scores(
+    model: Any, variables: Any, scheme: str, channel_order: str
+) -> Callable[[Any], dict[str, Any]]:
+    """Makes the compiled function from images to scores.
+
+    Args:
+      model: A network with a head.
+      variables: {'params', 'batch_stats'}.
+      scheme: Preprocessing, a key of `preprocess.SCHEMES`.
+      channel_order: See `preprocess.normalize`.
+
+    Returns:
+      (B, S, S, 1 or 3) uint8 -> {'scores': (B, classes), 'pooled': (B, C)}, float32.
+    """
     import jax
 
     from radimagenet_jax.data import preprocess
+
+    @jax.jit
+    def apply(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
+        logits, out = model.apply(variables, preprocess.normalize(images, scheme, channel_order))
+        return {"scores": jax.nn.softmax(logits), "pooled": out["pooled"]}
+
+    # As an argument: the compiler would take half a minute over so large a constant.
+    return lambda images: apply(variables, images)
+
+
+def _of_run(folder: Path, image_size: int | None) -> _Source:
     from radimagenet_jax.training import finished
 
     run = finished.load(folder)
-
-    @jax.jit
-    def apply(images: jax.Array) -> dict[str, jax.Array]:
-        inputs = preprocess.normalize(
-            images, run.contract.preprocessing, run.contract.channel_order
-        )
-        logits, out = run.model.apply(run.variables, inputs)
-        return {"scores": jax.nn.softmax(logits), "pooled": out["pooled"]}
-
+    contract = run.contract
+    apply = make_scores(run.model, run.variables, contract.preprocessing, contract.channel_order)
     return _Source(apply, image_size or run.config.image_size, run.labels)
 
 

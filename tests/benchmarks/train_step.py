@@ -14,14 +14,12 @@ code is 1 if ours is below 1.2 times the faster peer.
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
 
+from tests.benchmarks import turns
 from tests.keras_networks import KERAS_APPLICATIONS
 
 ROUNDS = 5
@@ -43,68 +41,21 @@ def main() -> int:
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        _serve(lambda: SIDES[options.side](options.model, options.structure, *_batch(options)))
+        turns.serve(
+            lambda: SIDES[options.side](options.model, options.structure, *_batch(options))
+        )
         return 0
-    peers = [] if options.peers == "none" else options.peers.split(",")
-    if unknown := set(peers) - set(SIDES):
-        parser.error(f"--peers has {', '.join(sorted(unknown))}; known are keras and torch.")
-    rates = {
-        name: round(options.batch / seconds, 3)
-        for name, seconds in _take_turns(["ours", *peers], options.rounds).items()
-    }
+    try:
+        peers = turns.peers_of(options.peers, ("keras", "torch"))
+    except ValueError as error:
+        parser.error(str(error))
+    taken = turns.take_turns("tests.benchmarks.train_step", ["ours", *peers], options.rounds)
+    rates = {name: round(options.batch / seconds, 3) for name, seconds in taken.items()}
     ratios = {name: round(rates["ours"] / rates[name], 3) for name in peers}
     described = {name: getattr(options, name) for name in ("model", "structure", "batch", "size")}
     figures = {"images_per_second": rates, "ratios": ratios, "cpus": os.cpu_count()}
     print(json.dumps(described | figures))
     return int(any(ratio < LEAST for ratio in ratios.values()))
-
-
-def _take_turns(names: list[str], rounds: int) -> dict[str, float]:
-    """Median seconds of a step for each side; one begins to compile when the last is ready."""
-    command = [sys.executable, "-m", "tests.benchmarks.train_step", *sys.argv[1:], "--side"]
-    started: dict[str, subprocess.Popen[str]] = {}
-    try:
-        for name in names:
-            started[name] = subprocess.Popen(
-                [*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-            print(f"{name}: warm after {_reply(started[name]):.1f} s", file=sys.stderr)
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(rounds):
-            for name, side in started.items():
-                assert side.stdin is not None
-                print(file=side.stdin, flush=True)
-                seconds[name].append(_reply(side))
-                print(f"{name}: {seconds[name][-1]:.2f} s", file=sys.stderr)
-    finally:
-        for side in started.values():
-            side.kill()
-            side.wait()
-    return {name: statistics.median(measured) for name, measured in seconds.items()}
-
-
-def _reply(side: subprocess.Popen[str]) -> float:
-    assert side.stdout is not None
-    line = side.stdout.readline()
-    if not line:
-        raise RuntimeError(f"{' '.join(map(str, side.args))} ended with {side.wait()}")
-    return float(line)
-
-
-def _serve(make: Callable[[], Callable[[], object]]) -> None:
-    """Takes two steps, then one for each line of the input; answers with the seconds of each."""
-    # What libraries print goes to standard error, so that the answers stay alone.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    began = time.perf_counter()
-    step = make()
-    step()
-    step()
-    print(time.perf_counter() - began, file=answers, flush=True)
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        step()
-        print(time.perf_counter() - began, file=answers, flush=True)
 
 
 def _batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
@@ -198,14 +149,8 @@ def torch(
 
         return take
 
-    def seconds(take: Callable[[], object]) -> float:
-        take()
-        began = time.perf_counter()
-        take()
-        return time.perf_counter() - began
-
-    return min(
-        (made(layout) for layout in (torch.contiguous_format, torch.channels_last)), key=seconds
+    return turns.fastest(
+        [made(layout) for layout in (torch.contiguous_format, torch.channels_last)]
     )
 
 
