@@ -41,9 +41,7 @@ def main() -> int:
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        turns.serve(
-            lambda: SIDES[options.side](options.model, options.structure, *_batch(options))
-        )
+        turns.serve(lambda: SIDES[options.side](options.model, options.structure, *_batch(options)))
         return 0
     try:
         peers = turns.peers_of(options.peers, ("keras", "torch"))
