@@ -85,13 +85,12 @@ class BatchNorm(nn.Module):
             if not self.is_initializing():
                 unbiased = var * (count / jnp.maximum(count - 1, 1))
                 new_var = unbiased if self.bessel_correction else var
-                share = count / jnp.sum(count)
                 keep = self.momentum
                 for moving, new in ((moving_mean, mean), (moving_var, new_var)):
-                    moving.value = keep * moving.value + (1 - keep) * jnp.sum(new * share, 0)
-            if self.stats_groups == 1:
-                mean, var = mean[0], var[0]
-            else:  # each example is given its group's
+                    if self.stats_groups > 1:
+                        new = jnp.sum(new * (count / jnp.sum(count)), 0)
+                    moving.value = keep * moving.value + (1 - keep) * new
+            if self.stats_groups > 1:  # each example is given its group's
                 each = x.shape[0] // self.stats_groups
                 mean, var = (jnp.repeat(v, each, 0)[:, None, None] for v in (mean, var))
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
@@ -101,19 +100,24 @@ class BatchNorm(nn.Module):
 def _statistics(
     x: jax.Array, mask: jax.Array | None, groups: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean and plain variance (groups, C) of x (N, H, W, C), and the pixels (groups, 1) of each."""
+    """Mean (C,) and plain variance (C,) of x (N, H, W, C), and the number of its pixels ().
+
+    Of several groups, (groups, C), (groups, C) and (groups, 1).
+    """
     x32 = x.astype(jnp.float32)
+    # Sums per example first: the mask then costs next to nothing.
+    sums, squares = jnp.sum(x32, (1, 2)), jnp.sum(x32 * x32, (1, 2))
     weights = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
-    weights = weights.reshape(groups, -1, 1)
-
-    def mean_of(values: jax.Array) -> jax.Array:
-        # Sums per example first: the mask then costs next to nothing.
-        sums = jnp.sum(values, (1, 2)).reshape(groups, -1, x.shape[-1])
-        return jnp.sum(sums * weights, 1) / jnp.maximum(count, 1)
-
-    count = jnp.sum(weights, 1) * (x.shape[1] * x.shape[2])
-    mean = mean_of(x32)
-    return mean, jnp.maximum(mean_of(x32 * x32) - mean * mean, 0), count
+    if groups > 1:
+        sums, squares = (v.reshape(groups, -1, x.shape[-1]) for v in (sums, squares))
+        weights = weights.reshape(groups, -1)
+    axis = 1 if groups > 1 else 0
+    count = jnp.sum(weights, axis, keepdims=groups > 1) * (x.shape[1] * x.shape[2])
+    # A group of padding alone has no pixels, and nothing to divide.
+    pixels = jnp.maximum(count, 1) if groups > 1 else count
+    mean = jnp.sum(sums * weights[..., None], axis) / pixels
+    mean_square = jnp.sum(squares * weights[..., None], axis) / pixels
+    return mean, jnp.maximum(mean_square - mean * mean, 0), count
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: Padding = "VALID") -> jax.Array:
