@@ -126,6 +126,25 @@ def test_sigterm_to_one_process_saves_and_stops_both_and_they_resume_bit_for_bit
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_with_other_devices_and_hosts(together, tmp_path, start, page, pair):
+    workdir = tmp_path / "run"
+    flags = (f"--config={page}", f"--workdir={workdir}", *STEADY)
+    for devices, until in ((4, 2), (1, 4)):
+        alone = start("main", *flags, JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES=str(devices))
+        wait_for_rows(workdir, [alone], until)
+        alone.send_signal(signal.SIGTERM)
+        codes, said = ended([alone])
+        assert codes == [143], said
+        assert f"{devices} x cpu" in said[0]
+    codes, said = ended(pair(workdir, *STEADY))
+    assert codes == [0, 0], said
+    assert "resuming at step" in said[0]
+    for one, other in zip(rows(workdir), rows(together), strict=True):
+        assert (one["step"], one["split"]) == (other["step"], other["split"])
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_dies_ends_the_other_within_a_minute_and_both_resume(
     together, tmp_path, pair, victim
