@@ -1,5 +1,6 @@
 """The images of a task: of all its folds at once, each only once."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,12 +46,12 @@ class Images:
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
-    def channels(self) -> int:
-        """1 if no image has colour, else 3."""
-        return max(
-            self._sources[0].read([0]).shape[-1], *(s.read([0]).shape[-1] for s in self._sources)
-        )
+    @functools.cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """(S, S, C) of each image as `read` gives it; C is 1 if no image has colour, else 3."""
+        # One image tells a source's shape; of a streamed one it has to be decoded, so only once.
+        shapes = [source.read([0]).shape[1:] for source in self._sources]
+        return (*shapes[0][:2], max(shape[-1] for shape in shapes))
 
     def read(self, places: np.ndarray) -> np.ndarray:
         """Returns (B, S, S, C) uint8, the images at B places.
@@ -59,8 +60,7 @@ class Images:
           DataError: If files are damaged.
         """
         origin = self._origin[places]
-        side = self._sources[0].read([0]).shape[1]
-        result = np.empty((len(places), side, side, self.channels), np.uint8)
+        result = np.empty((len(places), *self.shape), np.uint8)
         for number in np.unique(origin[:, 0]):
             chosen = np.flatnonzero(origin[:, 0] == number)
             # A grey image fills all channels.
