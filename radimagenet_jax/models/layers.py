@@ -80,43 +80,42 @@ class BatchNorm(nn.Module):
         if self.inference:
             mean, var = moving_mean.value, moving_var.value
         else:
-            mean, var, count = _statistics(x, mask, self.stats_groups)
+            weights = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
+            groups = self.stats_groups
+            if groups == 1:
+                mean, var, count = _statistics(x, weights)
+            else:
+                parts = (v.reshape(groups, -1, *v.shape[1:]) for v in (x, weights))
+                mean, var, count = jax.vmap(_statistics)(*parts)
+                count = count[:, None]
             mean, var = (checkpoint_name(value, STATISTICS) for value in (mean, var))
             if not self.is_initializing():
                 unbiased = var * (count / jnp.maximum(count - 1, 1))
                 new_var = unbiased if self.bessel_correction else var
                 keep = self.momentum
                 for moving, new in ((moving_mean, mean), (moving_var, new_var)):
-                    if self.stats_groups > 1:
+                    if groups > 1:
                         new = jnp.sum(new * (count / jnp.sum(count)), 0)
                     moving.value = keep * moving.value + (1 - keep) * new
-            if self.stats_groups > 1:  # each example is given its group's
-                each = x.shape[0] // self.stats_groups
+            if groups > 1:  # each example is given its group's
+                each = x.shape[0] // groups
                 mean, var = (jnp.repeat(v, each, 0)[:, None, None] for v in (mean, var))
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return (x * factor + (bias - mean * factor)).astype(self.dtype)
 
 
-def _statistics(
-    x: jax.Array, mask: jax.Array | None, groups: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _statistics(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Mean (C,) and plain variance (C,) of x (N, H, W, C), and the number of its pixels ().
 
-    Of several groups, (groups, C), (groups, C) and (groups, 1).
+    Examples count by their weights (N,) float32, 0 or 1; of padding alone, both are 0.
     """
     x32 = x.astype(jnp.float32)
     # Sums per example first: the mask then costs next to nothing.
     sums, squares = jnp.sum(x32, (1, 2)), jnp.sum(x32 * x32, (1, 2))
-    weights = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
-    if groups > 1:
-        sums, squares = (v.reshape(groups, -1, x.shape[-1]) for v in (sums, squares))
-        weights = weights.reshape(groups, -1)
-    axis = 1 if groups > 1 else 0
-    count = jnp.sum(weights, axis, keepdims=groups > 1) * (x.shape[1] * x.shape[2])
-    # A group of padding alone has no pixels, and nothing to divide.
-    pixels = jnp.maximum(count, 1) if groups > 1 else count
-    mean = jnp.sum(sums * weights[..., None], axis) / pixels
-    mean_square = jnp.sum(squares * weights[..., None], axis) / pixels
+    count = jnp.sum(weights) * (x.shape[1] * x.shape[2])
+    pixels = jnp.maximum(count, 1)
+    mean = jnp.sum(sums * weights[:, None], 0) / pixels
+    mean_square = jnp.sum(squares * weights[:, None], 0) / pixels
     return mean, jnp.maximum(mean_square - mean * mean, 0), count
 
 
