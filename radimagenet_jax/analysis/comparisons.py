@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from radimagenet_jax.analysis import delong, mixed, study_scores
+from radimagenet_jax.analysis.intervals import units
 from radimagenet_jax.analysis.study_scores import IDENTITY, Pooled, Row
 
 # What runs are compared by, all else being the same; the initialisation is the study's question.
@@ -220,11 +221,7 @@ def _areas(scored: Sequence[Pooled], images: Sequence[tuple[str, str]]) -> delon
     aligned = [one.at(images) for one in scored]
     positive, patients = aligned[0].positive, aligned[0].patients
     # Before areas() refuses them: a study page counts these as not compared.
-    units = [
-        {patient or number for number, patient in enumerate(patients) if positive[number] == side}
-        for side in (True, False)
-    ]
-    if min(map(len, units)) < 2:
+    if min(delong.holders(positive, units(patients))) < delong.FEWEST:
         return None
     return delong.areas(np.stack([one.scores for one in aligned]), positive, patients)
 

@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
 
-from radimagenet_jax.analysis.intervals import LEVEL, units
+from radimagenet_jax.analysis.intervals import LEVEL, Units, units
 
 LOGIT = "DeLong's variance on the logit scale"
 SCORE = "Newcombe's score method"
+# Of either class, so many independent units at least have to be there for a variance.
+FEWEST = 2
 # Where the search for a limit begins, away from the observed area, at which the equation of the
 # score interval is negative or, at 0 and 1, zero.
 _GAP = 1e-9
@@ -64,6 +66,19 @@ class Difference:
     effect_high: float | None
 
 
+def holders(positive: NDArray[np.bool_], clusters: Units) -> tuple[int, int]:
+    """Independent units with a positive, and with a negative, example; see `FEWEST`.
+
+    Args:
+      positive: (N,) bool.
+      clusters: Of the N examples.
+    """
+    with_positive, with_negative = (
+        len(np.unique(clusters.index[chosen])) for chosen in (positive, ~positive)
+    )
+    return with_positive, with_negative
+
+
 def areas(scores: ArrayLike, positive: ArrayLike, patients: Sequence[str] | None = None) -> Areas:
     """Computes AUROCs and their covariance.
 
@@ -83,18 +98,14 @@ def areas(scores: ArrayLike, positive: ArrayLike, patients: Sequence[str] | None
         raise ValueError("scores must be finite.")
     if patients is not None and len(patients) != len(positive):
         raise ValueError(f"{len(positive)} labels, but {len(patients)} patients.")
-    clusters = None if patients is None else units(patients)
-    if clusters is None or clusters.count == len(positive):
-        member, count = np.arange(len(positive)), len(positive)
-    else:
-        member, count = clusters.index, clusters.count
-    holders = [len(np.unique(member[chosen])) for chosen in (positive, ~positive)]
-    if min(holders) < 2:
+    clusters = units([""] * len(positive) if patients is None else patients)
+    member, count = clusters.index, clusters.count
+    held_by = holders(positive, clusters)
+    if min(held_by) < FEWEST:
         raise ValueError(
             "a variance needs two independent units with positive and two with negative examples, "
-            f"not {holders[0]} and {holders[1]}."
+            f"not {held_by[0]} and {held_by[1]}."
         )
-    clusters_held = len(np.unique(member))
     placed = _placements(scores, positive)
     area = placed[:, positive].mean(axis=1)
     totals = []
@@ -104,12 +115,12 @@ def areas(scores: ArrayLike, positive: ArrayLike, patients: Sequence[str] | None
         totals.append(sums / chosen.sum())
     positives, negatives = totals
     within = [
-        total @ total.T * (held / (held - 1)) for total, held in zip(totals, holders, strict=True)
+        total @ total.T * (held / (held - 1)) for total, held in zip(totals, held_by, strict=True)
     ]
     # What a patient with images of both classes adds; zero where there is none.
-    between = positives @ negatives.T * (clusters_held / (clusters_held - 1))
+    between = positives @ negatives.T * (count / (count - 1))
     covariance = within[0] + within[1] + between + between.T
-    return Areas(area, covariance, (holders[0], holders[1]))
+    return Areas(area, covariance, held_by)
 
 
 def _placements(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -100,7 +100,7 @@ def evaluate(
         return figures
     if classes == 2 and units.count == n:
         figures["auroc_ci95"], figures["ci_method"] = _analytic(
-            scores[:, positive], labels == positive, figures["auroc"]
+            scores[:, positive], labels == positive, units, figures["auroc"]
         )
     elif resamples * n * len(ranked) > _MOST_COMPARISONS:
         notes.append(
@@ -215,11 +215,11 @@ def _interval(
 
 
 def _analytic(
-    scores: NDArray[np.float64], positive: NDArray[np.bool_], area: float
+    scores: NDArray[np.float64], positive: NDArray[np.bool_], units: intervals.Units, area: float
 ) -> tuple[list[float], str]:
     """The interval of independent images, which needs no resampling, and its method's name."""
-    holders = int(positive.sum()), int((~positive).sum())
-    if min(holders) < 2:
+    holders = delong.holders(positive, units)
+    if min(holders) < delong.FEWEST:
         return list(delong.score_interval(area, holders)), delong.SCORE
     found = delong.areas(scores[None], positive)
     low, high, method = delong.interval(area, float(found.covariance[0, 0]), found.holders)

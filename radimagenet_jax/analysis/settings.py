@@ -70,7 +70,7 @@ def _describe(name: Sequence[str], scored: Pooled) -> Setting:
     ranked = RankedScores(scored.scores, scored.positive)
     units = intervals.units(scored.patients)
     area = float(ranked.auroc()[0])
-    low, high, method = _interval(scored, area)
+    low, high, method = _interval(scored, units, area)
     return Setting(
         dict(zip(IDENTITY, name, strict=True)),
         len(scored.images),
@@ -85,10 +85,10 @@ def _describe(name: Sequence[str], scored: Pooled) -> Setting:
     )
 
 
-def _interval(scored: Pooled, area: float) -> tuple[float | None, float | None, str]:
-    index = intervals.units(scored.patients).index
-    sides = (scored.positive, ~scored.positive)
-    if min(len(np.unique(index[side])) for side in sides) < 2:
+def _interval(
+    scored: Pooled, units: intervals.Units, area: float
+) -> tuple[float | None, float | None, str]:
+    if min(delong.holders(scored.positive, units)) < delong.FEWEST:
         return None, None, ""
     found = delong.areas(scored.scores[None], scored.positive, scored.patients)
     return delong.interval(area, float(found.covariance[0, 0]), found.holders)

@@ -217,7 +217,7 @@ def _shown(
     for number, ((dataset, init), own) in enumerate(groups.items()):
         ranked = sorted(own, key=lambda one: -one.auroc)
         best, median = ranked[0], ranked[len(ranked) // 2]
-        keys = [tuple(one.name[column] for column in IDENTITY) for one in (best, median)]
+        keys = [study_scores.identity(one.name) for one in (best, median)]
         curves = study_figures.rocs(pooled[keys[0]], pooled[keys[1]], f"roc{number}")
         losses = [
             study_figures.learning(_histories(workdir, rows, key), f"loss{number}{which}")
