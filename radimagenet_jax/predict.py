@@ -153,7 +153,7 @@ def make_scores(
         logits, out = model.apply(variables, preprocess.normalize(images, scheme, channel_order))
         return {"scores": jax.nn.softmax(logits), "pooled": out["pooled"]}
 
-    # As an argument: the compiler would take half a minute over so large a constant.
+    # As an argument, the weights are no constant of the compiled program.
     return lambda images: apply(variables, images)
 
 

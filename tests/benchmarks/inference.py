@@ -12,7 +12,6 @@ is one JSON object. The exit code is 1 if ours is below 1.2 times the faster pee
 """
 
 import argparse
-import json
 import os
 import sys
 
@@ -22,38 +21,20 @@ from tests.benchmarks import turns
 from tests.keras_networks import KERAS_APPLICATIONS
 
 ROUNDS = 7
-LEAST = 1.2
 
 
 def main() -> int:
-    """Starts a process for each side, lets them take turns, and compares."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.inference")
-    parser.add_argument("--model", choices=list(KERAS_APPLICATIONS), default="resnet50")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, default=224, help="side of the images")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--peers", default="keras,torch", help="or one of them, or none")
-    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.side:
-        shape = (options.batch, options.size, options.size, 3)
-        images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-        turns.serve(lambda: SIDES[options.side](options.model, images))
-        return 0
-    try:
-        peers = turns.peers_of(options.peers, ("keras", "torch"))
-    except ValueError as error:
-        parser.error(str(error))
-    taken = turns.take_turns("tests.benchmarks.inference", ["ours", *peers], options.rounds)
-    rates = {name: round(options.batch / seconds, 3) for name, seconds in taken.items()}
-    ratios = {name: round(rates["ours"] / rates[name], 3) for name in peers}
-    described = {name: getattr(options, name) for name in ("model", "batch", "size")}
-    figures = {"images_per_second": rates, "ratios": ratios, "cpus": os.cpu_count()}
-    print(json.dumps(described | figures))
-    return int(any(ratio < LEAST for ratio in ratios.values()))
+    """Compares the sides, a batch at a time."""
+    described = ("model", "batch", "size")
+    return turns.main(turns.parser("tests.benchmarks.inference", ROUNDS), SIDES, described)
 
 
-def ours(name: str, images: np.ndarray) -> turns.Step:
+def _images(options: argparse.Namespace) -> np.ndarray:
+    shape = (options.batch, options.size, options.size, 3)
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def ours(options: argparse.Namespace) -> turns.Step:
     """What `predict` computes of a batch."""
     import jax
 
@@ -61,33 +42,37 @@ def ours(name: str, images: np.ndarray) -> turns.Step:
     from radimagenet_jax.predict import make_scores
     from radimagenet_jax.training import initialise
 
-    model = models.create(name, num_classes=2)
-    variables = initialise.scratch(model, images.shape[1], 0, "glorot_uniform")
+    model = models.create(options.model, num_classes=2)
+    images = _images(options)
+    variables = initialise.scratch(model, options.size, 0, "glorot_uniform")
     scores = make_scores(model, jax.device_put(variables), "caffe_div255", "")
     return lambda: jax.device_get(scores(images))
 
 
-def keras(name: str, images: np.ndarray) -> turns.Step:
+def keras(options: argparse.Namespace) -> turns.Step:
     """The published model's prediction."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tf_keras
 
-    application = getattr(tf_keras.applications, KERAS_APPLICATIONS[name])
+    images = _images(options)
+    application = getattr(tf_keras.applications, KERAS_APPLICATIONS[options.model])
     base = application(weights=None, include_top=False, input_shape=images.shape[1:], pooling="avg")
     model = tf_keras.Model(base.input, tf_keras.layers.Dense(2, activation="softmax")(base.output))
     x = images.astype(np.float32) / 255
     return lambda: model.predict_on_batch(x)
 
 
-def torch(name: str, images: np.ndarray) -> turns.Step:
+def torch(options: argparse.Namespace) -> turns.Step:
     """Eager PyTorch, in the memory format whose second step is the faster one."""
     import timm
     import torch
 
-    x = torch.from_numpy(images.astype(np.float32) / 255).permute(0, 3, 1, 2)
+    x = torch.from_numpy(_images(options).astype(np.float32) / 255).permute(0, 3, 1, 2)
 
     def made(memory_format: torch.memory_format) -> turns.Step:
-        model = timm.create_model(name, num_classes=2).eval().to(memory_format=memory_format)
+        model = (
+            timm.create_model(options.model, num_classes=2).eval().to(memory_format=memory_format)
+        )
         batch = x.contiguous(memory_format=memory_format)
 
         def step() -> object:
@@ -96,9 +81,7 @@ def torch(name: str, images: np.ndarray) -> turns.Step:
 
         return step
 
-    return turns.fastest(
-        [made(layout) for layout in (torch.contiguous_format, torch.channels_last)]
-    )
+    return turns.fastest_format(made)
 
 
 SIDES = {"ours": ours, "keras": keras, "torch": torch}

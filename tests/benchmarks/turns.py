@@ -1,34 +1,80 @@
 """Lets the sides of a benchmark take turns, each in a process of its own.
 
-A side is a function that makes a step. `take_turns` starts the benchmark's module once for each
-side with `--side=NAME`; there, `serve` takes a step whenever it is asked to.
+A side is a function that makes a step. `main` starts the benchmark's module once for each side
+with `--side=NAME`; there, `_serve` takes a step whenever it is asked to.
 """
 
+import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tests.keras_networks import KERAS_APPLICATIONS
 
 Step = Callable[[], object]
 
+OURS = "ours"
+# Times the faster peer: with less, a benchmark fails.
+LEAST = 1.2
 
-def peers_of(option: str, known: Sequence[str]) -> list[str]:
-    """Reads `--peers`: names separated by commas, or 'none'.
 
-    Raises:
-      ValueError: If a name is not known.
+def parser(module: str, rounds: int) -> argparse.ArgumentParser:
+    """The arguments that all have: network, batch, size of the images, rounds and peers.
+
+    Args:
+      module: The benchmark's, which `main` starts again for each side.
+      rounds: Steps of each side, unless asked otherwise.
     """
-    peers = [] if option == "none" else option.split(",")
+    made = argparse.ArgumentParser(prog=f"python -m {module}")
+    made.add_argument("--model", choices=list(KERAS_APPLICATIONS), default="resnet50")
+    made.add_argument("--batch", type=int, default=16)
+    made.add_argument("--size", type=int, default=224, help="side of the images")
+    made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--peers", default="keras,torch", help="or one of them, or none")
+    made.set_defaults(module=module)
+    return made
+
+
+def main(
+    arguments: argparse.ArgumentParser,
+    sides: Mapping[str, Callable[[argparse.Namespace], Step]],
+    described: Sequence[str],
+) -> int:
+    """Starts a process for each side, lets them take turns, and prints rates and ratios.
+
+    Args:
+      arguments: Of `parser`, perhaps with more.
+      sides: Make a step of one batch, 'ours' and its peers.
+      described: Options that the result repeats.
+
+    Returns:
+      The exit code: 1 if ours is below `LEAST` times the faster peer.
+    """
+    arguments.add_argument("--side", choices=list(sides), help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.side:
+        _serve(lambda: sides[options.side](options))
+        return 0
+    peers = [] if options.peers == "none" else options.peers.split(",")
+    known = [name for name in sides if name != OURS]
     if unknown := set(peers) - set(known):
-        raise ValueError(
+        arguments.error(
             f"--peers has {', '.join(sorted(unknown))}; known are {' and '.join(known)}."
         )
-    return peers
+    taken = _take_turns(options.module, [OURS, *peers], options.rounds)
+    rates = {name: round(options.batch / seconds, 3) for name, seconds in taken.items()}
+    ratios = {name: round(rates[OURS] / rates[name], 3) for name in peers}
+    figures = {"images_per_second": rates, "ratios": ratios, "cpus": os.cpu_count()}
+    print(json.dumps({name: getattr(options, name) for name in described} | figures))
+    return int(any(ratio < LEAST for ratio in ratios.values()))
 
 
-def take_turns(module: str, names: Sequence[str], rounds: int) -> dict[str, float]:
+def _take_turns(module: str, names: Sequence[str], rounds: int) -> dict[str, float]:
     """Median seconds of a step for each side; one begins to compile when the last is ready.
 
     Args:
@@ -69,7 +115,7 @@ def _reply(side: subprocess.Popen[str]) -> float:
     return float(line)
 
 
-def serve(make: Callable[[], Step]) -> None:
+def _serve(make: Callable[[], Step]) -> None:
     """Takes two steps, then one for each line of the input; answers with the seconds of each."""
     # What libraries print goes to standard error, so that the answers stay alone.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -85,8 +131,9 @@ def serve(make: Callable[[], Step]) -> None:
         print(time.perf_counter() - began, file=answers, flush=True)
 
 
-def fastest(steps: Sequence[Step]) -> Step:
-    """The one of several steps that is fastest the second time."""
+def fastest_format(make: Callable[[Any], Step]) -> Step:
+    """PyTorch's step in the memory format in which it is faster the second time."""
+    import torch
 
     def seconds(step: Step) -> float:
         step()
@@ -94,4 +141,4 @@ def fastest(steps: Sequence[Step]) -> Step:
         step()
         return time.perf_counter() - began
 
-    return min(steps, key=seconds)
+    return min(map(make, (torch.contiguous_format, torch.channels_last)), key=seconds)
