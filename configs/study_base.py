@@ -34,12 +34,13 @@ def get_config(*tasks: str) -> ConfigDict:
     study.settings = PUBLISHED_SETTINGS
     study.folds = ()  # (): all that the task has
     study.seeds = (0,)  # of the head's values, the order of the examples and dropout
+    study.note = ""  # a sentence that the report begins with, such as what the weights are
     study.augment_seed = 0  # of the augmentation's draws, which all runs share
     # published: the same input for all weights; native: each file's own; or both, compared.
     study.preprocessing = ("published",)
     # Augmentations an image has in all, drawn again and again; 0: new ones each epoch, as
-    # published.
-    study.views = 0
+    # published; (0, 8) compares the two. unfreezeall gains nothing by it and always has new ones.
+    study.views = (0,)
     # Runs with a frozen prefix share it; 'alone' trains each by itself, to the same result.
     study.engine = "shared"
     study.memory_gib = 4.0  # for activations of frozen layers; beyond, they are computed again

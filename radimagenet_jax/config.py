@@ -96,6 +96,8 @@ def _parse(name: str, current: Any, text: str) -> Any:
         if kind in (int, float, str):
             return kind(text)
         value = ast.literal_eval(text)
+        if kind is tuple and not isinstance(value, tuple):
+            value = (value,)
         if not isinstance(value, kind):
             raise TypeError
     except (KeyError, ValueError, TypeError, SyntaxError) as error:

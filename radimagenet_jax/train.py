@@ -178,7 +178,8 @@ def _run(
             memory.clock.start()
             until = order.next_boundary(step, config.checkpoint_every)
             state, rows = stepper.advance(state, step, until)
-            memory.clock.step(sum(int(sums["count"]) for sums in rows), stepper.waited)
+            taken = sum(int(sums["count"]) for sums in rows)
+            memory.clock.step(taken, stepper.waited, stepper.computed)
             for sums in rows:
                 step += 1
                 memory.add(sums)
@@ -200,7 +201,7 @@ def _run(
                     memory.reset_sums()
             profiler.step(step)
             progress.step(step, float(sums["loss"] / sums["count"]), memory.clock.images_per_second)
-            stopping = distributed.any_of(stop.requested)
+            stopping = stop.reached()
             if step < until and not stopping:
                 continue
 
@@ -255,6 +256,7 @@ def _run(
             "seconds": round(memory.clock.seconds, 3),
             "images_per_second": memory.clock.images_per_second,
             "input_wait": memory.clock.input_wait,
+            "outside_step": memory.clock.outside_step,
         },
         "model": config.model,
         "init": config.init,

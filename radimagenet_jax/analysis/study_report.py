@@ -91,7 +91,7 @@ def write(workdir: Path) -> Path:
             shown=shown,
             groups=groups,
             seconds=sum(group.get("seconds", 0.0) for group in groups),
-            warnings=_warnings(rows, groups),
+            warnings=_warnings(config, rows, groups),
             methods=_methods(config, rows, bool(found), bool(totals)),
         )
     )
@@ -248,9 +248,15 @@ def _histories(
     return [_read_json(path)["epochs"] for path in paths if path.exists()]
 
 
-def _warnings(rows: Sequence[Mapping[str, str]], groups: Sequence[Mapping[str, Any]]) -> list[str]:
+def _warnings(
+    config: Mapping[str, Any],
+    rows: Sequence[Mapping[str, str]],
+    groups: Sequence[Mapping[str, Any]],
+) -> list[str]:
     """What a reader must know, each sentence once."""
-    said = [str(warning) for group in groups for warning in group.get("warnings", ())]
+    note = config.get("study", {}).get("note", "")
+    said = [note] if note else []
+    said += [str(warning) for group in groups for warning in group.get("warnings", ())]
     views = sorted({row["views"] for row in rows if row["views"] not in ("", "0")})
     if views:
         said.append(

@@ -60,7 +60,7 @@ def identity(row: Row) -> tuple[str, ...]:
 def pool(
     workdir: Path, rows: Sequence[Row], positives: Mapping[str, str]
 ) -> dict[tuple[str, ...], Pooled]:
-    """Reads the test scores of all finished runs.
+    """Reads the test scores of all runs that ended, also of folds without an AUROC of their own.
 
     Args:
       workdir: The study's, with its predictions.
@@ -74,7 +74,9 @@ def pool(
       DataError: If a file of predictions is missing or damaged, or lacks the class.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in finished(rows):
+    for row in rows:
+        if row["status"] != "ok":
+            continue
         groups.setdefault(identity(row), []).append(row)
     return {name: _pooled(workdir, own, positives) for name, own in groups.items()}
 

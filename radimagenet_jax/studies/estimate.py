@@ -78,17 +78,18 @@ def _cost(config: ConfigDict, group: plan.Group) -> tuple[float, float]:
     bytes_per_image, tail = per_image[group.runs[0].structure]
     # Every image is in the training split of some fold, if there are several.
     images = max(train) if len(sizes) == 1 else sum(sizes[group.runs[0].fold])
-    passes = config.study.views or single.epochs
+    views = group.runs[0].views
+    passes = views or single.epochs
     trunk = (images * passes + sum(max(sizes.values()))) * (whole - tail)
     learning = single.epochs * (sum(train) * _PASSES + sum(held_out)) * tail
-    return bytes_per_image * images * max(1, config.study.views), trunk + learning
+    return bytes_per_image * images * max(1, views), trunk + learning
 
 
 def _operations(
     config: ConfigDict, model: str, image_size: int
 ) -> tuple[dict[str, tuple[int, float]], float]:
     """By structure, (bytes at the cut, operations of the tail) an image; and of the network."""
-    key = tuple(sorted({s for s, _ in config.study.settings if s != "unfreezeall"}))
+    key = tuple(sorted({s for s, _ in config.study.settings if plan.has_trunk(s)}))
     return _counted(_Frozen(config), model, image_size, key)
 
 

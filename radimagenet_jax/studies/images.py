@@ -91,6 +91,7 @@ def gather(folds: Sequence[int], load: Callable[[int], datasets.Dataset]) -> Ima
     for fold in folds:
         try:
             dataset = load(fold)
+            _check_classes(dataset)
         except UserError as error:
             refused[fold], failure = str(error), failure or error
             continue
@@ -98,7 +99,8 @@ def gather(folds: Sequence[int], load: Callable[[int], datasets.Dataset]) -> Ima
             raise DataError(f"the folds of {dataset.name} have different classes; prepare it anew.")
         class_names = dataset.class_names
         fingerprints[fold] = dataset.fingerprint
-        notes |= dict.fromkeys(f"fold {fold}: {note}" if fold else note for note in dataset.notes)
+        known = [*dataset.notes, *_single_classes(dataset)]
+        notes |= dict.fromkeys(f"fold {fold}: {note}" if fold else note for note in known)
         splits[fold] = {}
         for name in datasets.SPLITS:
             split: Source = getattr(dataset, name)
@@ -138,3 +140,23 @@ def gather(folds: Sequence[int], load: Callable[[int], datasets.Dataset]) -> Ima
         _sources=tuple(sources),
         _origin=np.array(columns["origin"], np.int64),
     )
+
+
+def _check_classes(dataset: datasets.Dataset) -> None:
+    met = np.unique(dataset.train.labels)
+    if len(met) < 2:
+        names = ", ".join(dataset.class_names[k] for k in met) or "no class"
+        raise DataError(
+            f"{dataset.name} has nothing to tell apart: all its training images are of {names}; "
+            "divide the images so that every training split has two classes at least."
+        )
+
+
+def _single_classes(dataset: datasets.Dataset) -> list[str]:
+    """A sentence for each held-out split that has no AUROC."""
+    return [
+        f"all images of the {name} split are of one class, so it has no AUROC of its own; in a "
+        "pooled AUROC they count"
+        for name in ("val", "test")
+        if len(np.unique(getattr(dataset, name).labels)) < 2
+    ]

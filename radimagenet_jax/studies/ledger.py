@@ -36,8 +36,9 @@ COLUMNS = (
     "reason",
     "run",
 )
-# Fields that change where a study's data lie and how fast it is, not what it computes.
-_FREE = ("study.memory_gib", "study.side_by_side", "study.trunk_batch", "mesh.data")
+# Fields that change where a study's data lie, how fast it is and what is said of it, not what it
+# computes.
+_FREE = ("study.note", "study.memory_gib", "study.side_by_side", "study.trunk_batch", "mesh.data")
 _FOLDERS = ("runs", "groups", "predictions", "histories", "locks")
 
 
@@ -80,9 +81,10 @@ class Ledger:
                 f"{self.path} holds a study with another config ({'; '.join(changed)}); "
                 "give another --workdir, or the config it was made with."
             )
-        if kept is None or changed:
+        text = config_pages.to_json(config)
+        if kept != json.loads(text):
             with replacing(self.path / "study.json") as file:
-                file.write(config_pages.to_json(config))
+                file.write(text)
 
     @contextlib.contextmanager
     def lock(self, group: plan.Group) -> Iterator[bool]:

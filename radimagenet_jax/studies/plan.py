@@ -88,7 +88,7 @@ def runs(config: ConfigDict) -> tuple[Run, ...]:
     """
     study = config.study
     return tuple(
-        Run(task, model, init, structure, float(rate), fold, seed, preprocessing, study.views)
+        Run(task, model, init, structure, float(rate), fold, seed, preprocessing, views)
         for task in study.tasks
         for model, init, preprocessing in itertools.product(
             study.models, initialisations(config), study.preprocessing
@@ -96,9 +96,15 @@ def runs(config: ConfigDict) -> tuple[Run, ...]:
         # Random weights have no input of their own.
         if not (init == SCRATCH and preprocessing == "native" and len(study.preprocessing) > 1)
         for structure, rate in study.settings
+        for views in (study.views if has_trunk(structure) else (0,))
         for fold in (study.folds or folds(task))
         for seed in study.seeds
     )
+
+
+def has_trunk(structure: str) -> bool:
+    """Whether a structure freezes a part of the network, which its runs can share."""
+    return structure != "unfreezeall"
 
 
 def groups(config: ConfigDict) -> tuple[Group, ...]:
@@ -106,13 +112,13 @@ def groups(config: ConfigDict) -> tuple[Group, ...]:
     shared: dict[str, list[Run]] = {}
     alone = config.study.engine == "alone"
     for run in runs(config):
-        has_trunk = not alone and run.structure != "unfreezeall"
+        shares = not alone and has_trunk(run.structure)
         # A scratch run's seed draws its frozen weights too: such runs share nothing.
         of_seed = f"-seed{run.seed}" if run.init == SCRATCH else ""
-        name = f"{_trunk_name(run)}{of_seed}" if has_trunk else run.id
+        name = f"{_trunk_name(run)}{of_seed}" if shares else run.id
         shared.setdefault(name, []).append(run)
     return tuple(
-        Group(name, tuple(members), not alone and members[0].structure != "unfreezeall")
+        Group(name, tuple(members), not alone and has_trunk(members[0].structure))
         for name, members in shared.items()
     )
 
@@ -209,7 +215,7 @@ def validate(config: ConfigDict) -> None:
             "this config page is not of a study: it has no config.study; take configs/study_*.py."
         )
     study = config.study
-    for field in ("tasks", "models", "inits", "settings", "seeds", "preprocessing"):
+    for field in ("tasks", "models", "inits", "settings", "seeds", "preprocessing", "views"):
         if not study[field]:
             raise ConfigError(f"config.study.{field} is empty; name one at least.")
     for field, known in (("tasks", tuple(TASKS)), ("models", models.names())):
@@ -229,10 +235,14 @@ def validate(config: ConfigDict) -> None:
             raise ConfigError(
                 f"config.study.folds has {fold}, but {task} has {_listed(folds(task))}."
             )
-    for field, low in (("views", 0), ("trunk_batch", 1), ("side_by_side", 0)):
+    for field, low in (("trunk_batch", 1), ("side_by_side", 0)):
         if study[field] < low:
             raise ConfigError(f"config.study.{field} is {study[field]}; it must be {low} or more.")
-    if study.views and study.engine == "alone":
+    if any(not isinstance(views, int) or views < 0 for views in study.views):
+        raise ConfigError(
+            f"config.study.views is {study.views!r}, but takes numbers from 0, such as (0, 8)."
+        )
+    if any(study.views) and study.engine == "alone":
         raise ConfigError("config.study.views needs config.study.engine='shared'.")
     if study.engine not in ("shared", "alone"):
         raise ConfigError(f"config.study.engine is {study.engine!r}; it is 'shared' or 'alone'.")

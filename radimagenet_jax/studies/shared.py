@@ -131,7 +131,7 @@ class _Session:
     ):
         self._single, self._runs, self._images = single, runs, images
         self._programs, self._frozen = programs, frozen
-        self._views = config.study.views
+        self._views = runs[0].views
         self._key = steps.run_keys(single.augment_seed)[0]
         first = self._epoch_table(0)
         wanted = (

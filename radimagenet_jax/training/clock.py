@@ -16,12 +16,14 @@ class Clock:
       images: Images in that time that the rate is made of.
       rated_seconds: The time that they took.
       waited: Seconds of these in which the devices had nothing to do but wait for input.
+      computed: Seconds of these in which a compiled step ran.
     """
 
     seconds: float = 0.0
     images: int = 0
     rated_seconds: float = 0.0
     waited: float = 0.0
+    computed: float = 0.0
 
     def __post_init__(self) -> None:
         self._started: float | None = None
@@ -32,8 +34,14 @@ class Clock:
         if self._started is None:
             self._started = time.perf_counter()
 
-    def step(self, images: int, waited: float = 0.0) -> None:
-        """Notes a finished step of so many images, which began by waiting for its input."""
+    def step(self, images: int, waited: float = 0.0, computed: float = 0.0) -> None:
+        """Notes a finished step.
+
+        Args:
+          images: How many it trained on.
+          waited: Seconds for which it waited for its input.
+          computed: Seconds that the devices took for it.
+        """
         if self._started is None:
             raise RuntimeError("the clock counts steps only between start and stop.")
         now = time.perf_counter()
@@ -42,6 +50,7 @@ class Clock:
             self.images += images
             self.rated_seconds += now - self._started
             self.waited += waited
+            self.computed += computed
         self._warm = True
         self._started = now
 
@@ -61,6 +70,11 @@ class Clock:
         """Share of the training time spent waiting for input, None before it is known."""
         return self.waited / self.rated_seconds if self.rated_seconds else None
 
+    @property
+    def outside_step(self) -> float | None:
+        """Share of the training time outside compiled steps, None before it is known."""
+        return 1 - self.computed / self.rated_seconds if self.rated_seconds else None
+
     def to_json(self) -> dict[str, float | int]:
         """What a checkpoint keeps."""
         return {
@@ -68,4 +82,5 @@ class Clock:
             "images": self.images,
             "rated_seconds": self.rated_seconds,
             "waited": self.waited,
+            "computed": self.computed,
         }

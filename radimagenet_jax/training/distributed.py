@@ -171,6 +171,11 @@ def _leave_a_last_word() -> None:
     atexit.register(shell.communicate, b"\n")
 
 
+def is_together() -> bool:
+    """Whether this process is one of several of its run."""
+    return _together
+
+
 def is_lead() -> bool:
     """Whether this process writes the run's files and speaks: the first one, or the only one."""
     return not _together or jax.process_index() == 0
@@ -238,11 +243,13 @@ def as_lead_has_it(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
-def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any process; all must ask at the same step."""
-    if not _together:
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.array([flag]))))
+def preempted(call: int) -> bool:
+    """Whether a process of the run got SIGTERM, and this is the call at which all stop for it.
+
+    Args:
+      call: 1, 2, 3...: the service counts calls to find one that no process has passed.
+    """
+    return multihost_utils.reached_preemption_sync_point(call)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ class SingleSteps:
 
     Attributes:
       waited: Seconds that the latest call waited for its input.
+      computed: Seconds that the devices took for it.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class SingleSteps:
         layout: PyTree,
         mesh: Mesh,
     ):
-        self.waited = 0.0
+        self.waited = self.computed = 0.0
         self._feed, self._order = feed, order
         self._lazy = jax.jit(
             train_step,
@@ -57,11 +58,13 @@ class SingleSteps:
         """Takes one step; returns the state after it and its sums, on the host."""
         asked = time.perf_counter()
         batch, self._shown = self._shown or next(self._batches), None
-        self.waited = time.perf_counter() - asked
+        began = time.perf_counter()
         state, sums = self._compiled(state, *batch)
         # Reading the sums waits for the step, so that the queue never runs ahead of what the
         # progress bar says and a failure names its own step.
-        return state, [jax.device_get(sums)]
+        read = jax.device_get(sums)
+        self.waited, self.computed = began - asked, time.perf_counter() - began
+        return state, [read]
 
 
 class ScannedSteps:
@@ -71,9 +74,10 @@ class ScannedSteps:
 
     Attributes:
       waited: 0; there is no input to wait for.
+      computed: Seconds that the devices took for the latest call.
     """
 
-    waited = 0.0
+    waited = computed = 0.0
 
     def __init__(
         self,
@@ -111,9 +115,9 @@ class ScannedSteps:
             state, self._examples, *self._batches_of(step), np.int32(first), np.int32(last)
         )
         host = jax.device_get(sums)
-        seconds = (time.perf_counter() - began) / (last - first)
+        self.computed = time.perf_counter() - began
         # The first call of a process is slow for other reasons.
-        size = max(1, int(_CALL_SECONDS / seconds)) if self._warm else 1
+        size = max(1, int(_CALL_SECONDS * (last - first) / self.computed)) if self._warm else 1
         # Every process has its own clock, but all have to take the same steps.
         self._size = distributed.as_lead_has_it(size)
         self._warm = True

@@ -1,7 +1,12 @@
-"""SIGTERM as a request: the step in hand is finished and saved before the process ends."""
+"""SIGTERM as a request: the step in hand is finished and saved before the process ends.
+
+Launchers, Slurm and clouds that take a machine back send it as their notice.
+"""
 
 import signal
 from types import FrameType, TracebackType
+
+from radimagenet_jax.training import distributed
 
 EXIT_CODE = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
 
@@ -9,14 +14,19 @@ EXIT_CODE = 128 + signal.SIGTERM  # what a shell reports for a process that SIGT
 class Termination:
     """Listens for SIGTERM while it is open.
 
-    Attributes:
-      requested: Whether the signal has come.
+    In a run of several processes JAX's preemption service listens instead, from the moment that
+    they join. It passes one process' notice on to all, who agree on the step to stop after, and
+    costs the steps before nothing.
     """
 
-    requested = False
+    def __init__(self) -> None:
+        self._alone = not distributed.is_together()
+        self._noted = False
+        self._asked = 0
 
     def __enter__(self) -> "Termination":
-        self._former = signal.signal(signal.SIGTERM, self._note)
+        if self._alone:
+            self._former = signal.signal(signal.SIGTERM, self._note)
         return self
 
     def __exit__(
@@ -25,7 +35,15 @@ class Termination:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        signal.signal(signal.SIGTERM, self._former)
+        if self._alone:
+            signal.signal(signal.SIGTERM, self._former)
+
+    def reached(self) -> bool:
+        """Whether to save and stop now; every process of a run asks equally often."""
+        if self._alone:
+            return self._noted
+        self._asked += 1
+        return distributed.preempted(self._asked)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self._noted = True

@@ -1,6 +1,7 @@
 """Laws of what a study says: from its files alone, and of what is there only."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -108,6 +109,32 @@ def test_other_ways_to_compute_the_same_settings_are_compared_too(study, factor,
     assert {one.difference.value for one in found} == {0}
     (total,) = comparisons.overall({**first, **again})
     assert (total.factor, total.effect.settings, total.effect.value) == (factor, 2, 0)
+
+
+def test_a_task_without_patients_is_compared_image_by_image(study):
+    pooled = {
+        name: dataclasses.replace(own, patients=("",) * len(own.patients))
+        for name, own in study_scores.pool(study, study_files.read_rows(study), {}).items()
+    }
+    whole = comparisons.compare(pooled)[0]
+    pair = [own for name, own in pooled.items() if name[3] == "freezeall"]
+    areas = delong.areas(np.stack([own.scores for own in pair]), pair[0].positive)
+    assert whole.difference == delong.difference(areas)
+    # Patients have two images each, which are no proof of one another.
+    known = comparisons.compare(study_scores.pool(study, study_files.read_rows(study), {}))[0]
+    assert whole.difference.standard_error != known.difference.standard_error
+
+
+def test_a_fold_without_an_auroc_of_its_own_counts_in_the_pooled_one(study):
+    rows = [dict(one) for one in study_files.read_rows(study)]
+    whole = study_scores.pool(study, rows, {})
+    for one in rows:
+        if one["fold"] == "2":
+            one["auroc_test"] = ""
+    pooled = study_scores.pool(study, rows, {})
+    assert {name: own.images for name, own in pooled.items()} == {
+        name: own.images for name, own in whole.items()
+    }
 
 
 def test_a_summary_is_of_settings_with_the_same_images_only(study):

@@ -92,7 +92,7 @@ def study(options: argparse.Namespace) -> ConfigDict:
     config.study.models = (options.model,)
     config.study.folds = tuple(range(1, options.folds + 1))
     config.study.settings = tuple((options.structure, rate) for rate in RATES[options.structure])
-    config.study.views = options.views
+    config.study.views = (options.views,)
     plan.validate(config)
     return config
 

@@ -1,8 +1,10 @@
 """Laws of the main job, run as a user runs it."""
 
+import dataclasses
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from radimagenet_jax import main
 from radimagenet_jax.analysis import predictions
+from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
 
 RESULT_KEYS = {
@@ -57,7 +60,9 @@ def test_a_run_leaves_every_promised_file(undisturbed):
         "seconds",
         "images_per_second",
         "input_wait",
+        "outside_step",
     }
+    assert 0 <= result["train"]["outside_step"] < 1
     assert json.loads((undisturbed / "config.json").read_text())["epochs"] == 3
     assert (undisturbed / "checkpoints").is_dir()
     assert list((undisturbed / "tensorboard").glob("events*"))
@@ -194,6 +199,22 @@ def test_a_directory_of_another_config_is_refused(undisturbed, page):
     with pytest.raises(ConfigError, match=r"another config \(seed: 0 -> 1\)"):
         main.main([f"--config={page}", f"--workdir={undisturbed}", "--config.seed=1"])
     assert (undisturbed / "result.json").read_bytes() == before
+
+
+def test_a_data_set_that_changed_under_a_run_is_refused(undisturbed, tmp_path, page, monkeypatch):
+    workdir = tmp_path / "run"
+    shutil.copytree(undisturbed, workdir)
+    (workdir / "result.json").unlink()
+    load = datasets.load
+    monkeypatch.setattr(
+        datasets,
+        "load",
+        lambda *found, **how: dataclasses.replace(load(*found, **how), fingerprint="0" * 64),
+    )
+    before = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    with pytest.raises(ConfigError, match=r"is not the data that .* was trained on"):
+        main.main([f"--config={page}", f"--workdir={workdir}"])
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == before
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path, start, page):

@@ -1,7 +1,7 @@
 """A task of two uneven folds in memory, and studies of shallow networks on it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import study_base
-from radimagenet_jax.data.datasets import Dataset, Split
+from radimagenet_jax.data.datasets import SPLITS, Dataset, Split
 from radimagenet_jax.studies import plan
 from radimagenet_jax.studies.images import Images, gather
 from tests.models.conftest import SHALLOW
@@ -49,7 +49,8 @@ def _pictures(size: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, labels
 
 
-def dataset(fold: int, size: int) -> Dataset:
+def dataset(fold: int, size: int, **other: Sequence[int]) -> Dataset:
+    """A fold; `other` gives a split other images."""
     pixels, labels = _pictures(size)
     splits = [
         Split(
@@ -59,7 +60,7 @@ def dataset(fold: int, size: int) -> Dataset:
             patients=("",) * len(chosen),
             ids=np.array(chosen, np.uint32),
         )
-        for chosen in FOLDS[fold]
+        for chosen in (dict(zip(SPLITS, FOLDS[fold], strict=True)) | other).values()
     ]
     return Dataset("spots", *splits, ("benign", "malignant"), "Made here.", f"{fold}", ())
 

@@ -47,6 +47,18 @@ def test_seeds_of_random_frozen_weights_share_no_group(tmp_path):
             assert seeds == ({0, 1} if group.runs[0].init == "file" else {group.runs[0].seed})
 
 
+def test_views_multiply_the_runs_that_share_a_trunk_and_no_others():
+    config = published(views=(0, 8))
+    plan.validate(config)
+    runs = plan.runs(config)
+    of = {views: [run for run in runs if run.views == views] for views in (0, 8)}
+    assert len(of[0]) == len(plan.runs(published()))
+    assert len(of[8]) == sum(run.structure != "unfreezeall" for run in of[0])
+    assert all(run.structure != "unfreezeall" for run in of[8])
+    for group in plan.groups(config):
+        assert len({run.views for run in group.runs}) == 1
+
+
 def test_shards_divide_the_groups():
     groups = plan.groups(published())
     parts = [plan.shard(groups, f"{i}/3") for i in range(3)]
@@ -71,6 +83,8 @@ def test_a_shard_that_is_none_is_refused(text):
         ("folds", (6,), "breast has 1, 2, 3, 4, 5"),
         ("preprocessing", ("native",), "scratch"),
         ("seeds", (0, 0), "twice"),
+        ("views", (0, -1), "(0, -1)"),
+        ("views", (), "empty"),
         ("engine", "none", "'shared' or 'alone'"),
         ("memory_gib", 0.0, "positive"),
     ],

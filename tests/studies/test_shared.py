@@ -99,7 +99,7 @@ def test_too_little_memory_for_one_step_is_refused(make_config, make_images):
 
 
 def test_a_bounded_pool_of_views_is_computed_once(make_config, make_images):
-    config = make_config(views=2)
+    config = make_config(views=(2,))
     config.epochs = 6
     images = make_images(32)
     (group,) = plan.groups(config)

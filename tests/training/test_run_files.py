@@ -108,11 +108,13 @@ def test_the_clock_counts_training_and_neither_pauses_nor_the_first_step(monkeyp
     for _ in range(4):
         clock.start()
         pass_time(2)
-        clock.step(16)
+        clock.step(16, waited=0.25, computed=1.5)
     clock.stop()
     pass_time(1000)  # evaluates
     assert clock.images_per_second == pytest.approx(8)
     assert clock.seconds == pytest.approx(38)
+    assert clock.input_wait == pytest.approx(0.125)
+    assert clock.outside_step == pytest.approx(0.25)
     resumed = clocks.Clock(**clock.to_json())
     resumed.start()
     pass_time(10)
