@@ -147,8 +147,9 @@ def make_scores(
     import jax
 
     from radimagenet_jax.data import preprocess
+    from radimagenet_jax.models import platform
 
-    @jax.jit
+    @platform.jit
     def apply(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         logits, out = model.apply(variables, preprocess.normalize(images, scheme, channel_order))
         return {"scores": jax.nn.softmax(logits), "pooled": out["pooled"]}

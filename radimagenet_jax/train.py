@@ -17,6 +17,7 @@ from radimagenet_jax.analysis import groups, intervals, metrics, predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
+from radimagenet_jax.models import platform
 from radimagenet_jax.training import (
     checkpoints,
     distributed,
@@ -128,7 +129,7 @@ def _run(
         devices=mesh.size,
         class_weights=weights,
     )
-    eval_step = jax.jit(
+    eval_step = platform.jit(
         steps.make_eval_step(
             model, scheme=contract.preprocessing, channel_order=contract.channel_order
         ),

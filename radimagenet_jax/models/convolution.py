@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from radimagenet_jax.models import platform
+from radimagenet_jax.models import platform, winograd
 
 Pair = tuple[int, int]
 Padding = str | Sequence[Pair]
@@ -43,9 +43,13 @@ def conv(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> ja
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     plain = functools.partial(_plain, strides=strides, pads=pads)
-    if kernel.shape[:2] != (1, 1) or pads != ((0, 0), (0, 0)):
+    if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
+        fast = functools.partial(_product, strides=strides)
+    elif winograd.suits(x, kernel, strides, pads):
+        fast = functools.partial(winograd.convolve, pads=pads)
+    else:
         return plain(x, kernel)
-    return platform.choose(x, kernel, cpu=functools.partial(_product, strides=strides), plain=plain)
+    return platform.choose(x, kernel, cpu=fast, plain=plain)
 
 
 def _forward(
@@ -61,6 +65,9 @@ def _backward(
     dy: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
+    if kernel.shape[:2] != (1, 1):
+        # It is used once for each place of the kernel, and again for the input's gradient.
+        dy = platform.choose(dy, cpu=platform.materialized, plain=lambda dy: dy)
 
     # Each is chosen by itself, so that the compiler drops what a frozen layer does not need.
     def plain_dx(kernel: jax.Array, dy: jax.Array) -> jax.Array:
@@ -112,24 +119,61 @@ def _kernel_gradient(
     pads: tuple[Pair, Pair],
 ) -> jax.Array:
     """Sums x at each place of the kernel, times dy, over all output positions."""
-    height, width, channels = shape[:3]
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    rows, columns = dy.shape[1:3]
-    flat = _rows(dy)
-
-    def shifted(i: int, j: int) -> jax.Array:
-        last = (i + (rows - 1) * strides[0] + 1, j + (columns - 1) * strides[1] + 1)
-        return padded[:, i : last[0] : strides[0], j : last[1] : strides[1]]
-
+    height, width, channels, features = shape
     places = [(i, j) for i in range(height) for j in range(width)]
+    ends = tuple((height - 1 - pad, width - 1 - other) for pad, other in zip(*pads, strict=True))
+    back: tuple[Pair, Pair] = ((ends[0][0], ends[1][0]), (ends[0][1], ends[1][1]))
+    if (
+        features * len(places) <= _FEW_CHANNELS
+        and features < channels
+        and strides == (1, 1)
+        and min(*back[0], *back[1]) >= 0
+    ):
+        # The thinner of the two is copied: what x at a place meets is dy at the place turned round.
+        turned = [(height - 1 - i, width - 1 - j) for i, j in places]
+        patches = jnp.concatenate(shifted(_padded(dy, back), turned, x.shape[1:3], strides), -1)
+        product = _summed_products(_rows(x), _rows(patches))
+        return product.reshape(channels, height, width, features).transpose(1, 2, 0, 3)
+    parts = shifted(_padded(x, pads), places, dy.shape[1:3], strides)
     if channels * len(places) <= _FEW_CHANNELS:
-        patches = jnp.concatenate([shifted(i, j) for i, j in places], -1)
-        return (_rows(patches).T @ flat).reshape(shape)
-    return jnp.stack([_rows(shifted(i, j)).T @ flat for i, j in places]).reshape(shape)
+        parts = [jnp.concatenate(parts, -1)]
+    products = [_summed_products(_rows(part), _rows(dy)) for part in parts]
+    return jnp.stack(products).reshape(shape)
 
 
 # Up to so many rows, one matrix product over patches beats one for each place of the kernel.
-_FEW_CHANNELS = 256
+_FEW_CHANNELS = 288
+
+
+def _padded(x: jax.Array, pads: tuple[Pair, Pair]) -> jax.Array:
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+
+def shifted(
+    x: jax.Array, starts: Sequence[Pair], size: Sequence[int], strides: Pair
+) -> list[jax.Array]:
+    """Parts of x (N, H, W, C), each of so many rows and columns, from different pixels on.
+
+    Args:
+      x: The images.
+      starts: (row, column) of each part's first pixel.
+      size: (rows, columns) of a part.
+      strides: Which of the pixels are taken, in both directions.
+
+    Returns:
+      An array (N, *size, C) for each start.
+    """
+    spans = [(count - 1) * stride + 1 for count, stride in zip(size, strides, strict=True)]
+    return [x[:, i : i + spans[0] : strides[0], j : j + spans[1] : strides[1]] for i, j in starts]
+
+
+def _summed_products(a: jax.Array, b: jax.Array) -> jax.Array:
+    """(C, D) of (M, C) and (M, D): a^T b."""
+    if a.shape[1] <= b.shape[1]:
+        return a.T @ b
+    # A product with the fewer rows first is up to 1.6 times as fast on CPU; the barrier keeps the
+    # compiler from turning it round again.
+    return jax.lax.optimization_barrier(b.T @ a).T
 
 
 def _input_gradient(
@@ -207,5 +251,8 @@ def _phase_gradient(
     )
     if places.shape[:2] == (1, 1) and max(top, bottom, left, right) <= 0:
         return _product(dy, places, (1, 1))
-    remaining = tuple((max(low, 0), max(high, 0)) for low, high in pads)
-    return _plain(dy, places, (1, 1), (remaining[0], remaining[1]))
+    vertical_pad, horizontal_pad = ((max(low, 0), max(high, 0)) for low, high in pads)
+    remaining = (vertical_pad, horizontal_pad)
+    if winograd.suits(dy, places, (1, 1), remaining):
+        return winograd.convolve(dy, places, remaining)
+    return _plain(dy, places, (1, 1), remaining)

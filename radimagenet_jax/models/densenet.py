@@ -3,6 +3,7 @@
 The variant 'torch' is torchvision's, which differs in BatchNorm's epsilon alone.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
+from radimagenet_jax.models import platform
 from radimagenet_jax.models.architecture import BLOCK, Architecture, KerasLayer
-from radimagenet_jax.models.layers import Conv, Head, Norm, max_pool, require_size
-from radimagenet_jax.models.pooling import halve
+from radimagenet_jax.models.layers import Conv, Head, Norm, require_size
+from radimagenet_jax.models.pooling import halve, max_pool
 
 _EPSILON = {"": 1.001e-5, "torch": 1e-5}
 _BLOCK_SIZES = (6, 12, 24, 16)
@@ -67,7 +69,27 @@ class DenseBlock(nn.Module):
             dtype=self.dtype,
             name="conv2",
         )(y)
-        return checkpoint_name(jnp.concatenate([x, y], -1), BLOCK)
+        return checkpoint_name(_append(x, y, x.shape[-1]), BLOCK)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _append(x: jax.Array, y: jax.Array, channels: int) -> jax.Array:
+    """Channels of x (..., channels), then of y."""
+    return jnp.concatenate([x, y], -1)
+
+
+def _append_forward(x: jax.Array, y: jax.Array, channels: int) -> tuple[jax.Array, None]:
+    return _append(x, y, channels), None
+
+
+def _append_backward(channels: int, _: None, dz: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # Each block adds its part to the gradient of all channels before it, and each use of the sum
+    # would compute it again from all later blocks' parts.
+    dz = platform.choose(dz, cpu=platform.materialized, plain=lambda dz: dz)
+    return dz[..., :channels], dz[..., channels:]
+
+
+_append.defvjp(_append_forward, _append_backward)
 
 
 class Transition(nn.Module):

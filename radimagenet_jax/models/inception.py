@@ -16,8 +16,8 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from radimagenet_jax.models.architecture import BLOCK, KerasLayer
-from radimagenet_jax.models.layers import Conv, Norm, max_pool
-from radimagenet_jax.models.pooling import smooth
+from radimagenet_jax.models.layers import Conv, Norm
+from radimagenet_jax.models.pooling import max_pool, smooth
 
 EPSILON = 1e-3
 MIN_IMAGE_SIZE = 75

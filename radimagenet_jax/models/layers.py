@@ -119,11 +119,6 @@ def _statistics(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array,
     return mean, jnp.maximum(mean_square - mean * mean, 0), count
 
 
-def max_pool(x: jax.Array, window: int, stride: int, padding: Padding = "VALID") -> jax.Array:
-    """Maximum over square windows of x (N, H, W, C)."""
-    return nn.max_pool(x, (window, window), (stride, stride), padding)
-
-
 @dataclass(frozen=True)
 class Norm:
     """Makes a network's BatchNorm layers, each in the mode that its name asks for.

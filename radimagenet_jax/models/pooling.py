@@ -1,12 +1,114 @@
-"""Average pools with Keras' numerics, written as sums of slices.
+"""Pools with Keras' numerics.
 
-XLA turns slices into one fused loop on every backend, while its windowed reduction has no fast
-kernel on CPU, and its gradient none anywhere.
+The averages are written as sums of slices: XLA turns these into one fused loop on every backend,
+while its windowed reduction has no fast kernel on CPU, and its gradient none anywhere. The maximum
+is XLA's own, and its gradient too, but on CPU.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+
+from radimagenet_jax.models import platform
+from radimagenet_jax.models.convolution import Padding, Pair, shifted
+
+
+def max_pool(x: jax.Array, window: int, stride: int, padding: Padding = "VALID") -> jax.Array:
+    """Maximum over square windows; has a first derivative only.
+
+    Args:
+      x: (N, H, W, C).
+      window: Side in pixels.
+      stride: In both directions.
+      padding: 'SAME', 'VALID', or ((top, bottom), (left, right)); padded pixels never win.
+
+    Returns:
+      (N, H', W', C) of the same dtype. Of equal maxima the first in reading order has the gradient.
+    """
+    if isinstance(padding, str):
+        sides = ((window, window), (stride, stride))
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], *sides, padding)
+    (top, bottom), (left, right) = padding
+    return _max_pool(x, window, stride, ((top, bottom), (left, right)))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_pool(x: jax.Array, window: int, stride: int, pads: tuple[Pair, Pair]) -> jax.Array:
+    return nn.max_pool(x, (window, window), (stride, stride), pads)
+
+
+def _forward(
+    x: jax.Array, window: int, stride: int, pads: tuple[Pair, Pair]
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = _max_pool(x, window, stride, pads)
+    return y, (x, y)
+
+
+def _backward(
+    window: int,
+    stride: int,
+    pads: tuple[Pair, Pair],
+    residuals: tuple[jax.Array, jax.Array],
+    dy: jax.Array,
+) -> tuple[jax.Array]:
+    def plain(x: jax.Array, y: jax.Array, dy: jax.Array) -> jax.Array:
+        pool = functools.partial(nn.max_pool, window_shape=(window, window), padding=pads)
+        return jax.vjp(functools.partial(pool, strides=(stride, stride)), x)[1](dy)[0]
+
+    scattered = functools.partial(_scattered, window=window, stride=stride, pads=pads)
+    return (platform.choose(*residuals, dy, cpu=scattered, plain=plain),)
+
+
+_max_pool.defvjp(_forward, _backward)
+
+
+def _scattered(
+    x: jax.Array,
+    y: jax.Array,
+    dy: jax.Array,
+    window: int,
+    stride: int,
+    pads: tuple[Pair, Pair],
+) -> jax.Array:
+    """Puts dy where the maxima came from, by sums of slices.
+
+    XLA on CPU would search each window for its maximum again, and the whole windows' results for
+    each pixel.
+    """
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
+    rows, columns = y.shape[1:3]
+    places = [(i, j) for i in range(window) for j in range(window)]
+    winner = jnp.full(y.shape, len(places), jnp.uint8)
+    seen = shifted(padded, places, (rows, columns), (stride, stride))
+    for number in reversed(range(len(places))):
+        winner = jnp.where(seen[number] == y, jnp.uint8(number), winner)
+    # Made once, not again for each place that asks.
+    winner = jax.lax.optimization_barrier(winner)
+    # Pixel q * stride + p of the padded image belongs to phase p and meets window q - i // stride.
+    reach = (window - 1) // stride
+    tall, wide = (
+        max(-(-side // stride), count + reach)
+        for side, count in zip(padded.shape[1:3], (rows, columns), strict=True)
+    )
+
+    def phase(p: int, q: int) -> jax.Array:
+        total = jnp.zeros((dy.shape[0], tall, wide, dy.shape[3]), dy.dtype)
+        for number, (i, j) in enumerate(places):
+            if (i % stride, j % stride) == (p, q):
+                part = jnp.where(winner == number, dy, 0)
+                down, right = i // stride, j // stride
+                ends = ((down, tall - rows - down), (right, wide - columns - right))
+                total += jnp.pad(part, ((0, 0), *ends, (0, 0)))
+        return total
+
+    grid = [[phase(p, q) for q in range(stride)] for p in range(stride)]
+    dx = jnp.stack([jnp.stack(row, 3) for row in grid], 2)
+    dx = dx.reshape(dy.shape[0], tall * stride, wide * stride, dy.shape[3])
+    (top, _), (left, _) = pads
+    return dx[:, top : top + x.shape[1], left : left + x.shape[2]]
 
 
 def halve(x: jax.Array) -> jax.Array:

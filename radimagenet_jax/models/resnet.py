@@ -14,7 +14,8 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from radimagenet_jax.models.architecture import BLOCK, Architecture, KerasLayer
-from radimagenet_jax.models.layers import Conv, Head, Norm, max_pool, require_size
+from radimagenet_jax.models.layers import Conv, Head, Norm, require_size
+from radimagenet_jax.models.pooling import max_pool
 
 _EPSILON = {"v1": 1.001e-5, "v1.5": 1e-5}
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from radimagenet_jax.data import augment, preprocess
+from radimagenet_jax.models import platform
 from radimagenet_jax.studies.cut import Cut
 from radimagenet_jax.studies.images import Images
 
@@ -44,7 +45,7 @@ def make_trunk(cut: Cut, made: Input) -> Trunk:
       (frozen, images (B, S, S, C) uint8, ids (B,), epoch, augmentation key) -> activations.
     """
 
-    @jax.jit
+    @platform.jit
     def trunk(
         frozen: PyTree, images: jax.Array, ids: jax.Array, epoch: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, ...]:

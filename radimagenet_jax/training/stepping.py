@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from radimagenet_jax.models import platform
 from radimagenet_jax.training import distributed, sharding
 from radimagenet_jax.training.feed import Inputs, ResidentFeed, StreamedFeed
 from radimagenet_jax.training.order import DataOrder
@@ -39,7 +40,7 @@ class SingleSteps:
     ):
         self.waited = self.computed = 0.0
         self._feed, self._order = feed, order
-        self._lazy = jax.jit(
+        self._lazy = platform.jit(
             train_step,
             in_shardings=(layout, *feed.shardings),
             out_shardings=(layout, sharding.replicated(mesh)),
@@ -92,7 +93,7 @@ class ScannedSteps:
         self._epoch: tuple[int, jax.Array, jax.Array] | None = None
         self._size, self._warm = 1, False
         whole = sharding.replicated(mesh)
-        self._lazy = jax.jit(
+        self._lazy = platform.jit(
             _loop(train_step),
             in_shardings=(layout, whole, self._placed, self._placed, whole, whole),
             out_shardings=(layout, whole),

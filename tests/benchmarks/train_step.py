@@ -46,6 +46,7 @@ def ours(options: argparse.Namespace) -> turns.Step:
     import jax.numpy as jnp
 
     from radimagenet_jax import models
+    from radimagenet_jax.models import platform
     from radimagenet_jax.training import freezing, initialise, state, step
 
     images, labels = _batch(options)
@@ -63,7 +64,7 @@ def ours(options: argparse.Namespace) -> turns.Step:
         seed=0,
         steps_per_epoch=100,
     )
-    compiled = jax.jit(train_step, donate_argnums=0)
+    compiled = platform.jit(train_step, donate_argnums=0)
     current = state.create(variables, tx, freeze)
     ids = jnp.arange(len(labels), dtype=jnp.uint32)
     examples = step.Examples(jnp.asarray(images), jnp.asarray(labels), ids)

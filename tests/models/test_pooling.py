@@ -1,4 +1,4 @@
-"""Average pools equal Keras' in value, and their gradients the definition's."""
+"""Pools equal Keras' in value, and their gradients the definition's."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from radimagenet_jax.models import pooling
+from radimagenet_jax.models import platform, pooling
 
 sizes = pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8), (9, 7)])
 
@@ -49,3 +49,29 @@ def test_smooth_has_the_gradient_of_a_windowed_average(size):
 def test_the_dtype_is_kept(pool):
     assert pool(jnp.ones((1, 4, 4, 2), jnp.bfloat16)).dtype == jnp.bfloat16
     np.testing.assert_array_equal(pool(jnp.ones((1, 5, 5, 1))), 1)
+
+
+@pytest.mark.parametrize("path", ["cpu", "plain"])
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"),
+    [(3, 2, "VALID"), (3, 2, "SAME"), (3, 2, ((1, 1), (1, 1))), (3, 1, "SAME"), (2, 2, "VALID")],
+)
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (3, 4)])
+def test_the_maximum_and_its_gradient_are_xlas_also_among_equals(
+    size, window, stride, padding, path
+):
+    # Whole numbers, so that a window has its maximum several times, as after a ReLU.
+    x = np.random.default_rng(1).integers(-2, 3, (2, *size, 5)).astype(np.float32)
+
+    def by_definition(x):
+        return nn.max_pool(x, (window, window), (stride, stride), padding)
+
+    with platform.force(path):
+        found, gradient = jax.vjp(
+            lambda x: pooling.max_pool(x, window, stride, padding), jnp.asarray(x)
+        )
+        dy = np.random.default_rng(2).normal(0, 1, found.shape).astype(np.float32)
+        (dx,) = gradient(dy)
+    expected, expected_gradient = jax.vjp(by_definition, jnp.asarray(x))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(dx, expected_gradient(dy)[0], rtol=1e-6, atol=1e-6)
