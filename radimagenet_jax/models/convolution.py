@@ -1,10 +1,11 @@
 """A two-dimensional convolution whose gradients are fast on CPU too.
 
-XLA on CPU has one good convolution: forward, undilated, of few output positions' worth of kernel.
-The gradients that its transposition rules make are not of that kind: the kernel's gradient is
-a convolution with a window as large as the image, and the input's gradient of a strided
-convolution is one over a dilated image. Here they are written as what XLA on CPU is fast at:
-matrix products and undilated forward convolutions.
+XLA on CPU has one good convolution: forward, undilated, of few output positions' worth of kernel;
+where channels are many, minimal filtering needs fewer products still. The gradients that XLA's
+transposition rules make are not of that kind: the kernel's gradient is a convolution with a window
+as large as the image, and the input's gradient of a strided convolution is one over a dilated
+image. Here they are written as what XLA on CPU is fast at: matrix products and undilated forward
+convolutions.
 """
 
 import dataclasses
@@ -121,14 +122,10 @@ def _kernel_gradient(
     """Sums x at each place of the kernel, times dy, over all output positions."""
     height, width, channels, features = shape
     places = [(i, j) for i in range(height) for j in range(width)]
-    ends = tuple((height - 1 - pad, width - 1 - other) for pad, other in zip(*pads, strict=True))
-    back: tuple[Pair, Pair] = ((ends[0][0], ends[1][0]), (ends[0][1], ends[1][1]))
-    if (
-        features * len(places) <= _FEW_CHANNELS
-        and features < channels
-        and strides == (1, 1)
-        and min(*back[0], *back[1]) >= 0
-    ):
+    (top, bottom), (left, right) = pads
+    back = (height - 1 - top, height - 1 - bottom), (width - 1 - left, width - 1 - right)
+    can_turn = strides == (1, 1) and min(*back[0], *back[1]) >= 0
+    if can_turn and features < channels and features * len(places) <= _FEW_CHANNELS:
         # The thinner of the two is copied: what x at a place meets is dy at the place turned round.
         turned = [(height - 1 - i, width - 1 - j) for i, j in places]
         patches = jnp.concatenate(shifted(_padded(dy, back), turned, x.shape[1:3], strides), -1)

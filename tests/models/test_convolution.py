@@ -23,6 +23,10 @@ GEOMETRIES = [
     ((13, 15), (7, 7), (3, 4), (2, 2), ((3, 3), (3, 3))),
     ((10, 11), (2, 3), (3, 4), (3, 2), ((0, 2), (1, 0))),
     ((7, 8), (2, 2), (3, 4), (3, 3), "VALID"),
+    # Fewer channels out than in.
+    ((9, 8), (3, 3), (16, 4), (1, 1), "SAME"),
+    ((9, 8), (3, 2), (16, 4), (1, 1), ((0, 2), (1, 0))),
+    ((6, 7), (3, 3), (8, 4), (1, 1), ((3, 0), (0, 1))),
 ]
 
 
@@ -91,3 +95,9 @@ def test_bfloat16_stays_bfloat16(path):
             functools.partial(conv, strides=(1, 1), padding="SAME"), (0, 1)
         )(x, kernel)
     assert {value.dtype for value in (y, *gradients)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_what_is_materialized_is_the_same_and_spreads_what_is_not_finite():
+    x, _ = drawn((4, 4), (1, 1), (3, 1))
+    np.testing.assert_array_equal(jax.jit(platform.materialized)(x), x)
+    assert np.isnan(jax.jit(platform.materialized)(np.full_like(x, np.inf))).all()
