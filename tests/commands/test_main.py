@@ -146,7 +146,11 @@ def test_a_killed_run_ends_bitwise_equal_to_an_undisturbed_one(
 @pytest.mark.slow  # it compiles the step anew
 def test_devices_share_a_batch_and_change_nothing(tmp_path, start, page, environment):
     # Adam divides rounding errors by themselves, and units of the ReLU flip: the steps are small.
-    steady = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e-6")
+    steady = (
+        "--config.optimizer.name=sgd",
+        "--config.optimizer.learning_rate=1e-6",
+        "--config.optimizer.momentum=0.0",
+    )
     found = []
     for devices, more in ((1, ()), (8, ("--config.shard_optimizer=true",))):
         workdir = tmp_path / f"run{devices}"
