@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from radimagenet_jax.models import platform, winograd
+from radimagenet_jax.models.pixels import Pair, interleaved, shifted
 
-Pair = tuple[int, int]
 Padding = str | Sequence[Pair]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -68,7 +68,7 @@ def _backward(
     x, kernel = residuals
     if kernel.shape[:2] != (1, 1):
         # It is used once for each place of the kernel, and again for the input's gradient.
-        dy = platform.choose(dy, cpu=platform.materialized, plain=lambda dy: dy)
+        dy = platform.materialized(dy)
 
     # Each is chosen by itself, so that the compiler drops what a frozen layer does not need.
     def plain_dx(kernel: jax.Array, dy: jax.Array) -> jax.Array:
@@ -146,24 +146,6 @@ def _padded(x: jax.Array, pads: tuple[Pair, Pair]) -> jax.Array:
     return jnp.pad(x, ((0, 0), *pads, (0, 0)))
 
 
-def shifted(
-    x: jax.Array, starts: Sequence[Pair], size: Sequence[int], strides: Pair
-) -> list[jax.Array]:
-    """Parts of x (N, H, W, C), each of so many rows and columns, from different pixels on.
-
-    Args:
-      x: The images.
-      starts: (row, column) of each part's first pixel.
-      size: (rows, columns) of a part.
-      strides: Which of the pixels are taken, in both directions.
-
-    Returns:
-      An array (N, *size, C) for each start.
-    """
-    spans = [(count - 1) * stride + 1 for count, stride in zip(size, strides, strict=True)]
-    return [x[:, i : i + spans[0] : strides[0], j : j + spans[1] : strides[1]] for i, j in starts]
-
-
 def _summed_products(a: jax.Array, b: jax.Array) -> jax.Array:
     """(C, D) of (M, C) and (M, D): a^T b."""
     if a.shape[1] <= b.shape[1]:
@@ -181,7 +163,7 @@ def _input_gradient(
     pads: tuple[Pair, Pair],
 ) -> jax.Array:
     """Convolves dy with the turned kernel, for each phase of the strides by itself."""
-    n, height, width, channels = shape
+    _, height, width, _ = shape
     phases_h, phases_w = (
         [
             _phase(p, strides[axis], shape[1 + axis], dy.shape[1 + axis], kernel.shape[axis], pad)
@@ -195,10 +177,7 @@ def _input_gradient(
     ]
     if strides == (1, 1):
         return grid[0][0]
-    # (N, rows, phase, columns, phase, C): position q of phase p is pixel q * stride + p.
-    dx = jnp.stack([jnp.stack(row, 3) for row in grid], 2)
-    dx = dx.reshape(n, dx.shape[1] * strides[0], dx.shape[3] * strides[1], channels)
-    return dx[:, :height, :width]
+    return interleaved(grid)[:, :height, :width]
 
 
 @dataclasses.dataclass(frozen=True)

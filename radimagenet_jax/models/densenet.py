@@ -3,7 +3,6 @@
 The variant 'torch' is torchvision's, which differs in BatchNorm's epsilon alone.
 """
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,27 +68,10 @@ class DenseBlock(nn.Module):
             dtype=self.dtype,
             name="conv2",
         )(y)
-        return checkpoint_name(_append(x, y, x.shape[-1]), BLOCK)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _append(x: jax.Array, y: jax.Array, channels: int) -> jax.Array:
-    """Channels of x (..., channels), then of y."""
-    return jnp.concatenate([x, y], -1)
-
-
-def _append_forward(x: jax.Array, y: jax.Array, channels: int) -> tuple[jax.Array, None]:
-    return _append(x, y, channels), None
-
-
-def _append_backward(channels: int, _: None, dz: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # Each block adds its part to the gradient of all channels before it, and each use of the sum
-    # would compute it again from all later blocks' parts.
-    dz = platform.choose(dz, cpu=platform.materialized, plain=lambda dz: dz)
-    return dz[..., :channels], dz[..., channels:]
-
-
-_append.defvjp(_append_forward, _append_backward)
+        # Each block adds its part to the gradient of all channels before it, and each use of the
+        # sum would compute it again from all later blocks' parts.
+        appended = platform.gradient_once(jnp.concatenate([x, y], -1))
+        return checkpoint_name(appended, BLOCK)
 
 
 class Transition(nn.Module):

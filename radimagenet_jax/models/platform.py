@@ -62,7 +62,7 @@ def choose(*operands: Any, cpu: Callable[..., Any], plain: Callable[..., Any]) -
 
 
 def materialized(gradient: jax.Array) -> jax.Array:
-    """The same array, which XLA for CPU computes once and not again inside each of its uses.
+    """The same array, which on CPU is computed once and not again inside each of its uses.
 
     XLA fuses what is cheap into every use, whole chains of it, and drops optimization barriers
     before it does. A condition that it cannot foresee is the border that it keeps.
@@ -70,10 +70,25 @@ def materialized(gradient: jax.Array) -> jax.Array:
     Args:
       gradient: Of floats; all of it becomes NaN if its first number is NaN or infinite.
     """
-    first = gradient[(0,) * gradient.ndim]
-    return jax.lax.cond(
-        first < jnp.inf, lambda same: same, lambda same: jnp.full_like(same, jnp.nan), gradient
-    )
+
+    def behind_a_condition(gradient: jax.Array) -> jax.Array:
+        return jax.lax.cond(
+            gradient[(0,) * gradient.ndim] < jnp.inf,
+            lambda same: same,
+            lambda same: jnp.full_like(same, jnp.nan),
+            gradient,
+        )
+
+    return choose(gradient, cpu=behind_a_condition, plain=lambda same: same)
+
+
+@jax.custom_vjp
+def gradient_once(x: jax.Array) -> jax.Array:
+    """The same array, whose gradient is `materialized`."""
+    return x
+
+
+gradient_once.defvjp(lambda x: (x, None), lambda _, dx: (materialized(dx),))
 
 
 def jit(function: Callable[..., Any], **how: Any) -> Any:

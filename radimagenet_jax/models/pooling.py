@@ -13,7 +13,8 @@ import numpy as np
 from flax import linen as nn
 
 from radimagenet_jax.models import platform
-from radimagenet_jax.models.convolution import Padding, Pair, shifted
+from radimagenet_jax.models.convolution import Padding
+from radimagenet_jax.models.pixels import Pair, interleaved, shifted
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: Padding = "VALID") -> jax.Array:
@@ -85,8 +86,6 @@ def _scattered(
     seen = shifted(padded, places, (rows, columns), (stride, stride))
     for number in reversed(range(len(places))):
         winner = jnp.where(seen[number] == y, jnp.uint8(number), winner)
-    # Made once, not again for each place that asks.
-    winner = jax.lax.optimization_barrier(winner)
     # Pixel q * stride + p of the padded image belongs to phase p and meets window q - i // stride.
     reach = (window - 1) // stride
     tall, wide = (
@@ -105,10 +104,8 @@ def _scattered(
         return total
 
     grid = [[phase(p, q) for q in range(stride)] for p in range(stride)]
-    dx = jnp.stack([jnp.stack(row, 3) for row in grid], 2)
-    dx = dx.reshape(dy.shape[0], tall * stride, wide * stride, dy.shape[3])
     (top, _), (left, _) = pads
-    return dx[:, top : top + x.shape[1], left : left + x.shape[2]]
+    return interleaved(grid)[:, top : top + x.shape[1], left : left + x.shape[2]]
 
 
 def halve(x: jax.Array) -> jax.Array:

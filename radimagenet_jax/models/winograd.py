@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-Pair = tuple[int, int]
+from radimagenet_jax.models.pixels import Pair, interleaved, shifted
 
 # B^T, G and A^T of the paper: rows are what is made, columns what it is made of.
 _INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
@@ -66,8 +66,7 @@ def convolve(x: jax.Array, kernel: jax.Array, pads: tuple[Pair, Pair]) -> jax.Ar
     rows, columns = -(-height // 2), -(-width // 2)
     padded = jnp.pad(x, ((0, 0), (top, bottom + height % 2), (left, right + width % 2), (0, 0)))
     pixels = [
-        [padded[:, i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2] for j in range(4)]
-        for i in range(4)
+        shifted(padded, [(i, j) for j in range(4)], (rows, columns), (2, 2)) for i in range(4)
     ]
     inputs = _transform(_INPUT, pixels)
     kernels = _transform(_KERNEL, [[kernel[i, j] for j in range(3)] for i in range(3)])
@@ -78,9 +77,7 @@ def convolve(x: jax.Array, kernel: jax.Array, pads: tuple[Pair, Pair]) -> jax.Ar
         [part.reshape(n, rows, columns, features) for part in row]
         for row in _transform(_OUTPUT, products)
     ]
-    # (N, rows, 2, columns, 2, D): the two of each axis alternate.
-    y = jnp.stack([jnp.stack(row, 3) for row in tiles], 2)
-    return y.reshape(n, 2 * rows, 2 * columns, features)[:, :height, :width]
+    return interleaved(tiles)[:, :height, :width]
 
 
 def _transform(matrix: Sequence[Sequence[float]], grid: Grid) -> Grid:
