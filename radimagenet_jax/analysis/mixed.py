@@ -11,6 +11,10 @@ off-diagonal of C, and the sample variance s^2 of the d_s estimates tau^2 + mean
 off-diagonal: so s^2 / S + mean off-diagonal of C is unbiased for it, whatever tau^2 is. This is the
 analysis-of-variance (Hedges and Olkin) estimator of tau^2, with the covariance left in. The degrees
 of freedom are Satterthwaite's (1946, Biometrics Bulletin 2:110): only s^2 / S has S - 1 of them.
+Where s^2 comes out below what sampling alone explains, sampling's own variance takes its place.
+
+From three settings on, intervals of 95 % cover the truth in 93 to 97 % of simulated studies (the
+tests show it); with two settings that differ much, in as few as 89 %.
 """
 
 from dataclasses import dataclass
@@ -38,8 +42,7 @@ class Effect:
       p_value: Two-sided, of the hypothesis that the mean difference is zero.
       between: Estimated standard deviation tau of the true differences between settings, >= 0.
       settings: S.
-      freedom: Degrees of freedom of the t distribution used, infinite where settings do not
-        vary by more than their patients' sampling explains.
+      freedom: Degrees of freedom of the t distribution used, infinite where all values are equal.
     """
 
     value: float
@@ -73,13 +76,8 @@ def mean_effect(values: ArrayLike, covariance: ArrayLike, level: float = LEVEL) 
     between = max(0.0, spread - (diagonal - beside))
     own = spread / count
     # Sampling alone is the least that the variance can be.
-    least = float(covariance.sum()) / count**2
-    variance = own + beside
-    freedom = np.inf
-    if between > 0 and own > 0:
-        freedom = (count - 1) * (variance / own) ** 2
-    else:
-        variance = max(least, 0.0)
+    variance = max(own + beside, float(covariance.sum()) / count**2, 0.0)
+    freedom = (count - 1) * (variance / own) ** 2 if own > 0 else np.inf
     error = float(np.sqrt(variance))
     value = float(values.mean())
     half = float(t.ppf((1 + level) / 2, freedom)) * error

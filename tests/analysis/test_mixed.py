@@ -45,7 +45,16 @@ def test_fewer_than_two_settings_are_refused(count):
 
 @pytest.mark.parametrize(
     ("settings", "between", "correlation"),
-    [(24, 0.0, 0.7), (24, 1.0, 0.7), (24, 0.5, 0.3), (6, 1.0, 0.7), (6, 0.0, 0.7)],
+    [
+        (24, 0.0, 0.7),
+        (24, 1.0, 0.7),
+        (24, 0.5, 0.3),
+        (6, 1.0, 0.7),
+        (6, 0.0, 0.7),
+        (3, 0.0, 0.7),
+        (3, 1.0, 0.7),
+        (3, 2.0, 0.7),
+    ],
 )
 def test_intervals_of_95_percent_cover_the_truth_in_93_to_97_percent(
     settings, between, correlation
