@@ -64,22 +64,24 @@ def choose(*operands: Any, cpu: Callable[..., Any], plain: Callable[..., Any]) -
 def materialized(gradient: jax.Array) -> jax.Array:
     """The same array, which on CPU is computed once and not again inside each of its uses.
 
-    XLA fuses what is cheap into every use, whole chains of it, and drops optimization barriers
+    Args:
+      gradient: Of floats, as `behind_a_condition` takes it.
+    """
+    return choose(gradient, cpu=behind_a_condition, plain=lambda same: same)
+
+
+def behind_a_condition(x: jax.Array) -> jax.Array:
+    """The same array, which XLA for CPU keeps in memory.
+
+    It fuses what is cheap into every use, whole chains of it, and drops optimization barriers
     before it does. A condition that it cannot foresee is the border that it keeps.
 
     Args:
-      gradient: Of floats; all of it becomes NaN if its first number is NaN or infinite.
+      x: Of floats; all of it becomes NaN if its first number is NaN or infinite.
     """
-
-    def behind_a_condition(gradient: jax.Array) -> jax.Array:
-        return jax.lax.cond(
-            gradient[(0,) * gradient.ndim] < jnp.inf,
-            lambda same: same,
-            lambda same: jnp.full_like(same, jnp.nan),
-            gradient,
-        )
-
-    return choose(gradient, cpu=behind_a_condition, plain=lambda same: same)
+    return jax.lax.cond(
+        x[(0,) * x.ndim] < jnp.inf, lambda same: same, lambda same: jnp.full_like(same, jnp.nan), x
+    )
 
 
 @jax.custom_vjp
