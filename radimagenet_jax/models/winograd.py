@@ -146,14 +146,13 @@ def _matrices() -> tuple[Matrix, Matrix, Matrix]:
         at_infinity = [0.0] * (count - 1) + [1.0]
         return np.vstack([np.vander(_POINTS, count, increasing=True), at_infinity])
 
-    to_inputs = np.linalg.inv(powers(_INPUTS)).T
+    interpolation = np.linalg.inv(powers(_INPUTS)).T
     # What one of the two transforms is divided by the other is multiplied with.
-    scale = np.abs(to_inputs).max(1, keepdims=True)
-    made = to_inputs / scale, powers(_TAPS) * scale, powers(_OUTPUTS).T
-    # Zeros come out of the inverse as rounding errors.
+    scale = np.abs(interpolation).max(1, keepdims=True)
     to_inputs, to_kernels, to_outputs = (
+        # Zeros come out of the inverse as rounding errors.
         tuple(tuple(float(v) for v in row) for row in np.where(np.abs(part) < 1e-12, 0, part))
-        for part in made
+        for part in (interpolation / scale, powers(_TAPS) * scale, powers(_OUTPUTS).T)
     )
     return to_inputs, to_kernels, to_outputs
 
