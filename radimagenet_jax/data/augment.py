@@ -162,6 +162,17 @@ def draw(key: jax.Array, policy: Policy, size: tuple[int, int]) -> tuple[jax.Arr
     return matrix, (u[6] < 0) & policy.horizontal_flip
 
 
+def drawn_map(key: jax.Array, policy: Policy, size: tuple[int, int]) -> jax.Array:
+    """Draws what `draw` does, as one (2, 3) matrix that mirrors too; arguments as there."""
+    matrix, mirrored = draw(key, policy, size)
+    # Mirroring the result is reading the columns from the right: the flip
+    # goes into the matrix, and no second pass over the pixels is needed.
+    mirrored_matrix = jnp.stack(
+        [matrix[:, 0], -matrix[:, 1], matrix[:, 2] + (size[1] - 1) * matrix[:, 1]], axis=1
+    )
+    return jnp.where(mirrored, mirrored_matrix, matrix)
+
+
 def augment(
     images: jax.Array, ids: jax.Array, epoch: jax.Array | int, key: jax.Array, policy: Policy | None
 ) -> jax.Array:
@@ -183,12 +194,7 @@ def augment(
     epoch_key = jax.random.fold_in(key, epoch)
 
     def one(image: jax.Array, example: jax.Array) -> jax.Array:
-        matrix, mirrored = draw(jax.random.fold_in(epoch_key, example), policy, (height, width))
-        # Mirroring the result is reading the columns from the right: the flip
-        # goes into the matrix, and no second pass over the pixels is needed.
-        mirrored_matrix = jnp.stack(
-            [matrix[:, 0], -matrix[:, 1], matrix[:, 2] + (width - 1) * matrix[:, 1]], axis=1
-        )
-        return affine_bilinear(image, jnp.where(mirrored, mirrored_matrix, matrix))
+        example_key = jax.random.fold_in(epoch_key, example)
+        return affine_bilinear(image, drawn_map(example_key, policy, (height, width)))
 
     return jax.vmap(one)(images, ids)

@@ -47,7 +47,9 @@ def _conv(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair
     plain = functools.partial(_plain, strides=strides, pads=pads)
     if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
         fast = functools.partial(_product, strides=strides)
-    elif winograd.suits(_positions(x, kernel, strides, pads), kernel.shape, strides, x.dtype):
+    elif winograd.suits(
+        jax.eval_shape(plain, x, kernel).size // kernel.shape[3], kernel.shape, strides, x.dtype
+    ):
         fast = functools.partial(winograd.convolve, pads=pads)
     else:
         return plain(x, kernel)
@@ -96,17 +98,6 @@ def _backward(
 
 
 _conv.defvjp(_forward, _backward)
-
-
-def _positions(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> int:
-    """N H' W', the output positions of an undilated convolution."""
-    sizes = [
-        (size + low + high - taps) // stride + 1
-        for size, taps, stride, (low, high) in zip(
-            x.shape[1:3], kernel.shape[:2], strides, pads, strict=True
-        )
-    ]
-    return x.shape[0] * sizes[0] * sizes[1]
 
 
 def _plain(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:

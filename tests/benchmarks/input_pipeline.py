@@ -28,16 +28,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks import published
 from tests.benchmarks.prepare import SIDE, generate
 
 BATCH = 64
 REPEATS = 3
 LEAST = {"keras": 5.0, "torch": 1.5, "tf.data": 1.5}
 LEAST_UNAUGMENTED = {**LEAST, "keras": 3.0}
-# The published augmentation, `rotate_flip`.
-DEGREES, SHIFT, SHEAR, ZOOM = 10.0, 0.1, 0.1, 0.1
-# Of the published preprocessing, in RGB.
-MEAN, DIVISOR = (123.68, 116.779, 103.939), 255.0
+# What the peers are given: maps (N, 2, 3), mean (3,) and divisor.
+DRAWN = "drawn.npz"
 
 
 def main() -> int:
@@ -58,6 +57,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         generate(Path(folder), options.files)
         prepare("radimagenet", folder)
+        draw_for_peers(Path(folder))
         for _ in range(REPEATS):
             for name, measured in rates.items():
                 measured.append(_in_a_process(name, folder, options.augment))
@@ -119,18 +119,8 @@ def keras(folder: Path, augmented: bool) -> float:
     import tf_keras
 
     def flow() -> tf_keras.preprocessing.image.DirectoryIterator:
-        options = {
-            "rotation_range": DEGREES,
-            "width_shift_range": SHIFT,
-            "height_shift_range": SHIFT,
-            "shear_range": SHEAR,
-            "zoom_range": ZOOM,
-            "horizontal_flip": True,
-            "fill_mode": "nearest",
-            "rescale": 1 / 255,
-            "preprocessing_function": tf_keras.applications.resnet50.preprocess_input,
-        }
-        generator = tf_keras.preprocessing.image.ImageDataGenerator(**options if augmented else {})
+        options = {**published.ranges(), **published.prepared()} if augmented else {}
+        generator = tf_keras.preprocessing.image.ImageDataGenerator(**options)
         return generator.flow_from_directory(
             folder / "downloads/manual/radimagenet/radiology_ai",
             target_size=(SIDE, SIDE),
@@ -157,8 +147,9 @@ def torch(folder: Path, augmented: bool) -> float:
     from PIL import Image
 
     paths = _files(folder)
-    mean = torch.tensor(MEAN)[:, None, None] / DIVISOR
-    generator = np.random.default_rng(0)
+    drawn = np.load(folder / DRAWN)
+    maps, divisor = drawn["maps"].reshape(-1, 6), float(drawn["divisor"])
+    mean = torch.from_numpy(drawn["mean"])[:, None, None] / divisor
 
     class Files(torch.utils.data.Dataset):
         def __len__(self) -> int:
@@ -169,11 +160,10 @@ def torch(folder: Path, augmented: bool) -> float:
                 image = opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST)
             if not augmented:
                 return torch.from_numpy(np.array(image))
-            x, y = matrix(generator)
             image = image.transform(
-                image.size, Image.Transform.AFFINE, (*x, *y), Image.Resampling.BILINEAR
+                image.size, Image.Transform.AFFINE, maps[index], Image.Resampling.BILINEAR
             )
-            return torch.from_numpy(np.array(image)).permute(2, 0, 1).div(DIVISOR) - mean
+            return torch.from_numpy(np.array(image)).permute(2, 0, 1).div(divisor) - mean
 
     loader = torch.utils.data.DataLoader(
         Files(), BATCH, shuffle=True, num_workers=os.cpu_count() or 1, persistent_workers=True
@@ -202,35 +192,40 @@ def tf_data(folder: Path, augmented: bool) -> float:
             interpolation="BILINEAR",
             fill_mode="NEAREST",
         )
-        return (images - tf.constant(MEAN)) / DIVISOR
+        return (images - drawn["mean"]) / drawn["divisor"]
 
-    generator = np.random.default_rng(0)
-    matrices = [np.append(np.concatenate(matrix(generator)), (0, 0)) for _ in paths]
-    files = tf.data.Dataset.from_tensor_slices(
-        ([str(path) for path in paths], np.array(matrices, np.float32))
-    ).shuffle(len(paths))
-    found = files.map(lambda path, matrix: (load(path), matrix), tf.data.AUTOTUNE).batch(BATCH)
+    drawn = dict(np.load(folder / DRAWN))
+    # Its maps are projective, with two more coefficients.
+    matrices = np.pad(drawn["maps"].reshape(-1, 6), ((0, 0), (0, 2)))
+    files = tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], matrices))
+    found = files.shuffle(len(paths)).map(lambda path, drawn: (load(path), drawn), tf.data.AUTOTUNE)
+    found = found.batch(BATCH)
     found = found.map(vary if augmented else lambda images, _: images, tf.data.AUTOTUNE)
     batches = found.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
     return _rate(lambda: next(batches), -(-len(paths) // BATCH))
 
 
-def matrix(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """An affine map of `rotate_flip`, from output to input: (3,) for x and (3,) for y."""
-    u = generator.uniform(-1, 1, 7)
-    angle, slant = np.deg2rad(DEGREES * u[0]), np.deg2rad(DEGREES * u[0] + SHEAR * u[1])
-    linear = np.array(
-        [
-            [np.cos(angle) * (1 + ZOOM * u[2]), -np.sin(slant) * (1 + ZOOM * u[3])],
-            [np.sin(angle) * (1 + ZOOM * u[2]), np.cos(slant) * (1 + ZOOM * u[3])],
-        ]
+def draw_for_peers(folder: Path) -> None:
+    """Keeps what each image is turned by, as its pixels (x, y) are read, and how it is normalised.
+
+    PyTorch's workers are forked, which JAX does not bear, so it stays out of the peers' processes.
+    """
+    import jax
+
+    from radimagenet_jax.data import augment, preprocess
+
+    policy = augment.POLICIES["rotate_flip"]
+    assert policy is not None
+    keys = jax.random.split(jax.random.key(0), len(_files(folder)))
+    maps = jax.vmap(lambda key: augment.drawn_map(key, policy, (SIDE, SIDE)))(keys)
+    scheme = preprocess.SCHEMES[preprocess.PUBLISHED]
+    np.savez(
+        folder / DRAWN,
+        # From (row, column) to (x, y), on both sides.
+        maps=np.asarray(maps)[:, ::-1][:, :, [1, 0, 2]],
+        mean=np.array(scheme.mean[::-1], np.float32),
+        divisor=np.float32(scheme.std[0]),
     )
-    if u[4] < 0:
-        linear[:, 0] *= -1
-    centre = np.full(2, SIDE / 2 - 0.5)
-    offset = centre - linear @ centre + SHIFT * SIDE * u[5:]
-    x, y = np.column_stack([linear, offset])
-    return x, y
 
 
 def _files(folder: Path) -> list[Path]:

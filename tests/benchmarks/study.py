@@ -31,6 +31,7 @@ from radimagenet_jax.data.images import resize_nearest
 from radimagenet_jax.data.splits import stand_in
 from radimagenet_jax.studies import alone, plan, shared
 from radimagenet_jax.studies.images import Images, gather
+from tests.benchmarks import published
 from tests.keras_networks import KERAS_APPLICATIONS
 from tfds_builders.phantom.patients import draw_split
 
@@ -150,19 +151,7 @@ def by_keras(
     import tf_keras as keras
 
     generator = keras.preprocessing.image.ImageDataGenerator
-    ranges = {
-        "rotation_range": 10,
-        "width_shift_range": 0.1,
-        "height_shift_range": 0.1,
-        "shear_range": 0.1,
-        "zoom_range": 0.1,
-        "horizontal_flip": True,
-        "fill_mode": "nearest",
-    }
-    prepared = {
-        "rescale": 1 / 255,
-        "preprocessing_function": keras.applications.resnet50.preprocess_input,
-    }
+    prepared = published.prepared()
     for run in runs:
         keras.backend.clear_session()
         build = getattr(keras.applications, KERAS_APPLICATIONS[options.model])
@@ -179,7 +168,7 @@ def by_keras(
         model = keras.Model(base.input, head)
         model.compile(keras.optimizers.Adam(run.learning_rate), loss="binary_crossentropy")
         parts = {}
-        for split, options_of in (("train", {**ranges, **prepared}), ("val", prepared)):
+        for split, options_of in (("train", {**published.ranges(), **prepared}), ("val", prepared)):
             places = images.splits[run.fold][split]
             x = images.read(places).astype(np.float32)
             y = np.eye(2, dtype=np.float32)[images.labels[places]]
