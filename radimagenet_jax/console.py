@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from radimagenet_jax import huge_pages
 from radimagenet_jax.errors import UserError
 
 # Everything for people goes to standard error, so that standard output stays
@@ -32,8 +33,10 @@ def run(command: Callable[[Sequence[str]], int | None]) -> None:
 
     A `UserError` becomes one sentence on standard error and exit code 1; Ctrl-C
     exits with 130 and a closed pipe with 141, as shells do. Anything else is
-    a defect of ours and keeps its traceback.
+    a defect of ours and keeps its traceback. The process is started over first where that gives
+    it memory that computes faster, see `huge_pages`.
     """
+    huge_pages.restart_with()
     try:
         code = command(sys.argv[1:])
     except UserError as error:

@@ -1,11 +1,9 @@
 """A two-dimensional convolution whose gradients are fast on CPU too.
 
-XLA on CPU has one good convolution: forward, undilated, of few output positions' worth of kernel;
-where channels and pixels are many, minimal filtering needs fewer products still. The gradients
-that XLA's transposition rules make are not of that kind: the kernel's gradient is a convolution
-with a window as large as the image, and the input's gradient of a strided convolution is one over a
-dilated image. Here they are written as what XLA on CPU is fast at: matrix products and undilated
-forward convolutions.
+XLA on CPU has one good convolution, Eigen's: forward, undilated images, many output channels. The
+gradients that XLA's transposition rules make are not of that kind: the input's gradient of a
+strided convolution is one over a dilated image, and the kernel's gradient does not reach Eigen by
+itself. Here both are written as convolutions that do, and 1x1 kernels as matrix products.
 """
 
 import dataclasses
@@ -15,8 +13,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from radimagenet_jax.models import platform, winograd
-from radimagenet_jax.models.pixels import Pair, interleaved, shifted
+from radimagenet_jax.models import platform
+from radimagenet_jax.models.pixels import Pair, interleaved
 from radimagenet_jax.models.products import summed_products
 
 Padding = str | Sequence[Pair]
@@ -45,15 +43,10 @@ def conv(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> ja
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     plain = functools.partial(_plain, strides=strides, pads=pads)
-    if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
-        fast = functools.partial(_product, strides=strides)
-    elif winograd.suits(
-        jax.eval_shape(plain, x, kernel).size // kernel.shape[3], kernel.shape, strides, x.dtype
-    ):
-        fast = functools.partial(winograd.convolve, pads=pads)
-    else:
+    if kernel.shape[:2] != (1, 1) or pads != ((0, 0), (0, 0)):
         return plain(x, kernel)
-    return platform.choose(x, kernel, cpu=fast, plain=plain)
+    product = functools.partial(_product, strides=strides)
+    return platform.choose(x, kernel, cpu=product, plain=plain)
 
 
 def _forward(
@@ -70,7 +63,7 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
     if kernel.shape[:2] != (1, 1):
-        # It is used once for each place of the kernel, and again for the input's gradient.
+        # Both gradients use it.
         dy = platform.materialized(dy)
 
     # Each is chosen by itself, so that the compiler drops what a frozen layer does not need.
@@ -122,33 +115,42 @@ def _kernel_gradient(
     strides: Pair,
     pads: tuple[Pair, Pair],
 ) -> jax.Array:
-    """Sums x at each place of the kernel, times dy, over all output positions."""
+    """Slides dy over x, with the images in the place of the channels."""
     height, width, channels, features = shape
-    if winograd.suits(dy.size // features, shape, strides, x.dtype):
-        return winograd.kernel_gradient(x, dy, pads)
-    places = [(i, j) for i in range(height) for j in range(width)]
-    (top, bottom), (left, right) = pads
-    back = (height - 1 - top, height - 1 - bottom), (width - 1 - left, width - 1 - right)
-    can_turn = strides == (1, 1) and min(*back[0], *back[1]) >= 0
-    if can_turn and features < channels and features * len(places) <= _FEW_CHANNELS:
-        # The thinner of the two is copied: what x at a place meets is dy at the place turned round.
-        turned = [(height - 1 - i, width - 1 - j) for i, j in places]
-        patches = jnp.concatenate(shifted(_padded(dy, back), turned, x.shape[1:3], strides), -1)
-        product = summed_products(_rows(x), _rows(patches))
-        return product.reshape(channels, height, width, features).transpose(1, 2, 0, 3)
-    parts = shifted(_padded(x, pads), places, dy.shape[1:3], strides)
-    if channels * len(places) <= _FEW_CHANNELS:
-        parts = [jnp.concatenate(parts, -1)]
-    products = [summed_products(_rows(part), _rows(dy)) for part in parts]
-    return jnp.stack(products).reshape(shape)
+    if (height, width) == (1, 1) and pads == ((0, 0), (0, 0)):
+        x = x[:, :: strides[0], :: strides[1]]
+        return summed_products(_rows(x), _rows(dy)).reshape(shape)
+    (top, _), (left, _) = pads
+    ahead = top, left
+    # What lies behind the last pixel that the convolution met is cropped by negative padding.
+    behind = [
+        (out - 1) * stride + taps - size - before
+        for out, stride, taps, size, before in zip(
+            dy.shape[1:3], strides, shape[:2], x.shape[1:3], ahead, strict=True
+        )
+    ]
+    turned = (height - 1 - top, width - 1 - left)
+    back = [
+        size + taps - 1 - out - before
+        for size, taps, out, before in zip(
+            x.shape[1:3], shape[:2], dy.shape[1:3], turned, strict=True
+        )
+    ]
+    if strides == (1, 1) and 2 * features <= channels and min(*turned, *back) >= 0:
+        # As many columns as can be: x slides over dy, and meets the places in reverse.
+        found = _over_images(dy, x, tuple(zip(turned, back, strict=True)), (1, 1))
+        return jnp.flip(found, (1, 2)).transpose(1, 2, 3, 0)
+    found = _over_images(x, dy, tuple(zip(ahead, behind, strict=True)), strides)
+    return found.transpose(1, 2, 0, 3)
 
 
-# Up to so many rows, one matrix product over patches beats one for each place of the kernel.
-_FEW_CHANNELS = 288
-
-
-def _padded(x: jax.Array, pads: tuple[Pair, Pair]) -> jax.Array:
-    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+def _over_images(
+    x: jax.Array, window: jax.Array, pads: Sequence[Pair], dilation: Pair
+) -> jax.Array:
+    """(C, H', W', D) of (N, H, W, C) and (N, h, w, D): sums over images and the window's pixels."""
+    return jax.lax.conv_general_dilated(
+        x, window, (1, 1), pads, rhs_dilation=dilation, dimension_numbers=("CHWN", "IHWO", "NHWC")
+    )
 
 
 def _input_gradient(
@@ -225,7 +227,4 @@ def _phase_gradient(
         return _product(dy, places, (1, 1))
     vertical_pad, horizontal_pad = ((max(low, 0), max(high, 0)) for low, high in pads)
     remaining = (vertical_pad, horizontal_pad)
-    positions = dy.shape[0] * vertical.size * horizontal.size
-    if winograd.suits(positions, places.shape, (1, 1), dy.dtype):
-        return winograd.convolve(dy, places, remaining)
     return _plain(dy, places, (1, 1), remaining)

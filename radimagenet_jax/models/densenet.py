@@ -9,11 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models import platform
-from radimagenet_jax.models.architecture import BLOCK, Architecture, KerasLayer
-from radimagenet_jax.models.layers import Conv, Head, Norm, require_size
+from radimagenet_jax.models.architecture import Architecture, KerasLayer
+from radimagenet_jax.models.layers import Conv, Head, Norm, block_output, require_size
 from radimagenet_jax.models.pooling import halve, max_pool
 
 _EPSILON = {"": 1.001e-5, "torch": 1e-5}
@@ -68,10 +66,7 @@ class DenseBlock(nn.Module):
             dtype=self.dtype,
             name="conv2",
         )(y)
-        # Each block adds its part to the gradient of all channels before it, and each use of the
-        # sum would compute it again from all later blocks' parts.
-        appended = platform.gradient_once(jnp.concatenate([x, y], -1))
-        return checkpoint_name(appended, BLOCK)
+        return block_output(jnp.concatenate([x, y], -1))
 
 
 class Transition(nn.Module):

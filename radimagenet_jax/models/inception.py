@@ -13,10 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models.architecture import BLOCK, KerasLayer
-from radimagenet_jax.models.layers import Conv, Norm
+from radimagenet_jax.models.architecture import KerasLayer
+from radimagenet_jax.models.layers import Conv, Norm, block_output
 from radimagenet_jax.models.pooling import max_pool, smooth
 
 EPSILON = 1e-3
@@ -195,7 +194,7 @@ def concatenated(
         Branch(steps, width, dtype, name=name)(x, norm, mask, f"{scope}/{name}")
         for name, steps in branches
     ]
-    return checkpoint_name(jnp.concatenate(results, -1), BLOCK)
+    return block_output(jnp.concatenate(results, -1))
 
 
 def scaled(features: int, width: float) -> int:

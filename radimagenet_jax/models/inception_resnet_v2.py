@@ -11,9 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models.architecture import BLOCK, Architecture, KerasLayer
+from radimagenet_jax.models.architecture import Architecture, KerasLayer
 from radimagenet_jax.models.inception import (
     AVERAGE,
     EPSILON,
@@ -28,7 +27,7 @@ from radimagenet_jax.models.inception import (
     scaled,
     unit,
 )
-from radimagenet_jax.models.layers import Conv, Head, Norm, require_size
+from radimagenet_jax.models.layers import Conv, Head, Norm, block_output, require_size
 
 _REPEATS = (10, 20, 10)
 _FEATURES = 1536
@@ -113,7 +112,7 @@ class Residual(nn.Module):
         """Maps x (N, H, W, C) to the same shape."""
         mixed = concatenated(self.branches, x, norm, mask, self.name, self.width, self.dtype)
         y = x + self.scale * Conv(x.shape[-1], dtype=self.dtype, name="conv")(mixed)
-        return checkpoint_name(nn.relu(y) if self.activate else y, BLOCK)
+        return block_output(nn.relu(y) if self.activate else y)
 
 
 class Final(nn.Module):

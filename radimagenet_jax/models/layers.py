@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models.architecture import CONV, STATISTICS
+from radimagenet_jax.models import platform
+from radimagenet_jax.models.architecture import BLOCK, CONV
 from radimagenet_jax.models.convolution import Padding, conv
+from radimagenet_jax.models.normalisation import normalise
 
 
 class Conv(nn.Module):
@@ -31,17 +33,24 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolves x (N, H, W, C) to (N, H', W', features) of `dtype`."""
+        y, bias = self.apart(x)
+        return y if bias is None else y + bias.astype(self.dtype)
+
+    @nn.compact
+    def apart(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """The convolution of x without the bias, and the bias (features,) float32 if there is one.
+
+        For a BatchNorm behind it, which saves the pass that adds the bias, see `BatchNorm`.
+        """
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         y = checkpoint_name(conv(x, kernel, self.strides, self.padding), CONV)
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-            y = y + bias.astype(self.dtype)
-        return y
+        if not self.use_bias:
+            return y, None
+        return y, self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
 
 
 class BatchNorm(nn.Module):
@@ -69,54 +78,62 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """Normalises x (N, H, W, C) per channel; examples with mask (N,) 0 count nowhere."""
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None = None, shift: jax.Array | None = None
+    ) -> jax.Array:
+        """Normalises x + shift per channel.
+
+        Args:
+          x: (N, H, W, C).
+          mask: (N,), 0 for examples that count in no statistic.
+          shift: (C,), the bias of the convolution before, which adding here saves a pass over x.
+        """
         channels = (x.shape[-1],)
         zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
-        scale = self.param("scale", ones, channels, jnp.float32) if self.use_scale else 1.0
+        scale = self.param("scale", ones, channels, jnp.float32) if self.use_scale else None
         bias = self.param("bias", zeros, channels, jnp.float32)
         moving_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         moving_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        if scale is None:
+            scale = jnp.ones(channels, jnp.float32)
+        if shift is None:
+            shift = jnp.zeros(channels, jnp.float32)
         if self.inference:
-            mean, var = moving_mean.value, moving_var.value
+            factor = scale * jax.lax.rsqrt(moving_var.value + self.epsilon)
+            offset = bias + (shift - moving_mean.value) * factor
+            return (x * factor + offset).astype(self.dtype)
+        weights = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
+        groups = self.stats_groups
+        of_group = weights.reshape(groups, -1)
+        if groups == 1:
+            # No axis of its own, which the cut of a shared trunk would not see through.
+            y, moments = normalise(x, shift, weights, scale, bias, self.epsilon)
+            moments = jax.tree.map(lambda value: value[None], moments)
         else:
-            weights = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
-            groups = self.stats_groups
-            if groups == 1:
-                mean, var, count = _statistics(x, weights)
-            else:
-                parts = (v.reshape(groups, -1, *v.shape[1:]) for v in (x, weights))
-                mean, var, count = jax.vmap(_statistics)(*parts)
-                count = count[:, None]
-            mean, var = (checkpoint_name(value, STATISTICS) for value in (mean, var))
-            if not self.is_initializing():
-                unbiased = var * (count / jnp.maximum(count - 1, 1))
-                new_var = unbiased if self.bessel_correction else var
-                keep = self.momentum
-                for moving, new in ((moving_mean, mean), (moving_var, new_var)):
-                    if groups > 1:
-                        new = jnp.sum(new * (count / jnp.sum(count)), 0)
-                    moving.value = keep * moving.value + (1 - keep) * new
-            if groups > 1:  # each example is given its group's
-                each = x.shape[0] // groups
-                mean, var = (jnp.repeat(v, each, 0)[:, None, None] for v in (mean, var))
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        return (x * factor + (bias - mean * factor)).astype(self.dtype)
+            split = x.reshape(groups, -1, *x.shape[1:])
+            y, moments = jax.vmap(
+                lambda x, weights: normalise(x, shift, weights, scale, bias, self.epsilon)
+            )(split, of_group)
+            y = y.reshape(x.shape)
+        if not self.is_initializing():
+            mean, var = moments
+            count = (jnp.sum(of_group, 1) * (x.shape[1] * x.shape[2]))[:, None]
+            unbiased = var * (count / jnp.maximum(count - 1, 1))
+            new_var = unbiased if self.bessel_correction else var
+            share = count / jnp.maximum(jnp.sum(count), 1)
+            keep = self.momentum
+            for moving, new in ((moving_mean, mean), (moving_var, new_var)):
+                moving.value = keep * moving.value + (1 - keep) * jnp.sum(new * share, 0)
+        return y.astype(self.dtype)
 
 
-def _statistics(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean (C,) and plain variance (C,) of x (N, H, W, C), and the number of its pixels ().
+def block_output(x: jax.Array) -> jax.Array:
+    """The same array, the result of a block, which others than the next layer read too.
 
-    Examples count by their weights (N,) float32, 0 or 1; of padding alone, both are 0.
+    Without this XLA for CPU would compute it again in each of them, and its gradient, which is a
+    sum over them, in each layer of the block.
     """
-    x32 = x.astype(jnp.float32)
-    # Sums per example first: the mask then costs next to nothing.
-    sums, squares = jnp.sum(x32, (1, 2)), jnp.sum(x32 * x32, (1, 2))
-    count = jnp.sum(weights) * (x.shape[1] * x.shape[2])
-    pixels = jnp.maximum(count, 1)
-    mean = jnp.sum(sums * weights[:, None], 0) / pixels
-    mean_square = jnp.sum(squares * weights[:, None], 0) / pixels
-    return mean, jnp.maximum(mean_square - mean * mean, 0), count
+    return checkpoint_name(platform.materialized_with_gradient(x), BLOCK)
 
 
 @dataclass(frozen=True)

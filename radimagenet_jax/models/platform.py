@@ -61,13 +61,13 @@ def choose(*operands: Any, cpu: Callable[..., Any], plain: Callable[..., Any]) -
     return jax.lax.platform_dependent(*operands, cpu=cpu, default=plain)
 
 
-def materialized(gradient: jax.Array) -> jax.Array:
+def materialized(x: jax.Array) -> jax.Array:
     """The same array, which on CPU is computed once and not again inside each of its uses.
 
     Args:
-      gradient: Of floats, as `behind_a_condition` takes it.
+      x: Of floats, as `behind_a_condition` takes it.
     """
-    return choose(gradient, cpu=behind_a_condition, plain=lambda same: same)
+    return choose(x, cpu=behind_a_condition, plain=lambda same: same)
 
 
 def behind_a_condition(x: jax.Array) -> jax.Array:
@@ -85,12 +85,14 @@ def behind_a_condition(x: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def gradient_once(x: jax.Array) -> jax.Array:
-    """The same array, whose gradient is `materialized`."""
-    return x
+def materialized_with_gradient(x: jax.Array) -> jax.Array:
+    """The same array; it and its gradient are `materialized`."""
+    return materialized(x)
 
 
-gradient_once.defvjp(lambda x: (x, None), lambda _, dx: (materialized(dx),))
+materialized_with_gradient.defvjp(
+    lambda x: (materialized(x), None), lambda _, dx: (materialized(dx),)
+)
 
 
 def jit(function: Callable[..., Any], **how: Any) -> Any:

@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models.architecture import BLOCK, Architecture, KerasLayer
-from radimagenet_jax.models.layers import Conv, Head, Norm, require_size
+from radimagenet_jax.models.architecture import Architecture, KerasLayer
+from radimagenet_jax.models.layers import Conv, Head, Norm, block_output, require_size
 from radimagenet_jax.models.pooling import max_pool
 
 _EPSILON = {"v1": 1.001e-5, "v1.5": 1e-5}
@@ -56,18 +55,19 @@ class Bottleneck(nn.Module):
                 name=name,
             )
 
-        def bn(name: str, y: jax.Array) -> jax.Array:
-            return norm(f"{self.name}/{name}")(y, mask)
+        def bn(name: str, convolved: tuple[jax.Array, jax.Array | None]) -> jax.Array:
+            y, bias = convolved
+            return norm(f"{self.name}/{name}")(y, mask, bias)
 
         first, second = (self.stride, 1) if self.variant == "v1" else (1, self.stride)
         shortcut = x
         if self.project:
             projection = conv("shortcut_conv", 4 * self.width, stride=self.stride)
-            shortcut = bn("shortcut_bn", projection(x))
-        y = nn.relu(bn("bn1", conv("conv1", self.width, stride=first)(x)))
-        y = nn.relu(bn("bn2", conv("conv2", self.width, size=3, stride=second)(y)))
-        y = bn("bn3", conv("conv3", 4 * self.width)(y))
-        return checkpoint_name(nn.relu(shortcut + y), BLOCK)
+            shortcut = bn("shortcut_bn", projection.apart(x))
+        y = nn.relu(bn("bn1", conv("conv1", self.width, stride=first).apart(x)))
+        y = nn.relu(bn("bn2", conv("conv2", self.width, size=3, stride=second).apart(y)))
+        y = bn("bn3", conv("conv3", 4 * self.width).apart(y))
+        return block_output(nn.relu(shortcut + y))
 
 
 class ResNet50(nn.Module):
@@ -163,7 +163,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, norm: Norm, mask: jax.Array | None) -> jax.Array:
         """Maps x (N, H, W, 3) to (N, H / 2, W / 2, width)."""
-        y = Conv(
+        y, bias = Conv(
             self.width,
             kernel_size=(7, 7),
             strides=(2, 2),
@@ -171,8 +171,8 @@ class Stem(nn.Module):
             use_bias=self.variant == "v1",
             dtype=self.dtype,
             name="conv",
-        )(x)
-        return nn.relu(norm(f"{self.name}/bn")(y, mask))
+        ).apart(x)
+        return nn.relu(norm(f"{self.name}/bn")(y, mask, bias))
 
 
 def _keras_layers() -> Iterator[KerasLayer]:

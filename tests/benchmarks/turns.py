@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from radimagenet_jax import huge_pages
 from tests.keras_networks import KERAS_APPLICATIONS
 
 Step = Callable[[], object]
@@ -89,8 +90,15 @@ def _take_turns(module: str, names: Sequence[str], rounds: int) -> dict[str, flo
     started: dict[str, subprocess.Popen[str]] = {}
     try:
         for name in names:
+            environment = dict(os.environ)
+            if name == OURS:
+                huge_pages.ask_for(environment)  # as every command of ours does
             started[name] = subprocess.Popen(
-                [*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [*command, name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
             )
             print(f"{name}: warm after {_reply(started[name]):.1f} s", file=sys.stderr)
         seconds: dict[str, list[float]] = {name: [] for name in names}

@@ -1,5 +1,6 @@
 """BatchNorm follows Keras in both modes, and its moving variance either convention."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from radimagenet_jax.models import platform
 from radimagenet_jax.models.layers import BatchNorm
+from radimagenet_jax.models.normalisation import normalise
 from tests.conftest import PROJECT
 
 SHAPE = (5, 4, 3, 6)
@@ -150,7 +153,9 @@ def test_each_group_is_normalised_as_if_it_were_the_batch(x, variables, real):
 COLLECTIVES = """
 import jax, jax.numpy as jnp
 from jax.sharding import PartitionSpec
+from radimagenet_jax.models import platform
 from radimagenet_jax.models.layers import BatchNorm
+from radimagenet_jax.models.normalisation import normalise
 from radimagenet_jax.training import sharding
 
 mesh = sharding.make_mesh({"data": 8}, 16)
@@ -196,3 +201,35 @@ def test_its_gradient_is_that_of_batch_normalisation(x, variables):
 
     gradient = jax.grad(lambda x: loss({"inference": False}, x))(x)
     np.testing.assert_allclose(gradient, jax.grad(by_definition)(x), rtol=1e-3, atol=1e-4)
+
+
+def defined(x, shift, weights, scale, bias):
+    """Normalisation as its definition differentiates."""
+    x = x + shift
+    counted = weights[:, None, None, None]
+    pixels = weights.sum() * x.shape[1] * x.shape[2]
+    mean = (x * counted).sum((0, 1, 2)) / pixels
+    var = (counted * (x - mean) ** 2).sum((0, 1, 2)) / pixels
+    return (x - mean) * jax.lax.rsqrt(var + 1e-3) * scale + bias, (mean, var)
+
+
+@pytest.mark.parametrize("path", ["cpu", "plain"])
+def test_its_gradients_are_those_of_the_definition(x, variables, path):
+    weights = np.array([1, 0, 1, 1, 1], np.float32)
+    shift = np.linspace(-1, 1, 6, dtype=np.float32)
+    arguments = (x, shift, variables["params"]["scale"], variables["params"]["bias"])
+
+    def gradients(function):
+        def loss(x, shift, scale, bias):
+            y, (mean, var) = function(x, shift, weights, scale, bias)
+            return (jnp.sin(y) * weights[:, None, None, None]).sum() + (mean * var).sum()
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3)))(*arguments)
+
+    with platform.force(path):
+        value, found = gradients(functools.partial(normalise, epsilon=1e-3))
+    expected_value, expected = gradients(defined)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-4)
+    for ours, theirs in zip(found, expected, strict=True):
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * scale)

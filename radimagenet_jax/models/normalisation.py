@@ -1,0 +1,97 @@
+"""Normalisation by the statistics of a batch, with its gradient written out.
+
+Differentiating the definition would keep what it computes on the way and pass over the images once
+for each of its terms. The gradient takes two sums over the images and one pass that makes the
+result (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from radimagenet_jax.models import platform
+from radimagenet_jax.models.architecture import STATISTICS
+
+Moments = tuple[jax.Array, jax.Array]
+_PIXELS = (0, 1, 2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def normalise(
+    x: jax.Array,
+    shift: jax.Array,
+    weights: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+) -> tuple[jax.Array, Moments]:
+    """Normalises each channel of x + shift over a batch; has a first derivative only.
+
+    Args:
+      x: (N, H, W, C) floats.
+      shift: (C,) float32. Subtracting the mean takes it away again, so it is never added.
+      weights: (N,) float32, 0 for examples that count in no statistic, else 1.
+      scale: (C,) float32, gamma.
+      bias: (C,) float32, beta.
+      epsilon: Added to the variance.
+
+    Returns:
+      (N, H, W, C) float32, and the mean and the plain variance of x + shift, (C,) float32; where
+      no example counts, those of shift alone.
+    """
+    return _forward(x, shift, weights, scale, bias, epsilon)[0]
+
+
+def _forward(
+    x: jax.Array,
+    shift: jax.Array,
+    weights: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+) -> tuple[tuple[jax.Array, Moments], tuple[jax.Array, ...]]:
+    x32 = x.astype(jnp.float32)
+    # Sums per example first: the mask then costs next to nothing.
+    sums, squares = jnp.sum(x32, (1, 2)), jnp.sum(x32 * x32, (1, 2))
+    pixels = _pixels(x, weights)
+    mean = jnp.sum(sums * weights[:, None], 0) / pixels
+    mean_square = jnp.sum(squares * weights[:, None], 0) / pixels
+    var = jnp.maximum(mean_square - mean * mean, 0)
+    mean, var = (checkpoint_name(value, STATISTICS) for value in (mean, var))
+    factor = scale * jax.lax.rsqrt(var + epsilon)
+    y = x32 * factor + (bias - mean * factor)
+    return (y, (mean + shift, var)), (x, weights, scale, mean, var)
+
+
+def _backward(
+    epsilon: float,
+    residuals: tuple[jax.Array, ...],
+    gradients: tuple[jax.Array, Moments],
+) -> tuple[jax.Array, jax.Array, None, jax.Array, jax.Array]:
+    x, weights, scale, mean, var = residuals
+    dy, (dmean, dvar) = gradients
+    # It is read three times.
+    dy = platform.materialized(dy)
+    x32 = x.astype(jnp.float32)
+    of_bias = jnp.sum(dy, _PIXELS)
+    inverse = jax.lax.rsqrt(var + epsilon)
+    of_scale = (jnp.sum(dy * x32, _PIXELS) - mean * of_bias) * inverse
+    factor = scale * inverse
+    # The mean has 1 / pixels of each x, the variance 2 (x - mean) / pixels.
+    pixels = _pixels(x, weights)
+    slope = (2 * dvar - factor * inverse * of_scale) / pixels
+    offset = (dmean - factor * of_bias) / pixels - mean * slope
+    dx = dy * factor + weights[:, None, None, None] * (x32 * slope + offset)
+    # The sum of dx over all pixels, from the sums that are known: what rounding makes of dmean.
+    of_shift = factor * of_bias + pixels * (mean * slope + offset)
+    return dx.astype(x.dtype), of_shift, None, of_scale, of_bias
+
+
+normalise.defvjp(_forward, _backward)
+
+
+def _pixels(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """How many pixels count, 1 at least."""
+    return jnp.maximum(jnp.sum(weights) * (x.shape[1] * x.shape[2]), 1)
