@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from radimagenet_jax.models import platform
-from radimagenet_jax.models.pixels import Pair, interleaved
+from radimagenet_jax.models.pixels import Pair, interleaved, shifted
 from radimagenet_jax.models.products import summed_products
 
 Padding = str | Sequence[Pair]
@@ -42,11 +42,8 @@ def conv(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> ja
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
-    plain = functools.partial(_plain, strides=strides, pads=pads)
-    if kernel.shape[:2] != (1, 1) or pads != ((0, 0), (0, 0)):
-        return plain(x, kernel)
-    product = functools.partial(_product, strides=strides)
-    return platform.choose(x, kernel, cpu=product, plain=plain)
+    fast, plain = (functools.partial(how, strides=strides, pads=pads) for how in (_fast, _plain))
+    return platform.choose(x, kernel, cpu=fast, plain=plain)
 
 
 def _forward(
@@ -95,6 +92,22 @@ _conv.defvjp(_forward, _backward)
 
 def _plain(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+
+
+def _fast(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
+    """The same for XLA on CPU: products where there is nothing to slide over."""
+    if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
+        return _product(x, kernel, strides)
+    if all(side >= taps for side, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True)):
+        return _plain(x, kernel, strides, pads)
+    # Eigen is not given images that are smaller than the kernel.
+    height, width, channels, features = kernel.shape
+    size = jax.eval_shape(functools.partial(_plain, strides=strides, pads=pads), x, kernel).shape
+    places = [(i, j) for i in range(height) for j in range(width)]
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    patches = jnp.concatenate(shifted(padded, places, size[1:3], strides), -1)
+    product = _rows(patches) @ kernel.reshape(height * width * channels, features)
+    return product.reshape(size)
 
 
 def _product(x: jax.Array, kernel: jax.Array, strides: Pair) -> jax.Array:
@@ -148,8 +161,14 @@ def _over_images(
     x: jax.Array, window: jax.Array, pads: Sequence[Pair], dilation: Pair
 ) -> jax.Array:
     """(C, H', W', D) of (N, H, W, C) and (N, h, w, D): sums over images and the window's pixels."""
+    # Transposed here, since inside loops XLA would convolve in the order that it finds.
     return jax.lax.conv_general_dilated(
-        x, window, (1, 1), pads, rhs_dilation=dilation, dimension_numbers=("CHWN", "IHWO", "NHWC")
+        x.transpose(3, 1, 2, 0),
+        window.transpose(1, 2, 0, 3),
+        (1, 1),
+        pads,
+        rhs_dilation=dilation,
+        dimension_numbers=_LAYOUT,
     )
 
 
@@ -162,6 +181,8 @@ def _input_gradient(
 ) -> jax.Array:
     """Convolves dy with the turned kernel, for each phase of the strides by itself."""
     _, height, width, _ = shape
+    if strides == (1, 1) and dy.size < dy.shape[3] ** 2:
+        return _scattered(kernel, dy, shape, pads)
     phases_h, phases_w = (
         [
             _phase(p, strides[axis], shape[1 + axis], dy.shape[1 + axis], kernel.shape[axis], pad)
@@ -176,6 +197,31 @@ def _input_gradient(
     if strides == (1, 1):
         return grid[0][0]
     return interleaved(grid)[:, :height, :width]
+
+
+def _scattered(
+    kernel: jax.Array, dy: jax.Array, shape: tuple[int, ...], pads: tuple[Pair, Pair]
+) -> jax.Array:
+    """The input's gradient where pixels are so few that turning the kernel would take longer.
+
+    A matrix product gives what each pixel of dy is to the places of the kernel, which are added up.
+    """
+    taps = kernel.shape[:2]
+    channels = kernel.shape[2]
+    # In this order, since XLA would copy the kernel to have the features first.
+    products = (kernel.reshape(-1, kernel.shape[3]) @ _rows(dy).T).T
+    products = products.reshape(*dy.shape[:3], *taps, channels)
+    total = jnp.zeros(shape, dy.dtype)
+    for i in range(taps[0]):
+        for j in range(taps[1]):
+            ahead = i - pads[0][0], j - pads[1][0]
+            edges = [
+                (before, size - count - before, 0)
+                for before, size, count in zip(ahead, shape[1:3], dy.shape[1:3], strict=True)
+            ]
+            part = products[:, :, :, i, j]
+            total += jax.lax.pad(part, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    return total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,8 +269,5 @@ def _phase_gradient(
         jnp.zeros((), dy.dtype),
         [(0, 0, 0), (min(top, 0), min(bottom, 0), 0), (min(left, 0), min(right, 0), 0), (0, 0, 0)],
     )
-    if places.shape[:2] == (1, 1) and max(top, bottom, left, right) <= 0:
-        return _product(dy, places, (1, 1))
     vertical_pad, horizontal_pad = ((max(low, 0), max(high, 0)) for low, high in pads)
-    remaining = (vertical_pad, horizontal_pad)
-    return _plain(dy, places, (1, 1), remaining)
+    return _fast(dy, places, (1, 1), (vertical_pad, horizontal_pad))

@@ -112,26 +112,27 @@ def make_train(recipe: Recipe, cut: Cut) -> Callable[..., tuple[Learner, jax.Arr
         buffer: tuple[jax.Array, ...],
         labels: jax.Array,
     ) -> tuple[Learner, jax.Array]:
-        key = jax.random.fold_in(run_keys(settings.seed)[1], learner.step)
-        activations = tuple(part[batch.rows] for part in buffer)
-        targets = labels[batch.rows]
-        loss = losses.loss_of(recipe.loss, recipe.label_smoothing, settings.class_weights)
+        def take(learner: Learner) -> tuple[Learner, jax.Array]:
+            key = jax.random.fold_in(run_keys(settings.seed)[1], learner.step)
+            activations = tuple(part[batch.rows] for part in buffer)
+            targets = labels[batch.rows]
+            loss = losses.loss_of(recipe.loss, recipe.label_smoothing, settings.class_weights)
 
-        def loss_of(params: Leaves) -> tuple[jax.Array, tuple[jax.Array, Leaves]]:
-            logits, stats = cut.tail(
-                {**params, **learner.stats}, frozen, activations, (key, batch.mask)
-            )
-            total = jnp.sum(loss(logits, targets) * batch.mask)
-            return total / jnp.sum(batch.mask), (total, stats)
+            def loss_of(params: Leaves) -> tuple[jax.Array, tuple[jax.Array, Leaves]]:
+                logits, stats = cut.tail(
+                    {**params, **learner.stats}, frozen, activations, (key, batch.mask)
+                )
+                total = jnp.sum(loss(logits, targets) * batch.mask)
+                return total / jnp.sum(batch.mask), (total, stats)
 
-        gradients, (total, stats) = jax.grad(loss_of, has_aux=True)(learner.params)
-        tx = recipe.optimizer(settings.learning_rate)
-        updates, opt_state = tx.update(gradients, learner.opt_state, learner.params)
-        after = Learner(
-            learner.step + 1, optax.apply_updates(learner.params, updates), stats, opt_state
-        )
-        kept = jax.tree.map(lambda new, old: jnp.where(batch.real, new, old), after, learner)
-        return kept, jnp.where(batch.real, total, 0)
+            gradients, (total, stats) = jax.grad(loss_of, has_aux=True)(learner.params)
+            tx = recipe.optimizer(settings.learning_rate)
+            updates, opt_state = tx.update(gradients, learner.opt_state, learner.params)
+            params = optax.apply_updates(learner.params, updates)
+            return Learner(learner.step + 1, params, stats, opt_state), total
+
+        # Under vmap this is a choice between results; without, nothing is copied.
+        return jax.lax.cond(batch.real, take, lambda same: (same, jnp.float32(0)), learner)
 
     def train(
         learners: Learner,
