@@ -25,6 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import study_base
+from radimagenet_jax import huge_pages
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import Dataset, Split
 from radimagenet_jax.data.images import resize_nearest
@@ -177,4 +178,5 @@ def by_keras(
 
 
 if __name__ == "__main__":
+    huge_pages.restart_with()  # as every command does; Keras has them here too
     raise SystemExit(main())
