@@ -44,7 +44,7 @@ def get_config(*tasks: str) -> ConfigDict:
     # Runs with a frozen prefix share it; 'alone' trains each by itself, to the same result.
     study.engine = "shared"
     study.memory_gib = 4.0  # for activations of frozen layers; beyond, they are computed again
-    study.trunk_batch = 64  # images a call of the frozen layers
+    study.trunk_batch = 32  # images a call of the frozen layers
     study.side_by_side = 0  # runs that learn at a time; 0: what suits the machine
     # Of several tasks: instead of each task's own; 0: its own.
     study.image_size = 0
