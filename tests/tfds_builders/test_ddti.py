@@ -219,6 +219,24 @@ def test_the_real_crops_give_the_published_fold_but_eight_rows(tmp_path, shared_
             assert set(np.unique(mask)) == ({0} if key == "337_3.png" else {0, 255})
 
 
+def test_a_fold_without_tables_takes_the_labels_of_another_and_stands_in(tmp_path, shared_data):
+    root = tmp_path / "manual" / "ddti"
+    root.mkdir(parents=True)
+    (root / "crops").symlink_to(shared_data / "ddti_crops")
+    (root / "splits").symlink_to(shared_data / "published_splits/thyroid/dataframe")
+    found = {fold: examples(build(Builder, tmp_path, root, f"crops_fold{fold}")) for fold in (1, 3)}
+    labels = [
+        {key: each["label"] for rows in of_fold.values() for key, each in rows.items()}
+        for of_fold in found.values()
+    ]
+    assert labels[0] == labels[1]
+    cases = [{key.partition("_")[0] for key in rows} for rows in found[3].values()]
+    assert sum(map(len, cases)) == len(set().union(*cases))
+    told = notes(build(Builder, tmp_path, root, "crops_fold3"))
+    assert any("published tables of fold 1" in note for note in told)
+    assert any("deterministic" in note for note in told)
+
+
 def test_the_tags_are_ones_that_tfds_knows():
     known = tfds.core.dataset_metadata.valid_tags()
     assert set(Builder.get_metadata().tags) <= set(known)

@@ -110,14 +110,14 @@ class Builder(ImageBuilder):
                 f"{root} has no {kind} named '<case>_<image>' in any folder; "
                 f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}."
             )
-        names = {split: f"thyroid_{split}_fold{config.fold}.csv" for split in SPLITS}
-        tables = find_tables(root, files, names)
+        tables = find_tables(root, files, _table_names(config.fold))
         if tables:
             listed = read_tables(tables, CLASS_NAMES, problems)
             check_counts(listed, PUBLISHED_ROWS.get(config.fold, {}), problems)
             splits = self._published(root, listed, source, problems)
         else:
-            splits = self._stand_in(root, names, source)
+            labels = self._labels(root, files, source, problems)
+            splits = self._stand_in(labels, source)
         self._note_outlines(source, splits)
         return splits
 
@@ -164,25 +164,40 @@ class Builder(ImageBuilder):
             )
         return splits
 
-    def _stand_in(
-        self, root: Path, names: Mapping[str, str], source: _Source
-    ) -> dict[str, list[Example]]:
-        if not source.cases:
-            raise DataError(
-                f"{root} says nowhere which images are benign: it has neither the owners' XML "
-                f"files (<case>.xml) nor {', '.join(names.values())}; put either there."
-            )
+    def _labels(
+        self, root: Path, files: Sequence[SourceFile], source: _Source, problems: Problems
+    ) -> dict[str, str]:
+        """The label of each image by its stem, where no table of this fold says it."""
+        if source.cases:
+            cases = {stem: source.cases.get(stem.partition("_")[0]) for stem in source.images}
+            return {stem: case.label for stem, case in cases.items() if case and case.label}
+        for other in range(1, FOLDS + 1):
+            tables = find_tables(root, files, _table_names(other))
+            if not tables:
+                continue
+            listed = read_tables(tables, CLASS_NAMES, problems)
+            self.notes.append(f"the labels are those of the published tables of fold {other}.")
+            return {row.path.stem: row.label for rows in listed.values() for row in rows}
+        names = ", ".join(_table_names(self.builder_config.fold).values())
+        raise DataError(
+            f"{root} says nowhere which images are benign: it has neither the owners' XML "
+            f"files (<case>.xml) nor {names}; put either there."
+        )
+
+    def _stand_in(self, labels: Mapping[str, str], source: _Source) -> dict[str, list[Example]]:
         examples: list[Example] = []
         unlabelled: list[str] = []
         for stem in source.images:
-            case = source.cases.get(stem.partition("_")[0])
-            if case and case.label:
-                examples.append(self._example(stem, case.label, source))
+            if stem in labels:
+                examples.append(self._example(stem, labels[stem], source))
             else:
                 unlabelled.append(stem)
         if unlabelled:
             self.notes.append(
                 f"{len(unlabelled)} images are left out, whose case has no TI-RADS category: "
+                f"{_some(unlabelled)}."
+                if source.cases
+                else f"{len(unlabelled)} images are left out, which no published table labels: "
                 f"{_some(unlabelled)}."
             )
         fold = self.builder_config.fold
@@ -208,6 +223,10 @@ class Builder(ImageBuilder):
                 f"{len(without)} images have no nodule outline that can be read, and no mask: "
                 f"{_some(without)}."
             )
+
+
+def _table_names(fold: int) -> dict[str, str]:
+    return {split: f"thyroid_{split}_fold{fold}.csv" for split in SPLITS}
 
 
 def _source(files: Sequence[SourceFile], problems: Problems, *, crops: bool) -> _Source:
