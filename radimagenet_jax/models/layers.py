@@ -90,12 +90,12 @@ class BatchNorm(nn.Module):
         """
         channels = (x.shape[-1],)
         zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
-        scale = self.param("scale", ones, channels, jnp.float32) if self.use_scale else None
+        scale = jnp.ones(channels, jnp.float32)
+        if self.use_scale:
+            scale = self.param("scale", ones, channels, jnp.float32)
         bias = self.param("bias", zeros, channels, jnp.float32)
         moving_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         moving_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
-        if scale is None:
-            scale = jnp.ones(channels, jnp.float32)
         if shift is None:
             shift = jnp.zeros(channels, jnp.float32)
         if self.inference:
