@@ -37,7 +37,15 @@ def conv(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> ja
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
-    return _conv(x, kernel, (strides[0], strides[1]), ((top, bottom), (left, right)))
+    pads = (top, bottom), (left, right)
+    return _shared(x, kernel, strides=(strides[0], strides[1]), pads=pads)
+
+
+@platform.shared
+def _shared(
+    x: jax.Array, kernel: jax.Array, *, strides: Pair, pads: tuple[Pair, Pair]
+) -> jax.Array:
+    return _conv(x, kernel, strides, pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

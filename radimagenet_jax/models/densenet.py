@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from radimagenet_jax.models.architecture import Architecture, KerasLayer
-from radimagenet_jax.models.layers import Conv, Head, Norm, block_output, require_size
+from radimagenet_jax.models.layers import Conv, Head, Norm, block_output, relu, require_size
 from radimagenet_jax.models.pooling import halve, max_pool
 
 _EPSILON = {"": 1.001e-5, "torch": 1e-5}
@@ -38,7 +38,7 @@ class Stem(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
-        return nn.relu(norm(f"{self.name}/bn")(y, mask))
+        return relu(norm(f"{self.name}/bn")(y, mask))
 
 
 class DenseBlock(nn.Module):
@@ -55,9 +55,9 @@ class DenseBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, norm: Norm, mask: jax.Array | None) -> jax.Array:
         """Maps x (N, H, W, C) to (N, H, W, C + growth)."""
-        y = nn.relu(norm(f"{self.name}/bn1")(x, mask))
+        y = relu(norm(f"{self.name}/bn1")(x, mask))
         y = Conv(4 * self.growth, use_bias=False, dtype=self.dtype, name="conv1")(y)
-        y = nn.relu(norm(f"{self.name}/bn2")(y, mask))
+        y = relu(norm(f"{self.name}/bn2")(y, mask))
         y = Conv(
             self.growth,
             kernel_size=(3, 3),
@@ -77,7 +77,7 @@ class Transition(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, norm: Norm, mask: jax.Array | None) -> jax.Array:
         """Maps x (N, H, W, C) to (N, H // 2, W // 2, C // 2)."""
-        y = nn.relu(norm(f"{self.name}/bn")(x, mask))
+        y = relu(norm(f"{self.name}/bn")(x, mask))
         y = Conv(x.shape[-1] // 2, use_bias=False, dtype=self.dtype, name="conv")(y)
         return halve(y)
 
@@ -155,7 +155,7 @@ class DenseNet121(nn.Module):
             if i < len(self.block_sizes):
                 name = f"transition{i}"
                 y = out[name] = Transition(self.dtype, name=name)(y, norm, mask)
-        out["spatial"] = nn.relu(norm("final_bn")(y, mask))
+        out["spatial"] = relu(norm("final_bn")(y, mask))
         out["pooled"] = jnp.mean(out["spatial"], axis=(1, 2), dtype=jnp.float32)
         if self.num_classes is None:
             return None, out

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from radimagenet_jax.models.architecture import KerasLayer
-from radimagenet_jax.models.layers import Conv, Norm, block_output
+from radimagenet_jax.models import platform
+from radimagenet_jax.models.layers import Conv, Norm, block_output, relu
 from radimagenet_jax.models.pooling import max_pool, smooth
 
 EPSILON = 1e-3
@@ -142,14 +143,14 @@ class Branch(nn.Module):
                 dtype=self.dtype,
                 name=f"conv{number}",
             )(y)
-            return nn.relu(norm(f"{scope}/bn{number}")(y, mask))
+            return relu(norm(f"{scope}/bn{number}")(y, mask))
 
         for number, step in _numbered(self.steps):
             if isinstance(step, Unit):
                 x = apply(x, step, number)
             elif isinstance(step, Fork):
                 ways = [apply(x, way, label) for label, way in _lettered(step, number)]
-                x = jnp.concatenate(ways, -1)
+                x = _side_by_side(*ways)
             else:
                 x = _pool(x, step)
         return x
@@ -194,7 +195,12 @@ def concatenated(
         Branch(steps, width, dtype, name=name)(x, norm, mask, f"{scope}/{name}")
         for name, steps in branches
     ]
-    return block_output(jnp.concatenate(results, -1))
+    return block_output(_side_by_side(*results))
+
+
+@platform.shared
+def _side_by_side(*parts: jax.Array) -> jax.Array:
+    return jnp.concatenate(parts, -1)
 
 
 def scaled(features: int, width: float) -> int:

@@ -27,7 +27,7 @@ from radimagenet_jax.models.inception import (
     scaled,
     unit,
 )
-from radimagenet_jax.models.layers import Conv, Head, Norm, block_output, require_size
+from radimagenet_jax.models.layers import Conv, Head, Norm, block_output, relu, require_size
 
 _REPEATS = (10, 20, 10)
 _FEATURES = 1536
@@ -112,7 +112,7 @@ class Residual(nn.Module):
         """Maps x (N, H, W, C) to the same shape."""
         mixed = concatenated(self.branches, x, norm, mask, self.name, self.width, self.dtype)
         y = x + self.scale * Conv(x.shape[-1], dtype=self.dtype, name="conv")(mixed)
-        return block_output(nn.relu(y) if self.activate else y)
+        return block_output(relu(y) if self.activate else y)
 
 
 class Final(nn.Module):
@@ -125,7 +125,7 @@ class Final(nn.Module):
     def __call__(self, x: jax.Array, norm: Norm, mask: jax.Array | None) -> jax.Array:
         """Maps x (N, H, W, C) to (N, H, W, features)."""
         y = Conv(self.features, use_bias=False, dtype=self.dtype, name="conv")(x)
-        return nn.relu(norm(f"{self.name}/bn")(y, mask))
+        return relu(norm(f"{self.name}/bn")(y, mask))
 
 
 class InceptionResNetV2(nn.Module):

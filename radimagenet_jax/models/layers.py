@@ -5,13 +5,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import errors
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from radimagenet_jax.models import platform
 from radimagenet_jax.models.architecture import BLOCK, CONV
 from radimagenet_jax.models.convolution import Padding, conv
-from radimagenet_jax.models.normalisation import normalise
+from radimagenet_jax.models.normalisation import by_batch, by_moments
+
+
+relu = platform.shared(nn.relu)
 
 
 class Conv(nn.Module):
@@ -45,12 +49,12 @@ class Conv(nn.Module):
         For a BatchNorm behind it, which saves the pass that adds the bias, see `BatchNorm`.
         """
         shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
+        kernel = _parameter(self, "kernel", nn.initializers.glorot_uniform(), shape)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         y = checkpoint_name(conv(x, kernel, self.strides, self.padding), CONV)
         if not self.use_bias:
             return y, None
-        return y, self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        return y, _parameter(self, "bias", nn.initializers.zeros_init(), (self.features,))
 
 
 class BatchNorm(nn.Module):
@@ -92,39 +96,35 @@ class BatchNorm(nn.Module):
         zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
         scale = jnp.ones(channels, jnp.float32)
         if self.use_scale:
-            scale = self.param("scale", ones, channels, jnp.float32)
-        bias = self.param("bias", zeros, channels, jnp.float32)
+            scale = _parameter(self, "scale", ones, channels)
+        bias = _parameter(self, "bias", zeros, channels)
         moving_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         moving_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if shift is None:
             shift = jnp.zeros(channels, jnp.float32)
         if self.inference:
-            factor = scale * jax.lax.rsqrt(moving_var.value + self.epsilon)
-            offset = bias + (shift - moving_mean.value) * factor
-            return (x * factor + offset).astype(self.dtype)
+            moments = moving_mean.value, moving_var.value
+            return by_moments(
+                x, shift, scale, bias, *moments, epsilon=self.epsilon, dtype=self.dtype
+            )
         weights = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
-        groups = self.stats_groups
-        of_group = weights.reshape(groups, -1)
-        if groups == 1:
-            # No axis of its own, which the cut of a shared trunk would not see through.
-            y, moments = normalise(x, shift, weights, scale, bias, self.epsilon)
-            moments = jax.tree.map(lambda value: value[None], moments)
-        else:
-            split = x.reshape(groups, -1, *x.shape[1:])
-            y, moments = jax.vmap(
-                lambda x, weights: normalise(x, shift, weights, scale, bias, self.epsilon)
-            )(split, of_group)
-            y = y.reshape(x.shape)
+        y, mean, var = by_batch(
+            x,
+            shift,
+            weights,
+            scale,
+            bias,
+            moving_mean.value,
+            moving_var.value,
+            epsilon=self.epsilon,
+            momentum=self.momentum,
+            bessel_correction=self.bessel_correction,
+            groups=self.stats_groups,
+            dtype=self.dtype,
+        )
         if not self.is_initializing():
-            mean, var = moments
-            count = (jnp.sum(of_group, 1) * (x.shape[1] * x.shape[2]))[:, None]
-            unbiased = var * (count / jnp.maximum(count - 1, 1))
-            new_var = unbiased if self.bessel_correction else var
-            share = count / jnp.maximum(jnp.sum(count), 1)
-            keep = self.momentum
-            for moving, new in ((moving_mean, mean), (moving_var, new_var)):
-                moving.value = keep * moving.value + (1 - keep) * jnp.sum(new * share, 0)
-        return y.astype(self.dtype)
+            moving_mean.value, moving_var.value = mean, var
+        return y
 
 
 def block_output(x: jax.Array) -> jax.Array:
@@ -196,9 +196,25 @@ class Head(nn.Module):
             "zeros": nn.initializers.zeros_init(),
         }[self.kernel_init]
         shape = (x.shape[-1], self.num_classes)
-        kernel = self.param("kernel", initializer, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), shape[1:], jnp.float32)
+        kernel = _parameter(self, "kernel", initializer, shape)
+        bias = _parameter(self, "bias", nn.initializers.zeros_init(), shape[1:])
         return x @ kernel + bias
+
+
+def _parameter(
+    module: nn.Module, name: str, initializer: nn.initializers.Initializer, shape: tuple[int, ...]
+) -> jax.Array:
+    """`module.param` of float32, which would trace the initializer to learn the shape.
+
+    Raises:
+      ScopeParamShapeError: If the parameter is there and has another shape.
+    """
+    if not module.has_variable("params", name):
+        return module.param(name, initializer, shape, jnp.float32)
+    found = module.get_variable("params", name)
+    if found.shape != shape:
+        raise errors.ScopeParamShapeError(name, "/".join(module.path), found.shape, shape)
+    return found
 
 
 def require_size(x: jax.Array, network: str, smallest: int) -> None:

@@ -1,11 +1,12 @@
-"""Normalisation by the statistics of a batch, with its gradient written out.
+"""Normalisation by moving statistics, and by those of a batch with its gradient written out.
 
-Differentiating the definition would keep what it computes on the way and pass over the images once
+Differentiating the definition the latter would keep what it computes on the way and pass over the images once
 for each of its terms. The gradient takes two sums over the images and one pass that makes the
 result (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3).
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,99 @@ from radimagenet_jax.models.architecture import STATISTICS
 
 Moments = tuple[jax.Array, jax.Array]
 _PIXELS = (0, 1, 2)
+
+
+@platform.shared
+def by_moments(
+    x: jax.Array,
+    shift: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    *,
+    epsilon: float,
+    dtype: Any,
+) -> jax.Array:
+    """Normalises each channel of x + shift by a mean and a variance that are given.
+
+    Args:
+      x: (N, H, W, C) floats.
+      shift: (C,) float32.
+      scale: (C,) float32, gamma.
+      bias: (C,) float32, beta.
+      mean: (C,) float32.
+      var: (C,) float32.
+      epsilon: Added to the variance.
+      dtype: Of the result.
+
+    Returns:
+      (N, H, W, C) of `dtype`.
+    """
+    factor = scale * jax.lax.rsqrt(var + epsilon)
+    offset = bias + (shift - mean) * factor
+    return (x * factor + offset).astype(dtype)
+
+
+@platform.shared
+def by_batch(
+    x: jax.Array,
+    shift: jax.Array,
+    weights: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    moving_mean: jax.Array,
+    moving_var: jax.Array,
+    *,
+    epsilon: float,
+    momentum: float,
+    bessel_correction: bool,
+    groups: int,
+    dtype: Any,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalises each channel of x + shift by the batch's statistics, and moves the moving ones.
+
+    Args:
+      x: (N, H, W, C) floats.
+      shift: (C,) float32.
+      weights: (N,) float32, 0 for examples that count in no statistic, else 1.
+      scale: (C,) float32, gamma.
+      bias: (C,) float32, beta.
+      moving_mean: (C,) float32.
+      moving_var: (C,) float32.
+      epsilon: Added to the variance.
+      momentum: Share of the moving statistics that stays.
+      bessel_correction: Whether the moving variance takes n / (n - 1) of the batch's.
+      groups: Parts of the batch that have statistics of their own; the moving ones take their
+        mean, weighted by their examples.
+      dtype: Of the first result.
+
+    Returns:
+      (N, H, W, C) of `dtype`, and both moving statistics.
+    """
+    pixels = x.shape[1] * x.shape[2]
+
+    def corrected(var: jax.Array, count: jax.Array) -> jax.Array:
+        return var * (count / jnp.maximum(count - 1, 1)) if bessel_correction else var
+
+    if groups == 1:
+        # No axis of its own, which the cut of a shared trunk would not see through.
+        y, (mean, var) = normalise(x, shift, weights, scale, bias, epsilon)
+        var = corrected(var, jnp.sum(weights) * pixels)
+    else:
+        of_group = weights.reshape(groups, -1)
+        y, (mean, var) = jax.vmap(
+            lambda x, weights: normalise(x, shift, weights, scale, bias, epsilon)
+        )(x.reshape(groups, -1, *x.shape[1:]), of_group)
+        y = y.reshape(x.shape)
+        count = (jnp.sum(of_group, 1) * pixels)[:, None]
+        share = count / jnp.maximum(jnp.sum(count), 1)
+        mean, var = (jnp.sum(value * share, 0) for value in (mean, corrected(var, count)))
+    moving_mean, moving_var = (
+        momentum * moving + (1 - momentum) * new
+        for moving, new in ((moving_mean, mean), (moving_var, var))
+    )
+    return y.astype(dtype), moving_mean, moving_var
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))

@@ -9,6 +9,7 @@ for a TPU on a machine without one gives what the TPU would get.
 import contextlib
 import contextvars
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -37,6 +38,12 @@ def force(path: Path) -> Iterator[None]:
     Args:
       path: 'cpu' for what is made for XLA on CPU, 'plain' for XLA's own operations.
     """
+    with _forcing(path):
+        yield
+
+
+@contextlib.contextmanager
+def _forcing(path: Path | None) -> Iterator[None]:
     token = _forced.set(path)
     try:
         yield
@@ -59,6 +66,33 @@ def choose(*operands: Any, cpu: Callable[..., Any], plain: Callable[..., Any]) -
     if forced is not None:
         return {"cpu": cpu, "plain": plain}[forced](*operands)
     return jax.lax.platform_dependent(*operands, cpu=cpu, default=plain)
+
+
+def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, traced and lowered once for all layers that call it alike.
+
+    A network has the same layer dozens of times, and tracing each by itself takes longer than
+    anything else at the start of a run whose program is cached.
+
+    Args:
+      function: Of arrays; its keyword-only arguments are hashable and part of what is compiled.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    static = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+
+    # The path that is forced when it is called is part of what is traced.
+    def applied(*operands: Any, _path: Path | None, **settings: Any) -> Any:
+        with _forcing(_path):
+            return function(*operands, **settings)
+
+    applied.__name__ = applied.__qualname__ = function.__name__  # which profiles show
+    traced = jax.jit(applied, static_argnames=("_path", *static))
+
+    @functools.wraps(function)
+    def call(*operands: Any, **settings: Any) -> Any:
+        return traced(*operands, _path=_forced.get(), **settings)
+
+    return call
 
 
 def materialized(x: jax.Array) -> jax.Array:
@@ -84,15 +118,18 @@ def behind_a_condition(x: jax.Array) -> jax.Array:
     )
 
 
-@jax.custom_vjp
+@shared
 def materialized_with_gradient(x: jax.Array) -> jax.Array:
     """The same array; it and its gradient are `materialized`."""
+    return _both_materialized(x)
+
+
+@jax.custom_vjp
+def _both_materialized(x: jax.Array) -> jax.Array:
     return materialized(x)
 
 
-materialized_with_gradient.defvjp(
-    lambda x: (materialized(x), None), lambda _, dx: (materialized(dx),)
-)
+_both_materialized.defvjp(lambda x: (materialized(x), None), lambda _, dx: (materialized(dx),))
 
 
 def jit(function: Callable[..., Any], **how: Any) -> Any:

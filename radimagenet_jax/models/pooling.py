@@ -33,7 +33,12 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: Padding = "VALID")
         sides = ((window, window), (stride, stride))
         padding = jax.lax.padtype_to_pads(x.shape[1:3], *sides, padding)
     (top, bottom), (left, right) = padding
-    return _max_pool(x, window, stride, ((top, bottom), (left, right)))
+    return _shared(x, window=window, stride=stride, pads=((top, bottom), (left, right)))
+
+
+@platform.shared
+def _shared(x: jax.Array, *, window: int, stride: int, pads: tuple[Pair, Pair]) -> jax.Array:
+    return _max_pool(x, window, stride, pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
@@ -108,6 +113,7 @@ def _scattered(
     return interleaved(grid)[:, top : top + x.shape[1], left : left + x.shape[2]]
 
 
+@platform.shared
 def halve(x: jax.Array) -> jax.Array:
     """Mean over disjoint 2x2 windows; an odd last row or column is dropped, as 'VALID' does.
 
@@ -123,6 +129,7 @@ def halve(x: jax.Array) -> jax.Array:
     return (rows[:, :, 0::2] + rows[:, :, 1::2]) / 4
 
 
+@platform.shared
 def smooth(x: jax.Array, *, count_padding: bool = False) -> jax.Array:
     """Mean over 3x3 windows of stride 1 under 'SAME' padding, which counts nowhere by default.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from radimagenet_jax.models.architecture import Architecture, KerasLayer
-from radimagenet_jax.models.layers import Conv, Head, Norm, block_output, require_size
+from radimagenet_jax.models.layers import Conv, Head, Norm, block_output, relu, require_size
 from radimagenet_jax.models.pooling import max_pool
 
 _EPSILON = {"v1": 1.001e-5, "v1.5": 1e-5}
@@ -64,10 +64,10 @@ class Bottleneck(nn.Module):
         if self.project:
             projection = conv("shortcut_conv", 4 * self.width, stride=self.stride)
             shortcut = bn("shortcut_bn", projection.apart(x))
-        y = nn.relu(bn("bn1", conv("conv1", self.width, stride=first).apart(x)))
-        y = nn.relu(bn("bn2", conv("conv2", self.width, size=3, stride=second).apart(y)))
+        y = relu(bn("bn1", conv("conv1", self.width, stride=first).apart(x)))
+        y = relu(bn("bn2", conv("conv2", self.width, size=3, stride=second).apart(y)))
         y = bn("bn3", conv("conv3", 4 * self.width).apart(y))
-        return block_output(nn.relu(shortcut + y))
+        return block_output(relu(shortcut + y))
 
 
 class ResNet50(nn.Module):
@@ -172,7 +172,7 @@ class Stem(nn.Module):
             dtype=self.dtype,
             name="conv",
         ).apart(x)
-        return nn.relu(norm(f"{self.name}/bn")(y, mask, bias))
+        return relu(norm(f"{self.name}/bn")(y, mask, bias))
 
 
 def _keras_layers() -> Iterator[KerasLayer]:

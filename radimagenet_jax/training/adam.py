@@ -8,9 +8,19 @@ and less that the first layers of a network get under a fresh head, the updates 
 than half.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from radimagenet_jax.models import platform
+
+
+def _zeros_like(value: Any) -> Any:
+    # On the host where the parameters still are: a device compiles a program for every shape.
+    return np.zeros_like(value) if isinstance(value, np.ndarray) else jnp.zeros_like(value)
 
 
 def keras_adam(
@@ -34,8 +44,8 @@ def keras_adam(
     def init(params: optax.Params) -> optax.ScaleByAdamState:
         return optax.ScaleByAdamState(
             count=jnp.zeros((), jnp.int32),
-            mu=jax.tree.map(jnp.zeros_like, params),
-            nu=jax.tree.map(jnp.zeros_like, params),
+            mu=jax.tree.map(_zeros_like, params),
+            nu=jax.tree.map(_zeros_like, params),
         )
 
     def update(
@@ -45,11 +55,21 @@ def keras_adam(
     ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
         del params
         count = optax.safe_increment(state.count)
-        mu = jax.tree.map(lambda m, g: m + (1 - b1) * (g - m), state.mu, gradients)
-        nu = jax.tree.map(lambda v, g: v + (1 - b2) * (g * g - v), state.nu, gradients)
         step = count.astype(jnp.float32)
         rate = jnp.sqrt(1 - b2**step) / (1 - b1**step)
-        updates = jax.tree.map(lambda m, v: rate * m / (jnp.sqrt(v) + eps), mu, nu)
+
+        @platform.shared
+        def moved(
+            m: jax.Array, v: jax.Array, g: jax.Array, rate: jax.Array
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            m = m + (1 - b1) * (g - m)
+            v = v + (1 - b2) * (g * g - v)
+            return rate * m / (jnp.sqrt(v) + eps), m, v
+
+        leaves, tree = jax.tree.flatten(gradients)
+        old = jax.tree.leaves(state.mu), jax.tree.leaves(state.nu)
+        new = [moved(m, v, g, rate) for m, v, g in zip(*old, leaves, strict=True)]
+        updates, mu, nu = (tree.unflatten(part) for part in zip(*new, strict=True))
         return updates, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 
     return optax.chain(
