@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from radimagenet_jax.models.architecture import KerasLayer
 from radimagenet_jax.models import platform
+from radimagenet_jax.models.architecture import KerasLayer
 from radimagenet_jax.models.layers import Conv, Norm, block_output, relu
 from radimagenet_jax.models.pooling import max_pool, smooth
 

@@ -14,7 +14,6 @@ from radimagenet_jax.models.architecture import BLOCK, CONV
 from radimagenet_jax.models.convolution import Padding, conv
 from radimagenet_jax.models.normalisation import by_batch, by_moments
 
-
 relu = platform.shared(nn.relu)
 
 
@@ -211,7 +210,7 @@ def _parameter(
     """
     if not module.has_variable("params", name):
         return module.param(name, initializer, shape, jnp.float32)
-    found = module.get_variable("params", name)
+    found: jax.Array = module.get_variable("params", name)
     if found.shape != shape:
         raise errors.ScopeParamShapeError(name, "/".join(module.path), found.shape, shape)
     return found

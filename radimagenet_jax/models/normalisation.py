@@ -1,8 +1,8 @@
 """Normalisation by moving statistics, and by those of a batch with its gradient written out.
 
-Differentiating the definition the latter would keep what it computes on the way and pass over the images once
-for each of its terms. The gradient takes two sums over the images and one pass that makes the
-result (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3).
+Differentiating the definition of the latter would keep what it computes on the way and pass over
+the images once for each of its terms. The gradient takes two sums over the images and one pass that
+makes the result (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3).
 """
 
 import functools

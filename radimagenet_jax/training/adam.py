@@ -69,7 +69,7 @@ def keras_adam(
         leaves, tree = jax.tree.flatten(gradients)
         old = jax.tree.leaves(state.mu), jax.tree.leaves(state.nu)
         new = [moved(m, v, g, rate) for m, v, g in zip(*old, leaves, strict=True)]
-        updates, mu, nu = (tree.unflatten(part) for part in zip(*new, strict=True))
+        updates, mu, nu = (jax.tree.unflatten(tree, part) for part in zip(*new, strict=True))
         return updates, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 
     return optax.chain(
