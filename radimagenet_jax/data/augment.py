@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from radimagenet_jax.models import platform
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -90,52 +92,69 @@ def keras_matrix(
     return jnp.concatenate([linear, (centre - moved + translation)[:, None]], axis=1)
 
 
-def affine_bilinear(image: jax.Array, matrix: jax.Array) -> jax.Array:
-    """Resamples one image as `scipy.ndimage.affine_transform(order=1, mode='nearest')`.
+def affine_bilinear(images: jax.Array, matrices: jax.Array) -> jax.Array:
+    """Resamples each image as `scipy.ndimage.affine_transform(order=1, mode='nearest')`.
 
     Args:
-      image: (H, W, C), any real dtype.
-      matrix: (2, 3), from output to input coordinates, see `keras_matrix`.
+      images: (N, H, W, C), any real dtype.
+      matrices: (N, 2, 3), from output to input coordinates, see `keras_matrix`.
 
     Returns:
-      (H, W, C) float32.
+      (N, H, W, C) float32.
     """
-    height, width, _ = image.shape
+    height, width = images.shape[1:3]
     rows = jnp.arange(height, dtype=jnp.float32)[:, None]
     columns = jnp.arange(width, dtype=jnp.float32)[None, :]
-    y = matrix[0, 0] * rows + matrix[0, 1] * columns + matrix[0, 2]
-    x = matrix[1, 0] * rows + matrix[1, 1] * columns + matrix[1, 2]
-    # 'nearest' repeats the border pixel, which is what clamping the coordinate gives.
-    y = jnp.clip(y, 0.0, height - 1.0)
-    x = jnp.clip(x, 0.0, width - 1.0)
-    top, left = jnp.floor(y), jnp.floor(x)
-    corner = top.astype(jnp.int32) * width + left.astype(jnp.int32)
+
+    def coordinate(axis: int) -> jax.Array:
+        by_row, by_column, start = (matrices[:, axis, n, None, None] for n in range(3))
+        # 'nearest' repeats the border pixel, which is what clamping the coordinate gives.
+        place = by_row * rows + by_column * columns + start
+        return jnp.clip(place, 0.0, images.shape[1 + axis] - 1.0)
+
+    y, x = coordinate(0), coordinate(1)
+    # Lookups and arithmetic are each fast in loops of their own only. Both start from this number:
+    # rounded once more, a coordinate might have one pixel's value with the next one's weight.
+    corners = platform.materialized(y.astype(jnp.int32) * width + x.astype(jnp.int32), matrices)
+    here, right, below, across = _neighbours(images, corners, matrices)
+    top = corners // width
+    left = corners - top * width
     dy, dx = (y - top)[..., None], (x - left)[..., None]
-    here, right, below, across = _neighbours(image, corner)
     upper = here * (1 - dx) + right * dx
     lower = below * (1 - dx) + across * dx
     return upper * (1 - dy) + lower * dy
 
 
-def _neighbours(image: jax.Array, corner: jax.Array) -> tuple[jax.Array, ...]:
-    """Looks up pixels with their right, lower and lower right neighbours, the border repeated.
+def _neighbours(images: jax.Array, corners: jax.Array, witness: jax.Array) -> list[jax.Array]:
+    """Looks up pixels with their right, lower and lower right neighbours.
+
+    Beyond the right border is the next row, beyond the last row 0: clamped coordinates give these
+    no weight.
 
     Args:
-      image: (H, W, C), any real dtype.
-      corner: (H', W') int32, row * W + column of each pixel.
+      images: (N, H, W, C), any real dtype.
+      corners: (N, H', W') int32, row * W + column of each pixel.
+      witness: Of `platform.materialized`.
 
     Returns:
-      Four arrays (H', W', C) float32.
+      Four arrays (N, H', W', C) float32.
     """
-    height, width, channels = image.shape
-    padded = jnp.pad(image, ((0, 1), (0, 1), (0, 0)), mode="edge")
-    each = [padded[i : i + height, j : j + width] for i in (0, 1) for j in (0, 1)]
-    if image.dtype != jnp.uint8:
-        return tuple(one.reshape(-1, channels)[corner].astype(jnp.float32) for one in each)
+    count, height, width, channels = images.shape
+    pixels = images.reshape(-1, channels)
+    padded = jnp.pad(pixels, ((0, width + 1), (0, 0)))
+    each = [padded[ahead : ahead + len(pixels)] for ahead in (0, 1, width, width + 1)]
+
+    def found(values: jax.Array) -> jax.Array:
+        values = values.reshape(count, height * width, channels)
+        look_up = jax.vmap(lambda one, at: one.at[at].get(mode="promise_in_bounds"))
+        return platform.materialized(look_up(values, corners), witness)
+
+    if images.dtype != jnp.uint8:
+        return [found(one).astype(jnp.float32) for one in each]
     # Looking up is what augmentation costs, so all four come in one word.
     words = sum(one.astype(jnp.uint32) << 8 * place for place, one in enumerate(each))
-    found = jnp.asarray(words).reshape(-1, channels)[corner]
-    return tuple((found >> 8 * place & 255).astype(jnp.float32) for place in range(4))
+    words = found(jnp.asarray(words))
+    return [(words >> 8 * place & 255).astype(jnp.float32) for place in range(4)]
 
 
 def draw(key: jax.Array, policy: Policy, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
@@ -193,8 +212,7 @@ def augment(
     height, width = images.shape[1:3]
     epoch_key = jax.random.fold_in(key, epoch)
 
-    def one(image: jax.Array, example: jax.Array) -> jax.Array:
-        example_key = jax.random.fold_in(epoch_key, example)
-        return affine_bilinear(image, drawn_map(example_key, policy, (height, width)))
+    def drawn(example: jax.Array) -> jax.Array:
+        return drawn_map(jax.random.fold_in(epoch_key, example), policy, (height, width))
 
-    return jax.vmap(one)(images, ids)
+    return affine_bilinear(images, jax.vmap(drawn)(ids))

@@ -95,26 +95,34 @@ def shared(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def materialized(x: jax.Array) -> jax.Array:
+def materialized(x: jax.Array, witness: jax.Array | None = None) -> jax.Array:
     """The same array, which on CPU is computed once and not again inside each of its uses.
 
     Args:
-      x: Of floats, as `behind_a_condition` takes it.
+      x: As `behind_a_condition` takes it.
+      witness: As there.
     """
-    return choose(x, cpu=behind_a_condition, plain=lambda same: same)
+    seen = x if witness is None else witness
+    return choose(x, seen, cpu=behind_a_condition, plain=lambda same, _: same)
 
 
-def behind_a_condition(x: jax.Array) -> jax.Array:
+def behind_a_condition(x: jax.Array, witness: jax.Array) -> jax.Array:
     """The same array, which XLA for CPU keeps in memory.
 
     It fuses what is cheap into every use, whole chains of it, and drops optimization barriers
     before it does. A condition that it cannot foresee is the border that it keeps.
 
     Args:
-      x: Of floats; all of it becomes NaN if its first number is NaN or infinite.
+      x: Of any dtype.
+      witness: Of floats, x itself or an array that is known earlier. If its first number is NaN or
+        infinite, all of x becomes NaN, or 0 where that is no number of x.
     """
+    spoilt = jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else 0
     return jax.lax.cond(
-        x[(0,) * x.ndim] < jnp.inf, lambda same: same, lambda same: jnp.full_like(same, jnp.nan), x
+        witness[(0,) * witness.ndim] < jnp.inf,
+        lambda same: same,
+        lambda same: jnp.full_like(same, spoilt),
+        x,
     )
 
 

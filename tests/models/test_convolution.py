@@ -108,3 +108,6 @@ def test_what_is_materialized_is_the_same_and_spreads_what_is_not_finite():
     x, _ = drawn((4, 4), (1, 1), (3, 1))
     np.testing.assert_array_equal(jax.jit(platform.materialized)(x), x)
     assert np.isnan(jax.jit(platform.materialized)(np.full_like(x, np.inf))).all()
+    words = np.full((2, 3), 2**32 - 1, np.uint32)
+    np.testing.assert_array_equal(jax.jit(platform.materialized)(words, x), words)
+    assert not jax.jit(platform.materialized)(words, np.full_like(x, np.nan)).any()
