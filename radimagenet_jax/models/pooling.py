@@ -43,7 +43,14 @@ def _shared(x: jax.Array, *, window: int, stride: int, pads: tuple[Pair, Pair]) 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(x: jax.Array, window: int, stride: int, pads: tuple[Pair, Pair]) -> jax.Array:
-    return nn.max_pool(x, (window, window), (stride, stride), pads)
+    def plain(x: jax.Array) -> jax.Array:
+        return nn.max_pool(x, (window, window), (stride, stride), pads)
+
+    def sliced(x: jax.Array) -> jax.Array:
+        size = jax.eval_shape(plain, x).shape[1:3]
+        return functools.reduce(jnp.maximum, _seen(x, size, window, stride, pads))
+
+    return platform.choose(x, cpu=sliced, plain=plain)
 
 
 def _forward(
@@ -71,6 +78,18 @@ def _backward(
 _max_pool.defvjp(_forward, _backward)
 
 
+def _places(window: int) -> list[Pair]:
+    return [(i, j) for i in range(window) for j in range(window)]
+
+
+def _seen(
+    x: jax.Array, size: Pair, window: int, stride: int, pads: tuple[Pair, Pair]
+) -> list[jax.Array]:
+    """What all windows see at each of their places in reading order, (N, H', W', C) each."""
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
+    return shifted(padded, _places(window), size, (stride, stride))
+
+
 def _scattered(
     x: jax.Array,
     y: jax.Array,
@@ -84,18 +103,17 @@ def _scattered(
     XLA on CPU would search each window for its maximum again, and the whole windows' results for
     each pixel.
     """
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
     rows, columns = y.shape[1:3]
-    places = [(i, j) for i in range(window) for j in range(window)]
+    seen = _seen(x, (rows, columns), window, stride, pads)
+    places = _places(window)
     winner = jnp.full(y.shape, len(places), jnp.uint8)
-    seen = shifted(padded, places, (rows, columns), (stride, stride))
     for number in reversed(range(len(places))):
         winner = jnp.where(seen[number] == y, jnp.uint8(number), winner)
     # Pixel q * stride + p of the padded image belongs to phase p and meets window q - i // stride.
     reach = (window - 1) // stride
     tall, wide = (
-        max(-(-side // stride), count + reach)
-        for side, count in zip(padded.shape[1:3], (rows, columns), strict=True)
+        max(-(-(side + sum(ends)) // stride), count + reach)
+        for side, ends, count in zip(x.shape[1:3], pads, (rows, columns), strict=True)
     )
 
     def phase(p: int, q: int) -> jax.Array:
