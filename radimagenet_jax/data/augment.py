@@ -115,8 +115,8 @@ def affine_bilinear(images: jax.Array, matrices: jax.Array) -> jax.Array:
     y, x = coordinate(0), coordinate(1)
     # Lookups and arithmetic are each fast in loops of their own only. Both start from this number:
     # rounded once more, a coordinate might have one pixel's value with the next one's weight.
-    corners = platform.materialized(y.astype(jnp.int32) * width + x.astype(jnp.int32), matrices)
-    here, right, below, across = _neighbours(images, corners, matrices)
+    corners = platform.materialized(y.astype(jnp.int32) * width + x.astype(jnp.int32))
+    here, right, below, across = _neighbours(images, corners)
     top = corners // width
     left = corners - top * width
     dy, dx = (y - top)[..., None], (x - left)[..., None]
@@ -125,7 +125,7 @@ def affine_bilinear(images: jax.Array, matrices: jax.Array) -> jax.Array:
     return upper * (1 - dy) + lower * dy
 
 
-def _neighbours(images: jax.Array, corners: jax.Array, witness: jax.Array) -> list[jax.Array]:
+def _neighbours(images: jax.Array, corners: jax.Array) -> list[jax.Array]:
     """Looks up pixels with their right, lower and lower right neighbours.
 
     Beyond the right border is the next row, beyond the last row 0: clamped coordinates give these
@@ -134,7 +134,6 @@ def _neighbours(images: jax.Array, corners: jax.Array, witness: jax.Array) -> li
     Args:
       images: (N, H, W, C), any real dtype.
       corners: (N, H', W') int32, row * W + column of each pixel.
-      witness: Of `platform.materialized`.
 
     Returns:
       Four arrays (N, H', W', C) float32.
@@ -147,7 +146,7 @@ def _neighbours(images: jax.Array, corners: jax.Array, witness: jax.Array) -> li
     def found(values: jax.Array) -> jax.Array:
         values = values.reshape(count, height * width, channels)
         look_up = jax.vmap(lambda one, at: one.at[at].get(mode="promise_in_bounds"))
-        return platform.materialized(look_up(values, corners), witness)
+        return platform.materialized(look_up(values, corners))
 
     if images.dtype != jnp.uint8:
         return [found(one).astype(jnp.float32) for one in each]

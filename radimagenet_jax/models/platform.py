@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
+from jax.experimental import xla_metadata
 
 Path = Literal["cpu", "plain"]
 
@@ -95,35 +95,24 @@ def shared(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def materialized(x: jax.Array, witness: jax.Array | None = None) -> jax.Array:
+def materialized(x: jax.Array) -> jax.Array:
     """The same array, which on CPU is computed once and not again inside each of its uses.
 
-    Args:
-      x: As `behind_a_condition` takes it.
-      witness: As there.
+    XLA for CPU fuses what is cheap into every use, whole chains of it, and drops optimization
+    barriers before it does. A call that it may not inline is a border that it keeps, and costs
+    nothing: what the call returns is what it was given.
     """
-    seen = x if witness is None else witness
-    return choose(x, seen, cpu=behind_a_condition, plain=lambda same, _: same)
+    return choose(x, cpu=_called, plain=lambda same: same)
 
 
-def behind_a_condition(x: jax.Array, witness: jax.Array) -> jax.Array:
-    """The same array, which XLA for CPU keeps in memory.
+def _called(x: jax.Array) -> jax.Array:
+    with xla_metadata.set_xla_metadata(inlineable="false"):
+        return _identity(x)
 
-    It fuses what is cheap into every use, whole chains of it, and drops optimization barriers
-    before it does. A condition that it cannot foresee is the border that it keeps.
 
-    Args:
-      x: Of any dtype.
-      witness: Of floats, x itself or an array that is known earlier. If its first number is NaN or
-        infinite, all of x becomes NaN, or 0 where that is no number of x.
-    """
-    spoilt = jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else 0
-    return jax.lax.cond(
-        witness[(0,) * witness.ndim] < jnp.inf,
-        lambda same: same,
-        lambda same: jnp.full_like(same, spoilt),
-        x,
-    )
+@jax.jit
+def _identity(x: jax.Array) -> jax.Array:
+    return x
 
 
 @shared
