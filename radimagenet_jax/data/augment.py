@@ -139,12 +139,12 @@ def _neighbours(images: jax.Array, corners: jax.Array) -> list[jax.Array]:
       Four arrays (N, H', W', C) float32.
     """
     count, height, width, channels = images.shape
-    pixels = images.reshape(-1, channels)
-    padded = jnp.pad(pixels, ((0, width + 1), (0, 0)))
-    each = [padded[ahead : ahead + len(pixels)] for ahead in (0, 1, width, width + 1)]
+    pixels = height * width
+    # Each image by itself, since devices that share the batch would have to talk about the seams.
+    padded = jnp.pad(images.reshape(count, pixels, channels), ((0, 0), (0, width + 1), (0, 0)))
+    each = [padded[:, ahead : ahead + pixels] for ahead in (0, 1, width, width + 1)]
 
     def found(values: jax.Array) -> jax.Array:
-        values = values.reshape(count, height * width, channels)
         look_up = jax.vmap(lambda one, at: one.at[at].get(mode="promise_in_bounds"))
         return platform.materialized(look_up(values, corners))
 
