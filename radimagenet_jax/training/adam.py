@@ -23,6 +23,16 @@ def _zeros_like(value: Any) -> Any:
     return np.zeros_like(value) if isinstance(value, np.ndarray) else jnp.zeros_like(value)
 
 
+@platform.shared
+def _moved(
+    m: jax.Array, v: jax.Array, g: jax.Array, rate: jax.Array, *, b1: float, b2: float, eps: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The update of one leaf and its new moments."""
+    m = m + (1 - b1) * (g - m)
+    v = v + (1 - b2) * (g * g - v)
+    return rate * m / (jnp.sqrt(v) + eps), m, v
+
+
 def keras_adam(
     learning_rate: float | jax.Array | optax.Schedule,
     b1: float = 0.9,
@@ -58,17 +68,12 @@ def keras_adam(
         step = count.astype(jnp.float32)
         rate = jnp.sqrt(1 - b2**step) / (1 - b1**step)
 
-        @platform.shared
-        def moved(
-            m: jax.Array, v: jax.Array, g: jax.Array, rate: jax.Array
-        ) -> tuple[jax.Array, jax.Array, jax.Array]:
-            m = m + (1 - b1) * (g - m)
-            v = v + (1 - b2) * (g * g - v)
-            return rate * m / (jnp.sqrt(v) + eps), m, v
-
         leaves, tree = jax.tree.flatten(gradients)
         old = jax.tree.leaves(state.mu), jax.tree.leaves(state.nu)
-        new = [moved(m, v, g, rate) for m, v, g in zip(*old, leaves, strict=True)]
+        new = [
+            _moved(m, v, g, rate, b1=b1, b2=b2, eps=eps)
+            for m, v, g in zip(*old, leaves, strict=True)
+        ]
         updates, mu, nu = (jax.tree.unflatten(tree, part) for part in zip(*new, strict=True))
         return updates, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 

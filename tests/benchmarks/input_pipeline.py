@@ -28,7 +28,6 @@ from pathlib import Path
 
 import numpy as np
 
-from radimagenet_jax import huge_pages
 from tests.benchmarks import published, turns
 from tests.benchmarks.prepare import SIDE, generate
 
@@ -81,15 +80,12 @@ def main() -> int:
 
 def _in_a_process(name: str, folder: str, augment: str) -> float:
     command = [sys.executable, "-m", "tests.benchmarks.input_pipeline", f"--augment={augment}"]
-    environment = dict(os.environ)
-    if name == turns.OURS:
-        huge_pages.ask_for(environment)  # as every command of ours does
     done = subprocess.run(
         [*command, "--measure", name, folder],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=turns.environment_of(name),
     )
     return float(done.stdout.splitlines()[-1])
 

@@ -75,6 +75,14 @@ def main(
     return int(any(ratio < LEAST for ratio in ratios.values()))
 
 
+def environment_of(side: str) -> dict[str, str]:
+    """What a side's process is started with."""
+    environment = dict(os.environ)
+    if side == OURS:
+        huge_pages.ask_for(environment)  # as every command of ours does
+    return environment
+
+
 def _take_turns(module: str, names: Sequence[str], rounds: int) -> dict[str, float]:
     """Median seconds of a step for each side; one begins to compile when the last is ready.
 
@@ -90,15 +98,12 @@ def _take_turns(module: str, names: Sequence[str], rounds: int) -> dict[str, flo
     started: dict[str, subprocess.Popen[str]] = {}
     try:
         for name in names:
-            environment = dict(os.environ)
-            if name == OURS:
-                huge_pages.ask_for(environment)  # as every command of ours does
             started[name] = subprocess.Popen(
                 [*command, name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env=environment,
+                env=environment_of(name),
             )
             print(f"{name}: warm after {_reply(started[name]):.1f} s", file=sys.stderr)
         seconds: dict[str, list[float]] = {name: [] for name in names}
