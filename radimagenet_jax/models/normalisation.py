@@ -85,9 +85,10 @@ def by_batch(
       dtype: Of the first result.
 
     Returns:
-      (N, H, W, C) of `dtype`, and both moving statistics.
+      (N, H, W, C) of `dtype`, and both moving statistics, which stay where no example counts.
     """
     pixels = x.shape[1] * x.shape[2]
+    examples = jnp.sum(weights)
 
     def corrected(var: jax.Array, count: jax.Array) -> jax.Array:
         return var * (count / jnp.maximum(count - 1, 1)) if bessel_correction else var
@@ -95,7 +96,7 @@ def by_batch(
     if groups == 1:
         # No axis of its own, which the cut of a shared trunk would not see through.
         y, (mean, var) = normalise(x, shift, weights, scale, bias, epsilon)
-        var = corrected(var, jnp.sum(weights) * pixels)
+        var = corrected(var, examples * pixels)
     else:
         of_group = weights.reshape(groups, -1)
         y, (mean, var) = jax.vmap(
@@ -106,7 +107,7 @@ def by_batch(
         share = count / jnp.maximum(jnp.sum(count), 1)
         mean, var = (jnp.sum(value * share, 0) for value in (mean, corrected(var, count)))
     moving_mean, moving_var = (
-        momentum * moving + (1 - momentum) * new
+        jnp.where(examples > 0, momentum * moving + (1 - momentum) * new, moving)
         for moving, new in ((moving_mean, mean), (moving_var, var))
     )
     return y.astype(dtype), moving_mean, moving_var

@@ -207,13 +207,9 @@ def _accumulated(
         more, (part_loss, part_correct, part_stats) = gradient(
             trainable, stats, part, jax.random.fold_in(key, number)
         )
-        # A part of padding alone has no mean.
+        # In a part of padding alone nothing is normalised, and activations may overflow.
         real = jnp.sum(part[2]) > 0
-        more, part_stats, part_loss = jax.tree.map(
-            lambda new, old: jnp.where(real, new, old),
-            (more, part_stats, part_loss),
-            (jax.tree.map(jnp.zeros_like, more), stats, jnp.zeros_like(part_loss)),
-        )
+        more, part_loss = jax.tree.map(lambda new: jnp.where(real, new, 0), (more, part_loss))
         gradients = jax.tree.map(jnp.add, gradients, more)
         return (gradients, loss + part_loss, correct + part_correct, part_stats), None
 

@@ -107,6 +107,16 @@ def test_padding_counts_neither_in_the_moments_nor_in_their_number(x, variables,
     np.testing.assert_array_equal(as_booleans, y)
 
 
+@pytest.mark.parametrize("groups", [1, 5])
+def test_a_batch_of_padding_alone_leaves_the_moving_statistics_alone(x, variables, groups):
+    fields = {"inference": False, "epsilon": 1e-3, "stats_groups": groups}
+    shift = np.linspace(1, 2, 6, dtype=np.float32)
+    layer = BatchNorm(momentum=0.9, **fields)
+    _, updates = layer.apply(variables, x, np.zeros(5), shift, mutable=["batch_stats"])
+    for name, before in variables["batch_stats"].items():
+        np.testing.assert_array_equal(updates["batch_stats"][name], before)
+
+
 def test_a_single_pixel_has_no_unbiased_variance_and_stays_finite(variables):
     y, updates = ours(
         variables,
