@@ -136,6 +136,7 @@ def _run(
         in_shardings=(whole, whole, *held_out_feeds["val"].shardings[:2]),
         out_shardings=whole,
     )
+    loss = jax.jit(made.loss)
 
     # ---------------------------------------------------------------- State
     # In this order: resume this run; else the weights of config.init; else scratch (either
@@ -215,7 +216,7 @@ def _run(
                 logits = logits_of("val", state.weights())
                 val = figures("val", softmax(logits, axis=-1), 0)
                 # What chooses the best epoch is what training minimises.
-                val["loss"] = float(made.loss(logits, dataset.val.labels).mean())
+                val["loss"] = float(loss(logits, dataset.val.labels).mean())
                 writer.write(step, "val", epoch=epoch, **{k: val[k] for k in val if k in LOGGED})
                 if memory.best_loss is None or val["loss"] < memory.best_loss:
                     memory.best_loss, memory.best_step = val["loss"], step
@@ -285,7 +286,8 @@ def enable_compilation_cache() -> None:
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         folder = os.path.join(os.path.expanduser(cache), "radimagenet_jax", "xla")
         jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # The small ones too: a run has some fifty, which together take longer than they take to read.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def positive_class(config: ConfigDict, class_names: tuple[str, ...]) -> int:
