@@ -29,7 +29,11 @@ def commands() -> list[list[str]]:
         for model in KERAS_APPLICATIONS
         for structure in ("freezeall", "unfreezetop10", "unfreezeall")
     ]
-    found += [["start_up", f"--model={model}"] for model in KERAS_APPLICATIONS]
+    found += [
+        [name, f"--model={model}"]
+        for name in ("start_up", "memory")
+        for model in KERAS_APPLICATIONS
+    ]
     others = ("input_pipeline", "prepare", "load_weights", "outside_step", "kills", "trajectory")
     return [*found, *([name] for name in others)]
 

@@ -14,6 +14,8 @@ code is 1 if ours is below 1.2 times the faster peer.
 import argparse
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,9 @@ STRUCTURES = ("freezeall", "unfreezeall")
 DROPOUT = 0.5
 LEARNING_RATE = 1e-4
 
+# A jitted step of (state, *rest) that gives the next state first, and its arguments.
+Made = tuple[Callable[..., Any], tuple[Any, ...]]
+
 
 def main() -> int:
     """Compares the sides, a step at a time."""
@@ -33,7 +38,8 @@ def main() -> int:
     return turns.main(parser, SIDES, ("model", "structure", "batch", "size"))
 
 
-def _batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Random images (batch, size, size, 3) uint8 and labels (batch,) int32 of two classes."""
     rng = np.random.default_rng(0)
     shape = (options.batch, options.size, options.size, 3)
     labels = rng.integers(0, 2, options.batch).astype(np.int32)
@@ -41,15 +47,29 @@ def _batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(options: argparse.Namespace) -> turns.Step:
-    """The step of a run, its state donated."""
+    """The step of a run."""
     import jax
+
+    compiled, (current, *rest) = made(options)
+
+    def take() -> object:
+        nonlocal current
+        current, sums = compiled(current, *rest)
+        return jax.block_until_ready((current, sums))
+
+    return take
+
+
+def made(options: argparse.Namespace) -> Made:
+    """The step of a run, its state donated."""
     import jax.numpy as jnp
 
     from radimagenet_jax import models
+    from radimagenet_jax.data import preprocess
     from radimagenet_jax.models import platform
     from radimagenet_jax.training import freezing, initialise, state, step
 
-    images, labels = _batch(options)
+    images, labels = batch(options)
     model = models.create(options.model, num_classes=2, dropout=DROPOUT)
     variables = initialise.scratch(model, options.size, 0, "glorot_uniform")
     layers = models.architecture(options.model).keras_layers()
@@ -59,23 +79,16 @@ def ours(options: argparse.Namespace) -> turns.Step:
         model.clone(frozen_stats=freeze.frozen_stats),
         tx,
         freeze,
-        scheme="caffe_div255",
+        scheme=preprocess.PUBLISHED,
         policy=None,
         seed=0,
         steps_per_epoch=100,
     )
-    compiled = platform.jit(train_step, donate_argnums=0)
-    current = state.create(variables, tx, freeze)
     ids = jnp.arange(len(labels), dtype=jnp.uint32)
     examples = step.Examples(jnp.asarray(images), jnp.asarray(labels), ids)
     mask = jnp.ones(len(labels), jnp.float32)
-
-    def take() -> object:
-        nonlocal current
-        current, sums = compiled(current, examples, None, mask)
-        return jax.block_until_ready((current, sums))
-
-    return take
+    arguments = (state.create(variables, tx, freeze), examples, None, mask)
+    return platform.jit(train_step, donate_argnums=0), arguments
 
 
 def keras(options: argparse.Namespace) -> turns.Step:
@@ -83,7 +96,7 @@ def keras(options: argparse.Namespace) -> turns.Step:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tf_keras
 
-    images, labels = _batch(options)
+    images, labels = batch(options)
     application = getattr(tf_keras.applications, KERAS_APPLICATIONS[options.model])
     base = application(weights=None, include_top=False, input_shape=images.shape[1:])
     for layer in base.layers:
@@ -103,7 +116,7 @@ def torch(options: argparse.Namespace) -> turns.Step:
     import timm
     import torch
 
-    images, labels = _batch(options)
+    images, labels = batch(options)
     x = torch.from_numpy(images.astype(np.float32) / 255).permute(0, 3, 1, 2)
     y = torch.from_numpy(labels.astype(np.int64))
 
@@ -116,11 +129,11 @@ def torch(options: argparse.Namespace) -> turns.Step:
             base.requires_grad_(False).eval()
         learning = [value for value in model.parameters() if value.requires_grad]
         optimizer = torch.optim.Adam(learning, LEARNING_RATE)
-        batch = x.contiguous(memory_format=memory_format)
+        laid_out = x.contiguous(memory_format=memory_format)
 
         def take() -> object:
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(batch), y).backward()
+            torch.nn.functional.cross_entropy(model(laid_out), y).backward()
             return optimizer.step()
 
         return take

@@ -32,13 +32,18 @@ def parser(module: str, rounds: int) -> argparse.ArgumentParser:
       rounds: Steps of each side, unless asked otherwise.
     """
     made = argparse.ArgumentParser(prog=f"python -m {module}")
-    made.add_argument("--model", choices=list(KERAS_APPLICATIONS), default="resnet50")
-    made.add_argument("--batch", type=int, default=16)
-    made.add_argument("--size", type=int, default=224, help="side of the images")
+    add_sizes(made)
     made.add_argument("--rounds", type=int, default=rounds)
     made.add_argument("--peers", default="keras,torch", help="or one of them, or none")
     made.set_defaults(module=module)
     return made
+
+
+def add_sizes(to: argparse.ArgumentParser) -> None:
+    """Adds the network, the batch and the size of the images."""
+    to.add_argument("--model", choices=list(KERAS_APPLICATIONS), default="resnet50")
+    to.add_argument("--batch", type=int, default=16)
+    to.add_argument("--size", type=int, default=224, help="side of the images")
 
 
 def main(
