@@ -141,6 +141,8 @@ def _kernel_gradient(
     if (height, width) == (1, 1) and pads == ((0, 0), (0, 0)):
         x = x[:, :: strides[0], :: strides[1]]
         return summed_products(_rows(x), _rows(dy)).reshape(shape)
+    # Computed in order and then transposed, since XLA would do both in one loop that jumps.
+    x = platform.materialized(x)
     (top, _), (left, _) = pads
     ahead = top, left
     # What lies behind the last pixel that the convolution met is cropped by negative padding.

@@ -109,6 +109,7 @@ def _scattered(
     winner = jnp.full(y.shape, len(places), jnp.uint8)
     for number in reversed(range(len(places))):
         winner = jnp.where(seen[number] == y, jnp.uint8(number), winner)
+    winner = platform.materialized(winner)
     # Pixel q * stride + p of the padded image belongs to phase p and meets window q - i // stride.
     reach = (window - 1) // stride
     tall, wide = (
