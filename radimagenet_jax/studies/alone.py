@@ -71,7 +71,7 @@ def train(
                 break
         own = logits("val", state.params, state.batch_stats)
         if course.after_epoch(total / len(places), own, loss, images, positive):
-            best = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
+            best = states.copied((state.params, state.batch_stats))
         after_epoch(epoch + 1)
         if course.reason is not None:
             break

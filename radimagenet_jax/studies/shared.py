@@ -23,6 +23,7 @@ from radimagenet_jax.studies.cut import Cut, cut
 from radimagenet_jax.studies.images import Images
 from radimagenet_jax.studies.trunk import Activations, Input, Trunk, make_trunk
 from radimagenet_jax.training import freezing, initialise, losses, network
+from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
 from radimagenet_jax.weights.contract import Contract
 
@@ -101,7 +102,7 @@ def train(
     )
     session = _Session(config, single, runs, images, programs, frozen)
     courses = [Course(run) for run in runs]
-    best = jax.tree.map(jnp.copy, (learners.params, learners.stats))
+    best = states.copied((learners.params, learners.stats))
     for epoch in range(single.epochs):
         learners, train_losses = session.train_epoch(learners, settings, epoch)
         logits = session.logits("val", learners.params, learners.stats)

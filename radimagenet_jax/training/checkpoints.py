@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from radimagenet_jax.console import warn
 from radimagenet_jax.errors import CheckpointError
 from radimagenet_jax.training import freezing
-from radimagenet_jax.training.state import TrainState
+from radimagenet_jax.training.state import TrainState, copied
 
 PyTree = Any
 
@@ -76,7 +75,7 @@ class Checkpoints:
             raise self._full(step, f"{needed / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} free")
         if jax.default_backend() == "cpu":
             # What orbax reads in the background is here the very memory that the next step takes.
-            items = _copied(items)
+            items = copied(items)
         kept = {**meta, "best_step": best_step}
         saved = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         self._pending, self._best = step, best_step
@@ -227,12 +226,6 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
-
-
-@jax.jit
-def _copied(tree: PyTree) -> PyTree:
-    """The same arrays in memory of their own: one program, where each shape would be another."""
-    return jax.tree.map(jnp.copy, tree)
 
 
 def _items(state: TrainState) -> dict[str, PyTree]:

@@ -54,8 +54,14 @@ def create(
         batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(trainable),
         # Copies: the step takes its state's memory, each array once.
-        ema=jax.tree.map(jnp.copy, trainable) if ema else None,
+        ema=copied(trainable) if ema else None,
     )
+
+
+@jax.jit
+def copied(tree: PyTree) -> PyTree:
+    """The same arrays in memory of their own: one program, where each shape would be another."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def digest(params: PyTree, batch_stats: PyTree) -> str:

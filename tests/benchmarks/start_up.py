@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from radimagenet_jax.data.preparation import prepare
-from tests.keras_networks import KERAS_APPLICATIONS
+from tests.benchmarks import turns
 
 PATIENCE = 900.0
 
@@ -25,10 +25,8 @@ PATIENCE = 900.0
 def main() -> int:
     """Starts twice."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.start_up")
-    parser.add_argument("--model", choices=list(KERAS_APPLICATIONS), default="resnet50")
+    turns.add_sizes(parser)
     parser.add_argument("--structure", default="unfreezeall")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, default=224, help="side of the images")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
