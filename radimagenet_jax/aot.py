@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from radimagenet_jax import console
+from radimagenet_jax import command, console
 from radimagenet_jax.errors import ConfigError
 
 _EPILOG = """\
@@ -114,4 +114,4 @@ def _what_fits(batch: int, devices: int, found: dict[str, int | float | None], r
 
 
 if __name__ == "__main__":
-    console.run(main)
+    command.run(main)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress
 from rich.table import Table
 
-from radimagenet_jax import console
+from radimagenet_jax import command, console
 from radimagenet_jax.data import registry
 from radimagenet_jax.errors import ConfigError, DataError
 
@@ -177,4 +177,4 @@ def _of_folder(folder: Path) -> list[_Item]:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    command.run(main)

@@ -12,8 +12,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from radimagenet_jax import models
-from radimagenet_jax.data import augment, preprocess, tasks
+from radimagenet_jax.data import augment, tasks
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.models import preprocess
 from radimagenet_jax.training import losses, profiling, schedules
 
 # The pages of this project, for a page elsewhere that builds on `configs.base`.

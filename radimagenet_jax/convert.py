@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radimagenet_jax import console
+from radimagenet_jax import command, console
 from radimagenet_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -134,4 +134,4 @@ def _read(options: argparse.Namespace) -> tuple[Mapping[str, Any], "Contract"]:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    command.run(main)

@@ -4,7 +4,7 @@
 class UserError(Exception):
     """Something the user can mend: the message says what is wrong, where, and what to do.
 
-    Commands print it without a traceback and exit with code 1 (see `console.run`).
+    Commands print it without a traceback and exit with code 1 (see `command.run`).
     """
 
 

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from radimagenet_jax import console
+from radimagenet_jax import command
 
 _EPILOG = """\
 examples:
@@ -69,4 +69,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    command.run(main)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radimagenet_jax import console
+from radimagenet_jax import command, console
 from radimagenet_jax.errors import ConfigError, DataError, UserError
 
 _EPILOG = """\
@@ -78,9 +78,9 @@ def main(arguments: Sequence[str]) -> int:
         )
     paths = find_images(options.inputs)
 
-    from radimagenet_jax.train import enable_compilation_cache
+    from radimagenet_jax.models import ops
 
-    enable_compilation_cache()
+    ops.keep_compiled_programs()
     if options.workdir:
         network = _of_run(Path(options.workdir), options.image_size)
     else:
@@ -146,10 +146,9 @@ def make_scores(
     """
     import jax
 
-    from radimagenet_jax.data import preprocess
-    from radimagenet_jax.models import platform
+    from radimagenet_jax.models import ops, preprocess
 
-    @platform.jit
+    @ops.jit
     def apply(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
         logits, out = model.apply(variables, preprocess.normalize(images, scheme, channel_order))
         return {"scores": jax.nn.softmax(logits), "pooled": out["pooled"]}
@@ -251,4 +250,4 @@ def _write_features(output: Path, keys: Sequence[str], pooled: Any) -> Path:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    command.run(main)

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from radimagenet_jax import console
+from radimagenet_jax import command, console
 from radimagenet_jax.data import preparation, registry
 from radimagenet_jax.errors import ConfigError
 
@@ -101,4 +101,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    command.run(main)

@@ -21,9 +21,9 @@ from flax import linen as nn
 from flax import traverse_util
 
 from radimagenet_jax import models
-from radimagenet_jax.data.preprocess import SCHEMES, normalize
 from radimagenet_jax.errors import DataError
-from radimagenet_jax.models import platform
+from radimagenet_jax.models import ops
+from radimagenet_jax.models.preprocess import SCHEMES, normalize
 from radimagenet_jax.weights import reading
 from radimagenet_jax.weights.audit import Audit
 from radimagenet_jax.weights.contract import Contract, check_architecture, check_preprocessing
@@ -104,7 +104,7 @@ class Pretrained:
             _, out = self.model.apply(variables, x, train=False)
             return {key: out[key].astype(jnp.float32) for key in ("spatial", "pooled")}
 
-        return platform.jit(apply)
+        return ops.jit(apply)
 
     def _check_images(self, images: Any) -> None:
         shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)

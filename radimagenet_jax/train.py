@@ -1,7 +1,6 @@
 """A training run, from the working directory to the report, top to bottom."""
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from radimagenet_jax.analysis import groups, intervals, metrics, predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
-from radimagenet_jax.models import platform
+from radimagenet_jax.models import ops
 from radimagenet_jax.training import (
     checkpoints,
     distributed,
@@ -78,7 +77,7 @@ def train(config: ConfigDict, directory: str, command: Sequence[str]) -> int:
 def _run(
     config: ConfigDict, folder: Path, command: Sequence[str], stop: termination.Termination
 ) -> int:
-    enable_compilation_cache()
+    ops.keep_compiled_programs()
     is_lead = distributed.is_lead()
 
     # ---------------------------------------------------------------- Devices
@@ -96,7 +95,9 @@ def _run(
         memory=int(config.dataset.memory_gib * 2**30),
     )
     distributed.agree({"data set": dataset.fingerprint})
-    positive = positive_class(config, dataset.class_names)
+    positive = datasets.positive_class(
+        config.dataset.positive, dataset.class_names, config.dataset.name
+    )
     train_feed = feed(dataset.train, mesh)
     held_out = {"val": dataset.val, "test": dataset.test}
     held_out_feeds = {name: feed(split, mesh) for name, split in held_out.items()}
@@ -129,7 +130,7 @@ def _run(
         devices=mesh.size,
         class_weights=weights,
     )
-    eval_step = platform.jit(
+    eval_step = ops.jit(
         steps.make_eval_step(
             model, scheme=contract.preprocessing, channel_order=contract.channel_order
         ),
@@ -278,31 +279,6 @@ def _run(
     outcome.write(folder, config, result, scored, dataset, contract, freeze, positive, command)
     outcome.show(result, folder)
     return 0
-
-
-def enable_compilation_cache() -> None:
-    """Keeps compiled programs between processes; `JAX_COMPILATION_CACHE_DIR` moves the folder."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        folder = os.path.join(os.path.expanduser(cache), "radimagenet_jax", "xla")
-        jax.config.update("jax_compilation_cache_dir", folder)
-    # The small ones too: a run has some fifty, which together take longer than they take to read.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-
-def positive_class(config: ConfigDict, class_names: tuple[str, ...]) -> int:
-    """Index of the class whose AUROC is reported.
-
-    Raises:
-      ConfigError: If the data set has no such class.
-    """
-    name = config.dataset.positive or class_names[-1]
-    if name not in class_names:
-        raise ConfigError(
-            f"config.dataset.positive is {name!r}, but {config.dataset.name} has the classes "
-            f"{', '.join(class_names)}."
-        )
-    return class_names.index(name)
 
 
 def _diverged(step: int, keys: Sequence[str], kept: int | None) -> str:

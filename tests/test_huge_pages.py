@@ -10,8 +10,8 @@ from radimagenet_jax import huge_pages
 from tests.conftest import PROJECT
 
 SHOWN = (
-    "import os, sys; from radimagenet_jax import console; "
-    "console.run(lambda arguments: print(os.environ.get('GLIBC_TUNABLES', ''), *arguments))"
+    "import os, sys; from radimagenet_jax import command; "
+    "command.run(lambda arguments: print(os.environ.get('GLIBC_TUNABLES', ''), *arguments))"
 )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from radimagenet_jax.models import platform
+from radimagenet_jax.models import ops
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def affine_bilinear(images: jax.Array, matrices: jax.Array) -> jax.Array:
     y, x = coordinate(0), coordinate(1)
     # Lookups and arithmetic are each fast in loops of their own only. Both start from this number:
     # rounded once more, a coordinate might have one pixel's value with the next one's weight.
-    corners = platform.materialized(y.astype(jnp.int32) * width + x.astype(jnp.int32))
+    corners = ops.materialized(y.astype(jnp.int32) * width + x.astype(jnp.int32))
     here, right, below, across = _neighbours(images, corners)
     top = corners // width
     left = corners - top * width
@@ -146,7 +146,7 @@ def _neighbours(images: jax.Array, corners: jax.Array) -> list[jax.Array]:
 
     def found(values: jax.Array) -> jax.Array:
         look_up = jax.vmap(lambda one, at: one.at[at].get(mode="promise_in_bounds"))
-        return platform.materialized(look_up(values, corners))
+        return ops.materialized(look_up(values, corners))
 
     if images.dtype != jnp.uint8:
         return [found(one).astype(jnp.float32) for one in each]

@@ -25,7 +25,7 @@ from radimagenet_jax.data.registry import (
     with_fold,
 )
 from radimagenet_jax.data.streaming import Record, RecordSource, StreamedSplit, read_index
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import ConfigError, DataError
 
 __all__ = [
     "DEFAULT_DATA_DIR",
@@ -36,6 +36,7 @@ __all__ = [
     "load",
     "manual_dir",
     "names",
+    "positive_class",
     "prepare",
     "summary",
     "with_fold",
@@ -169,6 +170,26 @@ def load(
         fingerprint=_fingerprint(stored),
         notes=(*(built.info.metadata or {}).get("notes", ()), *_notes(stored)),
     )
+
+
+def positive_class(name: str, class_names: Sequence[str], dataset: str) -> int:
+    """Index of the class whose AUROC is reported.
+
+    Args:
+      name: Of the class; '' for the last one.
+      class_names: In index order.
+      dataset: The data set's name, for the message.
+
+    Raises:
+      ConfigError: If the data set has no such class.
+    """
+    name = name or class_names[-1]
+    if name not in class_names:
+        raise ConfigError(
+            f"config.dataset.positive is {name!r}, but {dataset} has the classes "
+            f"{', '.join(class_names)}."
+        )
+    return list(class_names).index(name)
 
 
 def _decoded_size(sources: Mapping[str, RecordSource], size: int) -> int:

@@ -2,8 +2,8 @@
 
     from radimagenet_jax.models import ResNet50
 
-needs nothing but jax and flax. A new network is one file in this folder with an
-`ARCHITECTURE` constant.
+needs nothing but jax and flax. A new network is one file in this folder with an `ARCHITECTURE`, or
+one of your own that `register` makes known.
 """
 
 import functools
@@ -11,12 +11,10 @@ import importlib
 import pkgutil
 from typing import Any
 
-from flax import linen as nn
-
-from radimagenet_jax.models.architecture import Architecture, KerasLayer
 from radimagenet_jax.models.densenet import DenseNet121
 from radimagenet_jax.models.inception_resnet_v2 import InceptionResNetV2
 from radimagenet_jax.models.inception_v3 import InceptionV3
+from radimagenet_jax.models.network import Architecture, KerasLayer, Network, TorchNames
 from radimagenet_jax.models.resnet import ResNet50
 
 __all__ = [
@@ -25,10 +23,13 @@ __all__ = [
     "InceptionResNetV2",
     "InceptionV3",
     "KerasLayer",
+    "Network",
     "ResNet50",
+    "TorchNames",
     "architecture",
     "create",
     "names",
+    "register",
 ]
 
 
@@ -40,6 +41,19 @@ def _architectures() -> dict[str, Architecture]:
     )
     found = (getattr(module, "ARCHITECTURE", None) for module in modules)
     return {entry.name: entry for entry in found if entry is not None}
+
+
+def register(entry: Architecture) -> None:
+    """Makes a network of your own known by its name, in this process.
+
+    Args:
+      entry: What is known of it; registering the same again changes nothing.
+
+    Raises:
+      ValueError: If another network has the name.
+    """
+    if _architectures().setdefault(entry.name, entry) != entry:
+        raise ValueError(f"there is another network {entry.name!r}; choose another name.")
 
 
 def names() -> tuple[str, ...]:
@@ -58,7 +72,7 @@ def architecture(name: str) -> Architecture:
     return _architectures()[name]
 
 
-def create(name: str, **fields: Any) -> nn.Module:
+def create(name: str, **fields: Any) -> Network:
     """Makes a network by its name; `fields` are those of its class.
 
     Raises:

@@ -8,16 +8,15 @@ ReLU, and whatever has stride 2 is 'VALID'.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from radimagenet_jax.models import platform
-from radimagenet_jax.models.architecture import KerasLayer
-from radimagenet_jax.models.layers import Conv, Norm, block_output, relu
-from radimagenet_jax.models.pooling import max_pool, smooth
+from radimagenet_jax.models import ops
+from radimagenet_jax.models.layers import Layers, block_output, relu
+from radimagenet_jax.models.network import KerasLayer
+from radimagenet_jax.models.ops.pooling import max_pool, smooth
 
 EPSILON = 1e-3
 MIN_IMAGE_SIZE = 75
@@ -115,35 +114,20 @@ class Branch(nn.Module):
     Attributes:
       steps: What it consists of.
       width: Factor of all channels.
-      dtype: Of the computation.
     """
 
     steps: Steps
     width: float
-    dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, norm: Norm, mask: jax.Array | None, scope: str) -> jax.Array:
-        """Maps x (N, H, W, C) to (N, H', W', C').
-
-        Args:
-          x: Input.
-          norm: Maker of the BatchNorms.
-          mask: (N,), 0 for padding.
-          scope: The branch's full name.
-        """
+    def __call__(self, x: jax.Array, layers: Layers) -> jax.Array:
+        """Maps x (N, H, W, C) to (N, H', W', C')."""
 
         def apply(y: jax.Array, one: Unit, number: str) -> jax.Array:
-            y = Conv(
-                scaled(one.features, self.width),
-                kernel_size=one.kernel,
-                strides=(one.stride, one.stride),
-                padding=one.padding,
-                use_bias=False,
-                dtype=self.dtype,
-                name=f"conv{number}",
-            )(y)
-            return relu(norm(f"{scope}/bn{number}")(y, mask))
+            how = {"stride": one.stride, "padding": one.padding, "use_bias": False}
+            names = (f"conv{number}", f"bn{number}")
+            features = scaled(one.features, self.width)
+            return relu(layers.conv_norm(y, names, features, one.kernel, **how))
 
         for number, step in _numbered(self.steps):
             if isinstance(step, Unit):
@@ -168,37 +152,24 @@ class Mixed(nn.Module):
     Attributes:
       branches: By name.
       width: Factor of all channels.
-      dtype: Of the computation.
     """
 
     branches: Branches
     width: float
-    dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, norm: Norm, mask: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, layers: Layers) -> jax.Array:
         """Maps x (N, H, W, C) to (N, H', W', C')."""
-        return concatenated(self.branches, x, norm, mask, self.name, self.width, self.dtype)
+        return concatenated(self.branches, x, layers, self.width)
 
 
-def concatenated(
-    branches: Branches,
-    x: jax.Array,
-    norm: Norm,
-    mask: jax.Array | None,
-    scope: str | None,
-    width: float,
-    dtype: Any,
-) -> jax.Array:
-    """Runs branches over x, as submodules of the block that calls it, whose name is `scope`."""
-    results = [
-        Branch(steps, width, dtype, name=name)(x, norm, mask, f"{scope}/{name}")
-        for name, steps in branches
-    ]
+def concatenated(branches: Branches, x: jax.Array, layers: Layers, width: float) -> jax.Array:
+    """Runs branches over x, as submodules of the block that calls it."""
+    results = [Branch(steps, width, name=name)(x, layers) for name, steps in branches]
     return block_output(_side_by_side(*results))
 
 
-@platform.shared
+@ops.shared
 def _side_by_side(*parts: jax.Array) -> jax.Array:
     return jnp.concatenate(parts, -1)
 
@@ -257,7 +228,7 @@ class KerasOrder:
         ]
 
     def _concatenation(self, name: str | None) -> KerasLayer:
-        return KerasLayer(name, None, "other") if name else self.layer("concatenate")
+        return KerasLayer(name) if name else self.layer("concatenate")
 
 
 def _aligned(branches: list[Levels]) -> Levels:

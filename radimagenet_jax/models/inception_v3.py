@@ -6,14 +6,12 @@ padding. It has more parameters, but kernels of the same shapes.
 Blocks have TF-Slim's names, 'mixed5b' to 'mixed7c', which Keras counts as mixed0 to mixed10.
 """
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
-from flax import linen as nn
 
-from radimagenet_jax.models.architecture import Architecture, KerasLayer
 from radimagenet_jax.models.inception import (
     AVERAGE,
     EPSILON,
@@ -29,7 +27,8 @@ from radimagenet_jax.models.inception import (
     Pool,
     unit,
 )
-from radimagenet_jax.models.layers import Head, Norm, require_size
+from radimagenet_jax.models.layers import Layers
+from radimagenet_jax.models.network import Architecture, KerasLayer, Network, TorchNames
 
 _REPEATS = (3, 4, 2)
 _POOLED_5 = (32, 64, 64)  # channels of the pool branch in mixed5b, 5c, 5d
@@ -92,78 +91,30 @@ def _blocks(repeats: tuple[int, ...], average: Pool = AVERAGE) -> Iterator[tuple
         yield f"mixed7{letter}", _mixed7(index, average)
 
 
-class InceptionV3(nn.Module):
-    """InceptionV3 with named intermediates.
+class InceptionV3(Network):
+    """InceptionV3; intermediates are 'stem' and each 'mixed<level><letter>'.
 
     Attributes:
-      num_classes: Of the head; None for none.
-      dropout: Before the head, in training.
       variant: '' (Keras) or 'torch' (torchvision).
-      head_init: 'glorot_uniform' or 'zeros'.
-      dtype: Of the computation; parameters and statistics are float32.
-      frozen_stats: Names of BatchNorm layers that stay in inference mode in training.
-      bn_momentum: Of the moving statistics.
-      bessel_correction: See `layers.BatchNorm`.
-      stats_groups: See `layers.BatchNorm`.
       repeats: How many of the blocks mixed5b.., mixed6b.. and mixed7b.. there are.
       width: Factor of all channels.
     """
 
-    num_classes: int | None = None
-    dropout: float = 0.0
-    variant: str = ""
-    head_init: str = "glorot_uniform"
-    dtype: Any = jnp.float32
-    frozen_stats: frozenset[str] = frozenset()
-    bn_momentum: float = 0.99
-    bessel_correction: bool = True
-    stats_groups: int = 1
+    epsilons: ClassVar[dict[str, float]] = {"": EPSILON, "torch": EPSILON}
+    without_scale = ("",)
+    min_image_size = MIN_IMAGE_SIZE
+
     repeats: tuple[int, ...] = _REPEATS
     width: float = 1.0
 
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, *, train: bool = False, mask: jax.Array | None = None
-    ) -> tuple[jax.Array | None, dict[str, jax.Array]]:
-        """Applies the network.
-
-        Args:
-          x: (N, H, W, 3) preprocessed images, at least 75 pixels a side.
-          train: Batch statistics and dropout (rng 'dropout') instead of inference.
-          mask: (N,), 0 for padding, which then counts in no batch statistic.
-
-        Returns:
-          Logits (N, num_classes) float32 or None, and the intermediates: 'stem', each
-          'mixed<level><letter>', 'spatial' (N, h, w, C), 'pooled' (N, C) float32, 'logits'.
-
-        Raises:
-          ValueError: If the images are too small or the variant is unknown.
-        """
-        require_size(x, ARCHITECTURE.title, ARCHITECTURE.min_image_size)
-        if self.variant not in ARCHITECTURE.variants:
-            raise ValueError(f"InceptionV3 has the variants '' and 'torch', not {self.variant!r}.")
-        norm = Norm(
-            train=train,
-            frozen=self.frozen_stats,
-            epsilon=EPSILON,
-            momentum=self.bn_momentum,
-            bessel_correction=self.bessel_correction,
-            stats_groups=self.stats_groups,
-            dtype=self.dtype,
-            use_scale=self.variant == "torch",
-        )
+    def blocks(self, x: jax.Array, layers: Layers) -> dict[str, jax.Array]:
+        """See `Network`."""
         average = TORCH_AVERAGE if self.variant == "torch" else AVERAGE
         out = {}
-        y = out["stem"] = Branch(STEM, self.width, self.dtype, name="stem")(x, norm, mask, "stem")
+        y = out["stem"] = Branch(STEM, self.width, name="stem")(x, layers)
         for name, branches in _blocks(self.repeats, average):
-            y = out[name] = Mixed(branches, self.width, self.dtype, name=name)(y, norm, mask)
-        out["spatial"] = y
-        out["pooled"] = jnp.mean(y, axis=(1, 2), dtype=jnp.float32)
-        if self.num_classes is None:
-            return None, out
-        head = Head(self.num_classes, self.dropout, self.head_init, name="head")
-        out["logits"] = head(out["pooled"], train=train)
-        return out["logits"], out
+            y = out[name] = Mixed(branches, self.width, name=name)(y, layers)
+        return out | {"spatial": y}
 
 
 def _keras_layers() -> Iterator[KerasLayer]:
@@ -178,12 +129,38 @@ def _keras_layers() -> Iterator[KerasLayer]:
     yield order.layer("global_average_pooling2d")
 
 
+_TORCH_STEM = tuple(f"Conv2d_{unit}" for unit in ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3"))
+_TORCH_BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
+
+
+def _torch_module(path: str) -> str:
+    """Torchvision's name of the module at our path."""
+    block, _, layer = path.partition("/")
+    branch, _, name = layer.rpartition("/")
+    kind, label = re.split(r"(?<=[a-z])(?=\d)", name, maxsplit=1)  # 'conv', '2a'
+    if block == "stem":
+        return f"{_TORCH_STEM[int(label) - 1]}.{kind}"
+    module = f"{block.replace('mixed', 'Mixed_')}.{branch}"
+    steps = dict(dict(_blocks(_REPEATS)).get(block, ())).get(branch, ())
+    # torchvision numbers the units of a branch only where there are several.
+    several = sum(not isinstance(step, Pool) for step in steps) > 1
+    return f"{module}_{label}.{kind}" if several else f"{module}.{kind}"
+
+
 ARCHITECTURE = Architecture(
     name="inception_v3",
-    title="InceptionV3",
     build=InceptionV3,
-    variants=("", "torch"),
-    feature_size=2048,
-    min_image_size=MIN_IMAGE_SIZE,
     keras_layers=lambda: tuple(_keras_layers()),
+    torch=TorchNames(
+        variant="torch",
+        module=_torch_module,
+        # Pools have numbers too; RadImageNet's network was built without its auxiliary head.
+        children={
+            **dict(zip("01245", _TORCH_STEM, strict=True)),
+            **{str(number + 7): f"Mixed_{block}" for number, block in enumerate(_TORCH_BLOCKS)},
+        },
+    ),
+    native_input="tf",
+    released="InceptionV3",
+    imagenet_md5="bcbd6486424b2319ff4ef7d526e38f63",
 )

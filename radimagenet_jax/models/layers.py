@@ -1,5 +1,6 @@
 """The layers that the networks are made of, with Keras' numerics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,14 @@ from flax import errors
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models import platform
-from radimagenet_jax.models.architecture import BLOCK, CONV
-from radimagenet_jax.models.convolution import Padding, conv
-from radimagenet_jax.models.normalisation import by_batch, by_moments
+from radimagenet_jax.models.ops import platform
+from radimagenet_jax.models.ops.convolution import Padding, conv
+from radimagenet_jax.models.ops.normalisation import Affine, Statistics, by_batch, by_moments
+
+# What each block's output is called, for `jax.checkpoint` to keep it and nothing between; and what
+# convolutions give, which with their statistics is all that a gradient needs but elementwise work.
+BLOCK = "block"
+CONV = "conv"
 
 relu = platform.shared(nn.relu)
 
@@ -23,7 +28,7 @@ class Conv(nn.Module):
     Attributes:
       features: Output channels.
       kernel_size: (height, width).
-      strides: (height, width).
+      stride: In both directions.
       padding: 'SAME', 'VALID', or ((top, bottom), (left, right)).
       use_bias: Whether a bias is added.
       dtype: Of the computation; parameters are float32.
@@ -31,7 +36,7 @@ class Conv(nn.Module):
 
     features: int
     kernel_size: tuple[int, int] = (1, 1)
-    strides: tuple[int, int] = (1, 1)
+    stride: int = 1
     padding: Padding = "VALID"
     use_bias: bool = True
     dtype: Any = jnp.float32
@@ -50,7 +55,7 @@ class Conv(nn.Module):
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = _parameter(self, "kernel", nn.initializers.glorot_uniform(), shape)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        y = checkpoint_name(conv(x, kernel, self.strides, self.padding), CONV)
+        y = checkpoint_name(conv(x, kernel, (self.stride, self.stride), self.padding), CONV)
         if not self.use_bias:
             return y, None
         return y, _parameter(self, "bias", nn.initializers.zeros_init(), (self.features,))
@@ -82,7 +87,12 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None = None, shift: jax.Array | None = None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None = None,
+        shift: jax.Array | None = None,
+        *,
+        inference: bool | None = None,
     ) -> jax.Array:
         """Normalises x + shift per channel.
 
@@ -90,6 +100,7 @@ class BatchNorm(nn.Module):
           x: (N, H, W, C).
           mask: (N,), 0 for examples that count in no statistic.
           shift: (C,), the bias of the convolution before, which adding here saves a pass over x.
+          inference: Takes the place of the field, where it is not None.
         """
         channels = (x.shape[-1],)
         zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
@@ -101,28 +112,17 @@ class BatchNorm(nn.Module):
         moving_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if shift is None:
             shift = jnp.zeros(channels, jnp.float32)
-        if self.inference:
-            moments = moving_mean.value, moving_var.value
-            return by_moments(
-                x, shift, scale, bias, *moments, epsilon=self.epsilon, dtype=self.dtype
-            )
+        affine = Affine(shift, scale, bias)
+        moving = moving_mean.value, moving_var.value
+        if self.inference if inference is None else inference:
+            return by_moments(x, affine, moving, epsilon=self.epsilon, dtype=self.dtype)
         weights = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
-        y, mean, var = by_batch(
-            x,
-            shift,
-            weights,
-            scale,
-            bias,
-            moving_mean.value,
-            moving_var.value,
-            epsilon=self.epsilon,
-            momentum=self.momentum,
-            bessel_correction=self.bessel_correction,
-            groups=self.stats_groups,
-            dtype=self.dtype,
+        how = Statistics(
+            self.epsilon, self.momentum, self.bessel_correction, self.stats_groups, self.dtype
         )
+        y, moved = by_batch(x, weights, affine, moving, how=how)
         if not self.is_initializing():
-            moving_mean.value, moving_var.value = mean, var
+            moving_mean.value, moving_var.value = moved
         return y
 
 
@@ -136,41 +136,63 @@ def block_output(x: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True)
-class Norm:
-    """Makes a network's BatchNorm layers, each in the mode that its name asks for.
+class Layers:
+    """Makes the layers of a network inside its blocks, all in the network's precision and mode.
+
+    A layer belongs to the module whose compact method calls, so that its full name is the path of
+    the blocks around it.
 
     Attributes:
+      dtype: Of the computation.
       train: Whether this is a training step.
-      frozen: Names of the layers that stay in inference mode in training.
-      epsilon: See `BatchNorm`.
-      momentum: See `BatchNorm`.
-      bessel_correction: See `BatchNorm`.
-      stats_groups: See `BatchNorm`.
-      use_scale: See `BatchNorm`.
-      dtype: See `BatchNorm`.
+      frozen: Full names of the BatchNorms that stay in inference mode in training.
+      mask: (N,), 0 for examples that count in no statistic; None if all do.
+      norm_fields: Further fields of the BatchNorms, see `BatchNorm`.
+      depth: Length of the network's own path, which is not part of the names in `frozen`.
     """
 
+    dtype: Any
     train: bool
     frozen: frozenset[str]
-    epsilon: float
-    momentum: float
-    bessel_correction: bool
-    stats_groups: int
-    dtype: Any
-    use_scale: bool = True
+    mask: jax.Array | None
+    norm_fields: Mapping[str, Any]
+    depth: int = 0
 
-    def __call__(self, layer: str) -> BatchNorm:
-        """Makes the layer of a full name, such as 'stage4_block3/bn1'."""
-        return BatchNorm(
-            inference=not self.train or layer in self.frozen,
-            epsilon=self.epsilon,
-            momentum=self.momentum,
-            use_scale=self.use_scale,
-            bessel_correction=self.bessel_correction,
-            stats_groups=self.stats_groups,
-            dtype=self.dtype,
-            name=layer.rpartition("/")[2],
-        )
+    def conv(
+        self,
+        x: jax.Array,
+        name: str,
+        features: int,
+        size: int | tuple[int, int] = 1,
+        **fields: Any,
+    ) -> jax.Array:
+        """Convolves x (N, H, W, C) to (N, H', W', features); `fields` are those of `Conv`."""
+        return self._conv(name, features, size, fields)(x)
+
+    def norm(self, x: jax.Array, name: str, shift: jax.Array | None = None) -> jax.Array:
+        """Normalises x + shift, in the mode that the layer's name asks for; see `BatchNorm`."""
+        layer = BatchNorm(inference=True, dtype=self.dtype, name=name, **self.norm_fields)
+        full_name = "/".join(layer.path[self.depth :])
+        inference = not self.train or full_name in self.frozen
+        return layer(x, self.mask, shift, inference=inference)
+
+    def conv_norm(
+        self,
+        x: jax.Array,
+        names: tuple[str, str],
+        features: int,
+        size: int | tuple[int, int] = 1,
+        **fields: Any,
+    ) -> jax.Array:
+        """Convolves and normalises; `names` are those of the two layers."""
+        y, bias = self._conv(names[0], features, size, fields).apart(x)
+        return self.norm(y, names[1], bias)
+
+    def _conv(
+        self, name: str, features: int, size: int | tuple[int, int], fields: dict[str, Any]
+    ) -> Conv:
+        sides = (size, size) if isinstance(size, int) else size
+        return Conv(features, sides, dtype=self.dtype, name=name, **fields)
 
 
 class Head(nn.Module):
@@ -214,16 +236,3 @@ def _parameter(
     if found.shape != shape:
         raise errors.ScopeParamShapeError(name, "/".join(module.path), found.shape, shape)
     return found
-
-
-def require_size(x: jax.Array, network: str, smallest: int) -> None:
-    """Refuses images that a network's strides would shrink to nothing.
-
-    Raises:
-      ValueError: If x is not (N, H, W, 3) or a side is under `smallest` pixels.
-    """
-    if x.ndim != 4 or x.shape[-1] != 3 or min(x.shape[1:3]) < smallest:
-        raise ValueError(
-            f"{network} takes images (N, H, W, 3) of at least {smallest} pixels a side, "
-            f"not {x.shape}."
-        )

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax import config as config_pages
 from radimagenet_jax import models
-from radimagenet_jax.models import platform
+from radimagenet_jax.models import ops
 from radimagenet_jax.studies import plan
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.images import Images
@@ -126,7 +126,7 @@ def _programs(
     freeze = _freeze(single, class_names, variant)
     model = network.module(single, class_names, variant).clone(frozen_stats=freeze.frozen_stats)
 
-    @functools.partial(platform.jit, donate_argnums=1)
+    @functools.partial(ops.jit, donate_argnums=1)
     def train_step(
         values: dict[str, Any], state: states.TrainState, batch: steps.Examples, mask: jax.Array
     ) -> Any:
@@ -147,4 +147,4 @@ def _programs(
         return one(state, batch, None, mask)
 
     evaluate = steps.make_eval_step(model, scheme=scheme, channel_order=channel_order)
-    return train_step, platform.jit(evaluate)
+    return train_step, ops.jit(evaluate)

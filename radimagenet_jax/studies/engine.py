@@ -8,10 +8,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from radimagenet_jax import train as training
 from radimagenet_jax.console import console, warn
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import UserError
+from radimagenet_jax.models import ops
 from radimagenet_jax.studies import alone, plan, shared
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.images import Images, gather
@@ -33,7 +33,7 @@ def compute(config: ConfigDict, ledger: Ledger, groups: Sequence[plan.Group]) ->
     Raises:
       DataError: If files of the study cannot be written.
     """
-    training.enable_compilation_cache()
+    ops.keep_compiled_programs()
     library = _Library(config)
     with StudyProgress(groups, [ledger.group(group) for group in groups]) as progress:
         for group in groups:
@@ -73,7 +73,9 @@ def _train(
 ) -> tuple[list[Course], dict[str, Any]]:
     images = library.images(group)
     single = plan.run_config(config, group.runs[0])
-    positive = training.positive_class(single, images.class_names)
+    positive = datasets.positive_class(
+        single.dataset.positive, images.class_names, single.dataset.name
+    )
     usable = [run for run in group.runs if run.fold not in images.refused]
     refused = [
         Course(run, reason=images.refused[run.fold])

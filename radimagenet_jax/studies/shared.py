@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from radimagenet_jax import config as config_pages
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.models import ops
 from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.studies import batches, plan, tails
 from radimagenet_jax.studies.course import Course
@@ -371,7 +372,7 @@ def evaluation_cut(
 def _side_by_side(train_cut: Cut) -> int:
     """All runs under one vmap (0), but where that makes grouped convolutions for a CPU."""
     has_images = any(len(part.shape) > 2 for part in train_cut.activations)
-    return 1 if has_images and jax.default_backend() == "cpu" else 0
+    return 1 if has_images and ops.computes_on_host() else 0
 
 
 def _learns(name: str, freeze: freezing.Freeze) -> bool:

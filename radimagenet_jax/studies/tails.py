@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from radimagenet_jax.models import platform
+from radimagenet_jax.models import ops
 from radimagenet_jax.studies.cut import Cut
 from radimagenet_jax.training import losses
 from radimagenet_jax.training.step import run_keys
@@ -152,7 +152,7 @@ def make_train(recipe: Recipe, cut: Cut) -> Callable[..., tuple[Learner, jax.Arr
 
         return _over_runs(recipe, stretch, (learners, settings, batches))
 
-    return platform.jit(train, donate_argnums=0)
+    return ops.jit(train, donate_argnums=0)
 
 
 def make_evaluate(recipe: Recipe, cut: Cut) -> Callable[..., jax.Array]:
@@ -180,7 +180,7 @@ def make_evaluate(recipe: Recipe, cut: Cut) -> Callable[..., jax.Array]:
 
         return _over_runs(recipe, of_run, (params, stats, rows))
 
-    return platform.jit(evaluate)
+    return ops.jit(evaluate)
 
 
 def _over_runs(recipe: Recipe, of_run: Callable[..., Any], runs: PyTree) -> Any:

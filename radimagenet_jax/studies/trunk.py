@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from radimagenet_jax.data import augment, preprocess
-from radimagenet_jax.models import platform
+from radimagenet_jax.data import augment
+from radimagenet_jax.models import ops, preprocess
 from radimagenet_jax.studies.cut import Cut
 from radimagenet_jax.studies.images import Images
 
@@ -45,7 +45,7 @@ def make_trunk(cut: Cut, made: Input) -> Trunk:
       (frozen, images (B, S, S, C) uint8, ids (B,), epoch, augmentation key) -> activations.
     """
 
-    @platform.jit
+    @ops.jit
     def trunk(
         frozen: PyTree, images: jax.Array, ids: jax.Array, epoch: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, ...]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from radimagenet_jax.models import platform
+from radimagenet_jax.models import ops
 
 
 def _zeros_like(value: Any) -> Any:
@@ -23,7 +23,7 @@ def _zeros_like(value: Any) -> Any:
     return np.zeros_like(value) if isinstance(value, np.ndarray) else jnp.zeros_like(value)
 
 
-@platform.shared
+@ops.shared
 def _moved(
     m: jax.Array, v: jax.Array, g: jax.Array, rate: jax.Array, *, b1: float, b2: float, eps: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

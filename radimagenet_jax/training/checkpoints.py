@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from radimagenet_jax.console import warn
 from radimagenet_jax.errors import CheckpointError
+from radimagenet_jax.models import ops
 from radimagenet_jax.training import freezing
 from radimagenet_jax.training.state import TrainState, copied
 
@@ -73,7 +74,7 @@ class Checkpoints:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise self._full(step, f"{needed / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} free")
-        if jax.default_backend() == "cpu":
+        if ops.computes_on_host():
             # What orbax reads in the background is here the very memory that the next step takes.
             items = copied(items)
         kept = {**meta, "best_step": best_step}

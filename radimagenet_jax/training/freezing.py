@@ -18,9 +18,9 @@ from flax import traverse_util
 from rich.table import Table
 
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.models.architecture import KerasLayer
+from radimagenet_jax.models import KerasLayer
+from radimagenet_jax.models.network import HEAD
 
-HEAD = "head"
 PyTree = Any
 
 
@@ -62,11 +62,6 @@ class Freeze:
     frozen_stats: frozenset[str]
     first_trainable: str
     rows: tuple[LayerRow, ...]
-
-    @property
-    def base_parameters(self) -> int:
-        """Number of trainable parameters below the head."""
-        return sum(row.trainable for row in self.rows if row.block != HEAD)
 
 
 def specify(

@@ -10,8 +10,8 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from radimagenet_jax import models
-from radimagenet_jax.data import preprocess
 from radimagenet_jax.errors import ConfigError, WeightsError
+from radimagenet_jax.models import preprocess
 from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.training import initialise
 from radimagenet_jax.training.state import digest

@@ -13,8 +13,10 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from radimagenet_jax.data import augment, preprocess
-from radimagenet_jax.models.architecture import BLOCK, CONV, STATISTICS
+from radimagenet_jax.data import augment
+from radimagenet_jax.models import preprocess
+from radimagenet_jax.models.layers import BLOCK, CONV
+from radimagenet_jax.models.ops.normalisation import STATISTICS
 from radimagenet_jax.training import freezing, losses
 from radimagenet_jax.training.adam import keras_adam
 from radimagenet_jax.training.state import TrainState

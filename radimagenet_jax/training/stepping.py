@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from radimagenet_jax.models import platform
+from radimagenet_jax.models import ops
 from radimagenet_jax.training import distributed, sharding
 from radimagenet_jax.training.feed import Inputs, ResidentFeed, StreamedFeed
 from radimagenet_jax.training.order import DataOrder
@@ -40,7 +40,7 @@ class SingleSteps:
     ):
         self.waited = self.computed = 0.0
         self._feed, self._order = feed, order
-        self._lazy = platform.jit(
+        self._lazy = ops.jit(
             train_step,
             in_shardings=(layout, *feed.shardings),
             out_shardings=(layout, sharding.replicated(mesh)),
@@ -93,7 +93,7 @@ class ScannedSteps:
         self._epoch: tuple[int, jax.Array, jax.Array] | None = None
         self._size, self._warm = 1, False
         whole = sharding.replicated(mesh)
-        self._lazy = platform.jit(
+        self._lazy = ops.jit(
             _loop(train_step),
             in_shardings=(layout, whole, self._placed, self._placed, whole, whole),
             out_shardings=(layout, whole),
@@ -156,8 +156,7 @@ def stepper(
       layout: Where the state's arrays live, see `sharding.state_layout`.
       mesh: The devices.
     """
-    on_accelerator = mesh.devices.flat[0].platform != "cpu"
-    looped = how == "true" or (how == "auto" and on_accelerator)
+    looped = how == "true" or (how == "auto" and not ops.computes_on_host())
     if looped and isinstance(feed, ResidentFeed):
         return ScannedSteps(train_step, feed, order, layout, mesh)
     return SingleSteps(train_step, feed, order, layout, mesh)

@@ -15,8 +15,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from radimagenet_jax import models
-from radimagenet_jax.data import preprocess, registry
+from radimagenet_jax.data import registry
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.models import preprocess
 from radimagenet_jax.training import freezing, initialise, network, program, sharding
 from radimagenet_jax.training.step import Examples
 

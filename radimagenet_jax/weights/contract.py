@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from radimagenet_jax.data.preprocess import SCHEMES
 from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.models.preprocess import SCHEMES
 
 PREPROCESSINGS = tuple(SCHEMES)
 CHANNEL_ORDERS = ("RGB", "BGR")

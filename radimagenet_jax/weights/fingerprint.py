@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from radimagenet_jax import models
-from radimagenet_jax.data.preprocess import SCHEMES
+from radimagenet_jax.models.preprocess import SCHEMES
 from radimagenet_jax.weights.contract import Contract
 
 _SIZE = 96  # above every network's smallest input

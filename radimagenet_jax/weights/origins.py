@@ -17,7 +17,7 @@ preprocessing named by the user replaces what they give.
 
 from dataclasses import dataclass
 
-from radimagenet_jax.data.preprocess import PUBLISHED, SCHEMES
+from radimagenet_jax.models.preprocess import PUBLISHED, SCHEMES
 from radimagenet_jax.weights.contract import LICENCES
 
 # What keras.applications' preprocess_input of each network does.

@@ -94,7 +94,8 @@ def ours(folder: Path, augmented: bool) -> float:
     """Records through grain, decoded in threads, augmented as the training step does."""
     import jax
 
-    from radimagenet_jax.data import augment, datasets, preprocess, streaming
+    from radimagenet_jax.data import augment, datasets, streaming
+    from radimagenet_jax.models import preprocess
     from radimagenet_jax.training.order import DataOrder
 
     split = datasets.load("radimagenet", folder, SIDE, streaming="true").train
@@ -216,7 +217,8 @@ def draw_for_peers(folder: Path) -> None:
     """
     import jax
 
-    from radimagenet_jax.data import augment, preprocess
+    from radimagenet_jax.data import augment
+    from radimagenet_jax.models import preprocess
 
     policy = augment.POLICIES["rotate_flip"]
     assert policy is not None

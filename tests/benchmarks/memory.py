@@ -25,8 +25,8 @@ import optax
 from flax import linen as nn
 
 from radimagenet_jax import models
-from radimagenet_jax.data import preprocess
-from radimagenet_jax.models import layers, platform
+from radimagenet_jax.models import layers, preprocess
+from radimagenet_jax.models.ops import platform
 from tests.benchmarks import train_step, turns
 
 PyTree = Any

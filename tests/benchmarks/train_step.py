@@ -65,8 +65,8 @@ def made(options: argparse.Namespace) -> Made:
     import jax.numpy as jnp
 
     from radimagenet_jax import models
-    from radimagenet_jax.data import preprocess
-    from radimagenet_jax.models import platform
+    from radimagenet_jax.models import preprocess
+    from radimagenet_jax.models.ops import platform
     from radimagenet_jax.training import freezing, initialise, state, step
 
     images, labels = batch(options)

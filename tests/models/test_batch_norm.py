@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from radimagenet_jax.models import platform
 from radimagenet_jax.models.layers import BatchNorm
-from radimagenet_jax.models.normalisation import normalise
+from radimagenet_jax.models.ops import platform
+from radimagenet_jax.models.ops.normalisation import normalise
 from tests.conftest import PROJECT
 
 SHAPE = (5, 4, 3, 6)
@@ -163,9 +163,9 @@ def test_each_group_is_normalised_as_if_it_were_the_batch(x, variables, real):
 COLLECTIVES = """
 import jax, jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from radimagenet_jax.models import platform
+from radimagenet_jax.models.ops import platform
 from radimagenet_jax.models.layers import BatchNorm
-from radimagenet_jax.models.normalisation import normalise
+from radimagenet_jax.models.ops.normalisation import normalise
 from radimagenet_jax.training import sharding
 
 mesh = sharding.make_mesh({"data": 8}, 16)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from radimagenet_jax.models import platform
-from radimagenet_jax.models.convolution import conv
+from radimagenet_jax.models.ops import platform
+from radimagenet_jax.models.ops.convolution import conv
 
 # (height, width), kernel, channels in and out, strides, padding.
 GEOMETRIES = [

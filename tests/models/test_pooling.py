@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from radimagenet_jax.models import platform, pooling
+from radimagenet_jax.models.ops import platform, pooling
 
 sizes = pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 8), (9, 7)])
 

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from radimagenet_jax.errors import CheckpointError
-from radimagenet_jax.models.architecture import KerasLayer
+from radimagenet_jax.models import KerasLayer
 from radimagenet_jax.training import checkpoints, freezing
 from radimagenet_jax.training import state as states
 

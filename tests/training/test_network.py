@@ -8,7 +8,7 @@ import pytest
 
 from radimagenet_jax import config as config_pages
 from radimagenet_jax import models
-from radimagenet_jax.data import preprocess
+from radimagenet_jax.models import preprocess
 from radimagenet_jax.pretrained import Pretrained
 from radimagenet_jax.training import initialise, network, step
 from radimagenet_jax.weights import loaded

@@ -18,8 +18,8 @@ import optax
 from flax import traverse_util
 
 from radimagenet_jax import models
-from radimagenet_jax.data import preprocess
 from radimagenet_jax.data.images import resize_nearest
+from radimagenet_jax.models import preprocess
 from radimagenet_jax.training import freezing, initialise, losses, state, step
 from tfds_builders.phantom.patients import draw_split
 

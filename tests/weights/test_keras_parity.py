@@ -11,7 +11,7 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from radimagenet_jax import load_pretrained, models
-from radimagenet_jax.data.preprocess import normalize
+from radimagenet_jax.models.preprocess import normalize
 from radimagenet_jax.weights import origins
 
 

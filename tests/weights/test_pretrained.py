@@ -12,9 +12,9 @@ import pytest
 
 from radimagenet_jax import load_pretrained, predict
 from radimagenet_jax import pretrained as pretrained_module
-from radimagenet_jax.data.preprocess import normalize
 from radimagenet_jax.errors import ConfigError, DataError, WeightsError
 from radimagenet_jax.models import ResNet50
+from radimagenet_jax.models.preprocess import normalize
 from radimagenet_jax.training import initialise
 from radimagenet_jax.weights import origins
 

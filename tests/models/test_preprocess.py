@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras.src.applications.imagenet_utils import preprocess_input
 
-from radimagenet_jax.data.preprocess import PUBLISHED, SCHEMES, normalize
+from radimagenet_jax.models.preprocess import PUBLISHED, SCHEMES, normalize
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3), dtype=np.uint8)
 

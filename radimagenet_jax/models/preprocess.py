@@ -23,45 +23,23 @@ class Scheme:
       divisor: What the grey values are divided by before the mean is taken off.
       mean: Per channel, in `channel_order`.
       std: Per channel, in `channel_order`.
-      meaning: One line for people.
     """
 
     channel_order: str
     divisor: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    meaning: str
 
 
 SCHEMES = {
-    "caffe_div255": Scheme(
-        "BGR",
-        1.0,
-        _CAFFE_MEAN_BGR,
-        (255.0, 255.0, 255.0),
-        "(BGR - ImageNet mean) / 255: what the published scripts feed to every network",
-    ),
-    "caffe": Scheme(
-        "BGR",
-        1.0,
-        _CAFFE_MEAN_BGR,
-        (1.0, 1.0, 1.0),
-        "BGR - ImageNet mean: Keras' ImageNet ResNet50",
-    ),
-    "torch": Scheme(
-        "RGB",
-        255.0,
-        _TORCH_MEAN_RGB,
-        _TORCH_STD_RGB,
-        "(RGB / 255 - mean) / SD of ImageNet: Keras' ImageNet DenseNet121, torchvision",
-    ),
-    "tf": Scheme(
-        "RGB",
-        127.5,
-        (1.0, 1.0, 1.0),
-        (1.0, 1.0, 1.0),
-        "RGB / 127.5 - 1, in [-1, 1]: Keras' ImageNet Inception networks",
-    ),
+    # What the published scripts feed to every network.
+    "caffe_div255": Scheme("BGR", 1.0, _CAFFE_MEAN_BGR, (255.0, 255.0, 255.0)),
+    # Keras' ImageNet ResNet50.
+    "caffe": Scheme("BGR", 1.0, _CAFFE_MEAN_BGR, (1.0, 1.0, 1.0)),
+    # Keras' ImageNet DenseNet121, and torchvision's networks.
+    "torch": Scheme("RGB", 255.0, _TORCH_MEAN_RGB, _TORCH_STD_RGB),
+    # Keras' ImageNet Inception networks: [-1, 1].
+    "tf": Scheme("RGB", 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
 }
 
 # The published scripts give all weights, ImageNet's too, the same input.
@@ -99,3 +77,24 @@ def normalize(images: jax.Array, scheme: str, channel_order: str = "") -> jax.Ar
     std = jnp.asarray(chosen.std, jnp.float32)
     x = (x / chosen.divisor - mean) / std
     return x if channel_order in ("", chosen.channel_order) else x[..., ::-1]
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network's input is: a scheme, and the order of its channels.
+
+    Attributes:
+      scheme: A key of `SCHEMES`.
+      channel_order: 'RGB' or 'BGR'; '' becomes the scheme's own.
+    """
+
+    scheme: str
+    channel_order: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.channel_order:
+            object.__setattr__(self, "channel_order", SCHEMES[self.scheme].channel_order)
+
+    def of(self, images: jax.Array) -> jax.Array:
+        """Turns images into it; see `normalize`."""
+        return normalize(images, self.scheme, self.channel_order)

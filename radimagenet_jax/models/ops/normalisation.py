@@ -5,112 +5,120 @@ the images once for each of its terms. The gradient takes two sums over the imag
 makes the result (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3).
 """
 
+import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from radimagenet_jax.models import platform
-from radimagenet_jax.models.architecture import STATISTICS
+from radimagenet_jax.models.ops import platform
 
 Moments = tuple[jax.Array, jax.Array]
+# What a batch's statistics are called, for `jax.checkpoint` to keep them.
+STATISTICS = "statistics"
 _PIXELS = (0, 1, 2)
+
+
+class Affine(NamedTuple):
+    """What a channel is moved by, before and after it is normalised; (C,) float32 each.
+
+    Attributes:
+      shift: Added before: the bias of the convolution in front.
+      scale: Gamma.
+      bias: Beta.
+    """
+
+    shift: jax.Array
+    scale: jax.Array
+    bias: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """How a batch's statistics are taken.
+
+    Attributes:
+      epsilon: Added to the variance.
+      momentum: Share of the moving statistics that stays.
+      bessel_correction: Whether the moving variance takes n / (n - 1) of the batch's.
+      groups: Parts of the batch that have statistics of their own; the moving ones take their
+        mean, weighted by their examples.
+      dtype: Of the normalised images.
+    """
+
+    epsilon: float
+    momentum: float
+    bessel_correction: bool
+    groups: int
+    dtype: Any
 
 
 @platform.shared
 def by_moments(
-    x: jax.Array,
-    shift: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-    mean: jax.Array,
-    var: jax.Array,
-    *,
-    epsilon: float,
-    dtype: Any,
+    x: jax.Array, affine: Affine, moments: Moments, *, epsilon: float, dtype: Any
 ) -> jax.Array:
     """Normalises each channel of x + shift by a mean and a variance that are given.
 
     Args:
       x: (N, H, W, C) floats.
-      shift: (C,) float32.
-      scale: (C,) float32, gamma.
-      bias: (C,) float32, beta.
-      mean: (C,) float32.
-      var: (C,) float32.
+      affine: Of the channels.
+      moments: The mean and the variance, (C,) float32.
       epsilon: Added to the variance.
       dtype: Of the result.
 
     Returns:
       (N, H, W, C) of `dtype`.
     """
-    factor = scale * jax.lax.rsqrt(var + epsilon)
-    offset = bias + (shift - mean) * factor
+    mean, var = moments
+    factor = affine.scale * jax.lax.rsqrt(var + epsilon)
+    offset = affine.bias + (affine.shift - mean) * factor
     return (x * factor + offset).astype(dtype)
 
 
 @platform.shared
 def by_batch(
-    x: jax.Array,
-    shift: jax.Array,
-    weights: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-    moving_mean: jax.Array,
-    moving_var: jax.Array,
-    *,
-    epsilon: float,
-    momentum: float,
-    bessel_correction: bool,
-    groups: int,
-    dtype: Any,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x: jax.Array, weights: jax.Array, affine: Affine, moving: Moments, *, how: Statistics
+) -> tuple[jax.Array, Moments]:
     """Normalises each channel of x + shift by the batch's statistics, and moves the moving ones.
 
     Args:
       x: (N, H, W, C) floats.
-      shift: (C,) float32.
       weights: (N,) float32, 0 for examples that count in no statistic, else 1.
-      scale: (C,) float32, gamma.
-      bias: (C,) float32, beta.
-      moving_mean: (C,) float32.
-      moving_var: (C,) float32.
-      epsilon: Added to the variance.
-      momentum: Share of the moving statistics that stays.
-      bessel_correction: Whether the moving variance takes n / (n - 1) of the batch's.
-      groups: Parts of the batch that have statistics of their own; the moving ones take their
-        mean, weighted by their examples.
-      dtype: Of the first result.
+      affine: Of the channels.
+      moving: The moving mean and variance, (C,) float32.
+      how: The statistics are taken.
 
     Returns:
-      (N, H, W, C) of `dtype`, and both moving statistics, which stay where no example counts.
+      (N, H, W, C), and both moving statistics, which stay where no example counts.
     """
     pixels = x.shape[1] * x.shape[2]
     examples = jnp.sum(weights)
 
     def corrected(var: jax.Array, count: jax.Array) -> jax.Array:
-        return var * (count / jnp.maximum(count - 1, 1)) if bessel_correction else var
+        return var * (count / jnp.maximum(count - 1, 1)) if how.bessel_correction else var
 
-    if groups == 1:
+    def normalised(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, Moments]:
+        return normalise(x, affine.shift, weights, affine.scale, affine.bias, how.epsilon)
+
+    if how.groups == 1:
         # No axis of its own, which the cut of a shared trunk would not see through.
-        y, (mean, var) = normalise(x, shift, weights, scale, bias, epsilon)
+        y, (mean, var) = normalised(x, weights)
         var = corrected(var, examples * pixels)
     else:
-        of_group = weights.reshape(groups, -1)
-        y, (mean, var) = jax.vmap(
-            lambda x, weights: normalise(x, shift, weights, scale, bias, epsilon)
-        )(x.reshape(groups, -1, *x.shape[1:]), of_group)
+        of_group = weights.reshape(how.groups, -1)
+        grouped = x.reshape(how.groups, -1, *x.shape[1:])
+        y, (mean, var) = jax.vmap(normalised)(grouped, of_group)
         y = y.reshape(x.shape)
         count = (jnp.sum(of_group, 1) * pixels)[:, None]
         share = count / jnp.maximum(jnp.sum(count), 1)
         mean, var = (jnp.sum(value * share, 0) for value in (mean, corrected(var, count)))
-    moving_mean, moving_var = (
-        jnp.where(examples > 0, momentum * moving + (1 - momentum) * new, moving)
-        for moving, new in ((moving_mean, mean), (moving_var, var))
+    mean, var = (
+        jnp.where(examples > 0, how.momentum * old + (1 - how.momentum) * new, old)
+        for old, new in zip(moving, (mean, var), strict=True)
     )
-    return y.astype(dtype), moving_mean, moving_var
+    return y.astype(how.dtype), (mean, var)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from radimagenet_jax.models import platform
-from radimagenet_jax.models.convolution import Padding
-from radimagenet_jax.models.pixels import Pair, interleaved, shifted
+from radimagenet_jax.models.ops import platform
+from radimagenet_jax.models.ops.convolution import Padding
+from radimagenet_jax.models.ops.pixels import Pair, interleaved, shifted
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: Padding = "VALID") -> jax.Array:

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -148,3 +149,18 @@ def _compiler_options() -> dict[str, str]:
     except jax.errors.JaxRuntimeError:
         return {}  # another version of XLA, which has no such option
     return _CPU_OPTIONS
+
+
+def computes_on_host() -> bool:
+    """Tells whether the devices are CPUs: their memory is the host's, and one call is like many."""
+    return jax.default_backend() == "cpu"
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs between processes; `JAX_COMPILATION_CACHE_DIR` moves the folder."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = os.path.join(os.path.expanduser(cache), "radimagenet_jax", "xla")
+        jax.config.update("jax_compilation_cache_dir", folder)
+    # The small ones too: a run has some fifty, which together take longer than they take to read.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from radimagenet_jax.models import platform
-from radimagenet_jax.models.pixels import Pair, interleaved, shifted
-from radimagenet_jax.models.products import summed_products
+from radimagenet_jax.models.ops import platform
+from radimagenet_jax.models.ops.pixels import Pair, interleaved, shifted
 
 Padding = str | Sequence[Pair]
 
@@ -129,6 +128,15 @@ def _rows(x: jax.Array) -> jax.Array:
     return x.reshape(-1, x.shape[-1])
 
 
+def _summed_products(a: jax.Array, b: jax.Array) -> jax.Array:
+    """(C, D) of (M, C) and (M, D): a^T b."""
+    if a.shape[1] <= b.shape[1] or len(a) < a.shape[1]:
+        return a.T @ b
+    # A product with the fewer rows first is up to 1.6 times as fast on CPU, which pays for turning
+    # the result where it is a sum of many; the barrier keeps the compiler from turning it back.
+    return jax.lax.optimization_barrier(b.T @ a).T
+
+
 def _kernel_gradient(
     x: jax.Array,
     dy: jax.Array,
@@ -140,7 +148,7 @@ def _kernel_gradient(
     height, width, channels, features = shape
     if (height, width) == (1, 1) and pads == ((0, 0), (0, 0)):
         x = x[:, :: strides[0], :: strides[1]]
-        return summed_products(_rows(x), _rows(dy)).reshape(shape)
+        return _summed_products(_rows(x), _rows(dy)).reshape(shape)
     # Computed in order and then transposed, since XLA would do both in one loop that jumps.
     x = platform.materialized(x)
     (top, _), (left, _) = pads

@@ -1,0 +1,34 @@
+"""How every command runs: one way to fail, and exit codes as shells have them."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from radimagenet_jax import huge_pages
+from radimagenet_jax.console import fail
+from radimagenet_jax.errors import UserError
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs a command's main function and turns its outcome into an exit code.
+
+    A `UserError` becomes one sentence on standard error and exit code 1; Ctrl-C
+    exits with 130 and a closed pipe with 141, as shells do. Anything else is
+    a defect of ours and keeps its traceback. The process is started over first where that gives
+    it memory that computes faster, see `huge_pages`.
+    """
+    huge_pages.restart_with()
+    try:
+        code = main(sys.argv[1:])
+    except UserError as error:
+        fail(str(error))
+        code = 1
+    except KeyboardInterrupt:
+        fail("interrupted.")
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Python would complain again when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    sys.exit(code or 0)

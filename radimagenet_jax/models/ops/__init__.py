@@ -1,0 +1,15 @@
+"""How the networks' operations are computed on each platform, and how programs are compiled.
+
+The only folder that knows of CPUs, GPUs and TPUs: what is outside asks for a convolution, or for
+`jit`, and gets what is best where it runs.
+"""
+
+from radimagenet_jax.models.ops.platform import (
+    computes_on_host,
+    jit,
+    keep_compiled_programs,
+    materialized,
+    shared,
+)
+
+__all__ = ["computes_on_host", "jit", "keep_compiled_programs", "materialized", "shared"]
