@@ -45,15 +45,17 @@ def get_config(task: str = "") -> ConfigDict:
     config.dtype = "float32"  # of the computation; parameters are always float32
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adam"
+    config.optimizer.name = "adam"  # as Keras computes it; or adamw, sgd, lion
     config.optimizer.learning_rate = 1e-3
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-7  # Keras' own; optax has 1e-8
-    config.optimizer.momentum = 0.9  # of sgd; the three above are adam's
+    config.optimizer.momentum = 0.9  # of sgd; the three above are adam's and adamw's
+    config.optimizer.weight_decay = 1e-4  # of adamw and lion, for kernels alone
+    config.optimizer.clip_norm = 0.0  # largest global norm of what learns' gradients; 0: any
 
     config.schedule = ConfigDict()
-    config.schedule.name = "constant"  # as published; or cosine, down to 0
+    config.schedule.name = "constant"  # as published; or cosine or linear, down to 0
     config.schedule.warmup_epochs = 0.0  # linear, before that
     config.label_smoothing = 0.0
     config.sampling = "uniform"  # or balanced: each class has the same share of an epoch

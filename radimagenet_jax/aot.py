@@ -67,8 +67,8 @@ def main(arguments: Sequence[str]) -> int:
 
     devices = topology.devices(options.topology)
 
-    from radimagenet_jax import config as config_pages
     from radimagenet_jax.analysis import compiled
+    from radimagenet_jax.training import config as config_pages
 
     config = config_pages.load(options.config, rest)
     config_pages.validate(config)

@@ -57,8 +57,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"unknown arguments: {' '.join(unknown)}")
 
     # Imported late, so that --help and a mistyped flag answer at once.
-    from radimagenet_jax import config as config_pages
     from radimagenet_jax import train
+    from radimagenet_jax.training import config as config_pages
     from radimagenet_jax.training import distributed
 
     # Before anything else of JAX: once it has looked at the devices, nobody can join.

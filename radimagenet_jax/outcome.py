@@ -6,7 +6,7 @@ import math
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,57 @@ from radimagenet_jax.weights.contract import Contract
 _PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What a result was made by and from.
+
+    Attributes:
+      command: The command line.
+      dataset: What was learnt from.
+      contract: Of the network.
+      freeze: What learnt.
+    """
+
+    command: Sequence[str]
+    dataset: Dataset
+    contract: Contract
+    freeze: Freeze
+
+    def record(self, *, from_scratch: bool) -> dict[str, Any]:
+        """The same for a page, with versions and devices."""
+        dataset = self.dataset
+        return {
+            "command": shlex.join(self.command),
+            "versions": versions(),
+            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "weights": None if from_scratch else json.loads(self.contract.to_json()),
+            "dataset": {
+                "name": dataset.name,
+                "fingerprint": dataset.fingerprint,
+                "terms": dataset.terms,
+                "sizes": {name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
+            },
+            "trainable": [asdict(row) for row in self.freeze.rows],
+            "warnings": list(dataset.notes),
+        }
+
+
 def write(
     workdir: Path,
     config: ConfigDict,
     result: Mapping[str, Any],
     predictions: Mapping[str, Predictions],
-    dataset: Dataset,
-    contract: Contract,
-    freeze: Freeze,
     positive: int,
-    command: Sequence[str],
+    made_of: Provenance,
 ) -> None:
     """Writes report.html and then result.json, whose presence says that the run is finished."""
     # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
     from radimagenet_jax.analysis import report
 
+    test = made_of.dataset.test
     shown = report.select_examples(predictions["test"])
-    places = {key: place for place, key in enumerate(dataset.test.keys)}
-    images = dataset.test.read([places[key] for key in shown])
+    places = {key: place for place, key in enumerate(test.keys)}
+    images = test.read([places[key] for key in shown])
     report.write_report(
         workdir,
         config=config.to_dict(),
@@ -51,20 +84,7 @@ def write(
         history=writers.read_metrics(workdir),
         predictions=dict(predictions),
         thumbnails=dict(zip(shown, images, strict=True)),
-        provenance={
-            "command": shlex.join(command),
-            "versions": versions(),
-            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "weights": None if config.init == "scratch" else json.loads(contract.to_json()),
-            "dataset": {
-                "name": dataset.name,
-                "fingerprint": dataset.fingerprint,
-                "terms": dataset.terms,
-                "sizes": {name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
-            },
-            "trainable": [asdict(row) for row in freeze.rows],
-            "warnings": list(dataset.notes),
-        },
+        provenance=made_of.record(from_scratch=config.init == "scratch"),
         positive=positive,
     )
     with replacing(workdir / "result.json") as file:

@@ -76,8 +76,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--config is needed, except with --report_only")
 
     # Imported late, so that --help and a mistyped flag answer at once.
-    from radimagenet_jax import config as config_pages
     from radimagenet_jax.studies import plan, session
+    from radimagenet_jax.training import config as config_pages
 
     if options.report_only:
         return session.report(options.workdir)

@@ -1,7 +1,8 @@
 """A training run, from the working directory to the report, top to bottom."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
-from radimagenet_jax import config as config_pages
-from radimagenet_jax import models, outcome
+from radimagenet_jax import outcome
 from radimagenet_jax.analysis import groups, intervals, metrics, predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data import datasets
@@ -22,10 +22,8 @@ from radimagenet_jax.training import (
     distributed,
     evaluation,
     freezing,
-    losses,
     network,
     profiling,
-    program,
     schedules,
     sharding,
     stepping,
@@ -33,11 +31,12 @@ from radimagenet_jax.training import (
     workdir,
     writers,
 )
+from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import state as states
-from radimagenet_jax.training import step as steps
 from radimagenet_jax.training.feed import feed
 from radimagenet_jax.training.memory import Memory
 from radimagenet_jax.training.order import Classes, DataOrder
+from radimagenet_jax.training.program import Values
 from radimagenet_jax.training.progress import TrainingProgress, waiting
 
 PyTree = Any
@@ -74,11 +73,60 @@ def train(config: ConfigDict, directory: str, command: Sequence[str]) -> int:
             return _run(config, run.path, command, stop)
 
 
+@dataclass(frozen=True)
+class _Session:
+    """What a run has open while it trains.
+
+    Attributes:
+      config: The run's.
+      folder: Its working directory.
+      dataset: What it learns from.
+      positive: Index of the class whose AUROC is reported.
+      start: Its network.
+      order: In which it meets its examples.
+      rate: Of the steps taken, the learning rate.
+      loss: What is minimised, of single examples.
+      predict: (split, {'params', 'batch_stats'}) -> logits (N, classes).
+      saved: Its checkpoints.
+      writer: Of its figures.
+      stop: Whether it shall end.
+    """
+
+    config: ConfigDict
+    folder: Path
+    dataset: datasets.Dataset
+    positive: int
+    start: network.Start
+    order: DataOrder
+    rate: Any
+    loss: Callable[..., jax.Array]
+    predict: Callable[[str, dict[str, PyTree]], np.ndarray]
+    saved: checkpoints.Checkpoints
+    writer: writers.MetricWriter | writers.SilentWriter
+    stop: termination.Termination
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in the run."""
+        return self.config.epochs * self.order.steps_per_epoch
+
+    def figures(self, split: str, scores: np.ndarray, resamples: int) -> dict[str, Any]:
+        """Figures of a split from its scores (N, classes)."""
+        chosen = getattr(self.dataset, split)
+        return metrics.evaluate(
+            scores,
+            chosen.labels,
+            chosen.patients,
+            self.positive,
+            self.config.seed,
+            resamples=resamples,
+        )
+
+
 def _run(
     config: ConfigDict, folder: Path, command: Sequence[str], stop: termination.Termination
 ) -> int:
     ops.keep_compiled_programs()
-    is_lead = distributed.is_lead()
 
     # ---------------------------------------------------------------- Devices
     mesh = sharding.make_mesh(config.mesh.to_dict(), config.batch_size, config.accumulate)
@@ -86,63 +134,45 @@ def _run(
     console.print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
 
     # ---------------------------------------------------------------- Data
-    name = datasets.with_fold(config.dataset.name, config.dataset.fold)
     dataset = datasets.load(
-        name,
+        datasets.with_fold(config.dataset.name, config.dataset.fold),
         config.dataset.data_dir,
         config.image_size,
         streaming=config.dataset.streaming,
         memory=int(config.dataset.memory_gib * 2**30),
     )
     distributed.agree({"data set": dataset.fingerprint})
-    positive = datasets.positive_class(
-        config.dataset.positive, dataset.class_names, config.dataset.name
-    )
-    train_feed = feed(dataset.train, mesh)
-    held_out = {"val": dataset.val, "test": dataset.test}
-    held_out_feeds = {name: feed(split, mesh) for name, split in held_out.items()}
+    classes, labels = dataset.class_names, dataset.train.labels
+    positive = datasets.positive_class(config.dataset.positive, classes, config.dataset.name)
     order = DataOrder(
-        len(dataset.train.labels),
+        len(labels),
         config.batch_size,
         config.seed,
         config.shuffle,
-        classes=Classes(dataset.train.labels) if config.sampling == "balanced" else None,
+        classes=Classes(labels) if config.sampling == "balanced" else None,
     )
-    total_steps = config.epochs * order.steps_per_epoch
 
     # ---------------------------------------------------------------- Network and what learns
-    model, variables, contract = network.build(config, dataset.class_names)
-    keras_layers = models.architecture(config.model).keras_layers()
-    freeze = freezing.specify(config.structure, variables, keras_layers)
-    console.print(freezing.table(freeze))
+    start = network.build(config, classes, mesh.size)
+    program, values = start.program, Values.of(config, labels, len(classes))
+    console.print(freezing.table(program.freeze))
 
-    # ---------------------------------------------------------------- Step
-    weights = None
-    if config.class_weights == "balanced":
-        weights = losses.class_weights(dataset.train.labels, len(dataset.class_names))
-    made = program.make(
-        config,
-        model,
-        freeze,
-        scheme=contract.preprocessing,
-        channel_order=contract.channel_order,
-        steps_per_epoch=order.steps_per_epoch,
-        devices=mesh.size,
-        class_weights=weights,
-    )
+    # ---------------------------------------------------------------- Evaluation
+    feeds = {name: feed(getattr(dataset, name), mesh) for name in ("val", "test")}
     eval_step = ops.jit(
-        steps.make_eval_step(
-            model, scheme=contract.preprocessing, channel_order=contract.channel_order
-        ),
-        in_shardings=(whole, whole, *held_out_feeds["val"].shardings[:2]),
+        program.eval_step,
+        in_shardings=(whole, whole, *feeds["val"].shardings[:2]),
         out_shardings=whole,
     )
-    loss = jax.jit(made.loss)
+
+    def predict(split: str, weights: dict[str, PyTree]) -> np.ndarray:
+        count = len(getattr(dataset, split))
+        return evaluation.predict(eval_step, weights, feeds[split], count, config.batch_size)
 
     # ---------------------------------------------------------------- State
     # In this order: resume this run; else the weights of config.init; else scratch (either
-    # of the last two is in `variables`).
-    state = made.create(variables)
+    # of the last two is in `start`).
+    state = program.state(start.variables, values)
     layout = sharding.state_layout(state, mesh, config.shard_optimizer)
     state = jax.tree.map(sharding.place, state, layout)
     saved = checkpoints.Checkpoints(folder)
@@ -156,26 +186,49 @@ def _run(
                 "restore that data, or give a new --workdir."
             )
         memory = Memory.from_json(meta["memory"])
-        console.print(f"resuming at step {int(state.step)} of {total_steps}")
+        console.print(f"resuming at step {int(state.step)} of {values.total_steps}")
     step = int(state.step)
-    stepper = stepping.stepper(config.scan, made.step, train_feed, order, layout, mesh)
-    if step < total_steps:
-        with waiting("compiling the training step"):
-            stepper.compile(state, step, total_steps)
-    writer = writers.MetricWriter(folder, step) if is_lead else writers.SilentWriter()
-
-    def logits_of(split: str, weights: dict[str, PyTree]) -> np.ndarray:
-        examples, count = held_out_feeds[split], len(held_out[split])
-        return evaluation.predict(eval_step, weights, examples, count, config.batch_size)
-
-    def figures(split: str, values: np.ndarray, resamples: int) -> dict[str, Any]:
-        chosen = held_out[split]
-        return metrics.evaluate(
-            values, chosen.labels, chosen.patients, positive, config.seed, resamples=resamples
-        )
 
     # ---------------------------------------------------------------- Training
-    profiler = profiling.Profiler(folder, config.profile if is_lead else "")
+    train_feed = feed(dataset.train, mesh)
+    stepper = stepping.stepper(
+        config.scan, program.train_step(values), train_feed, order, layout, mesh
+    )
+    if step < values.total_steps:
+        with waiting("compiling the training step"):
+            stepper.compile(state, step, values.total_steps)
+    session = _Session(
+        config=config,
+        folder=folder,
+        dataset=dataset,
+        positive=positive,
+        start=start,
+        order=order,
+        rate=program.rate(values),
+        loss=jax.jit(program.loss(values.class_weights)),
+        predict=predict,
+        saved=saved,
+        writer=writers.MetricWriter(folder, step)
+        if distributed.is_lead()
+        else writers.SilentWriter(),
+        stop=stop,
+    )
+    state, is_finished = _train(session, stepper, state, memory)
+    if not is_finished:
+        return termination.EXIT_CODE
+    return _finish(session, state, memory, command)
+
+
+def _train(
+    session: _Session,
+    stepper: stepping.SingleSteps | stepping.ScannedSteps,
+    state: states.TrainState,
+    memory: Memory,
+) -> tuple[states.TrainState, bool]:
+    """Takes the steps that are left; tells whether all were taken, or SIGTERM came before."""
+    config, order, total_steps = session.config, session.order, session.total_steps
+    step = int(state.step)
+    profiler = profiling.Profiler(session.folder, config.profile if distributed.is_lead() else "")
     with TrainingProgress(step, total_steps, order.steps_per_epoch) as progress, profiler:
         while step < total_steps:
             memory.clock.start()
@@ -185,26 +238,10 @@ def _run(
             memory.clock.step(taken, stepper.waited, stepper.computed)
             for sums in rows:
                 step += 1
-                memory.add(sums)
-                if not np.isfinite(memory.loss_sum):
-                    keys = [dataset.train.keys[i] for i in order.batch(step - 1)[0][:8]]
-                    saved.wait()
-                    raise UserError(_diverged(step, keys, saved.latest_step()))
-                if step % config.log_every == 0 or step % order.steps_per_epoch == 0:
-                    writer.write(
-                        step,
-                        "train",
-                        epoch=step / order.steps_per_epoch,
-                        loss=memory.loss,
-                        accuracy=memory.accuracy,
-                        learning_rate=schedules.rate(made.rate, step - 1),
-                        images_per_second=memory.clock.images_per_second,
-                        input_wait=memory.clock.input_wait,
-                    )
-                    memory.reset_sums()
+                _note(session, memory, step, sums)
             profiler.step(step)
             progress.step(step, float(sums["loss"] / sums["count"]), memory.clock.images_per_second)
-            stopping = stop.reached()
+            stopping = session.stop.reached()
             if step < until and not stopping:
                 continue
 
@@ -213,48 +250,86 @@ def _run(
             # goes on from here.
             memory.clock.stop()
             if step % order.steps_per_epoch == 0:
-                epoch = step // order.steps_per_epoch
-                logits = logits_of("val", state.weights())
-                val = figures("val", softmax(logits, axis=-1), 0)
-                # What chooses the best epoch is what training minimises.
-                val["loss"] = float(loss(logits, dataset.val.labels).mean())
-                writer.write(step, "val", epoch=epoch, **{k: val[k] for k in val if k in LOGGED})
-                if memory.best_loss is None or val["loss"] < memory.best_loss:
-                    memory.best_loss, memory.best_step = val["loss"], step
-                outcome.show_epoch(epoch, config.epochs, val, is_best=memory.best_step == step)
-            saved.save(
+                _validate(session, memory, step, state)
+            session.saved.save(
                 state,
                 {
                     "memory": memory.to_json(),
-                    "contract": contract.to_json(),
-                    "data": dataset.fingerprint,
+                    "contract": session.start.contract.to_json(),
+                    "data": session.dataset.fingerprint,
                 },
                 memory.best_step,
             )
             if stopping and step < total_steps:
-                saved.close()
+                session.saved.close()
                 console.print(
                     f"SIGTERM: saved step {step} of {total_steps}; the same command resumes."
                 )
-                return termination.EXIT_CODE
+                return state, False
+    return state, True
 
-    # ---------------------------------------------------------------- Test, with the best epoch
-    best, _ = saved.restore_best(state.weights())
+
+def _note(session: _Session, memory: Memory, step: int, sums: dict[str, Any]) -> None:
+    """Adds a step's sums up, and writes them down when it is time.
+
+    Raises:
+      UserError: If the loss is not finite.
+    """
+    order = session.order
+    memory.add(sums)
+    if not np.isfinite(memory.loss_sum):
+        keys = [session.dataset.train.keys[i] for i in order.batch(step - 1)[0][:8]]
+        session.saved.wait()
+        raise UserError(_diverged(step, keys, session.saved.latest_step()))
+    if step % session.config.log_every == 0 or step % order.steps_per_epoch == 0:
+        session.writer.write(
+            step,
+            "train",
+            epoch=step / order.steps_per_epoch,
+            loss=memory.loss,
+            accuracy=memory.accuracy,
+            learning_rate=schedules.rate(session.rate, step - 1),
+            images_per_second=memory.clock.images_per_second,
+            input_wait=memory.clock.input_wait,
+        )
+        memory.reset_sums()
+
+
+def _validate(session: _Session, memory: Memory, step: int, state: states.TrainState) -> None:
+    """Evaluates the validation split after an epoch, and notes whether it is the best so far."""
+    epoch = step // session.order.steps_per_epoch
+    logits = session.predict("val", state.weights())
+    val = session.figures("val", softmax(logits, axis=-1), 0)
+    # What chooses the best epoch is what training minimises.
+    val["loss"] = float(session.loss(logits, session.dataset.val.labels).mean())
+    session.writer.write(step, "val", epoch=epoch, **{k: val[k] for k in val if k in LOGGED})
+    if memory.best_loss is None or val["loss"] < memory.best_loss:
+        memory.best_loss, memory.best_step = val["loss"], step
+    outcome.show_epoch(epoch, session.config.epochs, val, is_best=memory.best_step == step)
+
+
+def _finish(
+    session: _Session, state: states.TrainState, memory: Memory, command: Sequence[str]
+) -> int:
+    """Tests the best epoch's network, and writes what a finished run leaves."""
+    config, dataset, contract = session.config, session.dataset, session.start.contract
+    best, _ = session.saved.restore_best(state.weights())
     scored = {}
     result: dict[str, Any] = {}
-    for split, chosen in reversed(held_out.items()):
-        values = softmax(logits_of(split, best), axis=-1)
-        result[split] = figures(split, values, intervals.RESAMPLES)
-        result[split] |= groups.grouped(values, chosen.labels, dataset.class_names)
+    for split in ("test", "val"):
+        chosen = getattr(dataset, split)
+        scores = softmax(session.predict(split, best), axis=-1)
+        result[split] = session.figures(split, scores, intervals.RESAMPLES)
+        result[split] |= groups.grouped(scores, chosen.labels, dataset.class_names)
         scored[split] = predictions.Predictions(
-            dataset.class_names, chosen.keys, chosen.patients, chosen.labels, values
+            dataset.class_names, chosen.keys, chosen.patients, chosen.labels, scores
         )
-    saved.close()
-    writer.close()
+    session.saved.close()
+    session.writer.close()
     result |= {
         "best_step": memory.best_step,
         "train": {
-            "steps": step,
+            "steps": session.total_steps,
             "epochs": config.epochs,
             "seconds": round(memory.clock.seconds, 3),
             "images_per_second": memory.clock.images_per_second,
@@ -268,16 +343,15 @@ def _run(
         "seed": config.seed,
         "params_digest": states.digest(state.params, state.batch_stats),
     }
-    if not is_lead:
+    if not distributed.is_lead():
         return 0
-
-    # ---------------------------------------------------------------- Files, report
     for split, values in scored.items():
-        predictions.write(folder / f"predictions_{split}.csv", values)
+        predictions.write(session.folder / f"predictions_{split}.csv", values)
     if config.export_weights:
-        network.export(folder / "weights", best, contract)
-    outcome.write(folder, config, result, scored, dataset, contract, freeze, positive, command)
-    outcome.show(result, folder)
+        network.export(session.folder / "weights", best, contract)
+    made_of = outcome.Provenance(command, dataset, contract, session.start.program.freeze)
+    outcome.write(session.folder, config, result, scored, session.positive, made_of)
+    outcome.show(result, session.folder)
     return 0
 
 

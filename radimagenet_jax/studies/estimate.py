@@ -13,11 +13,13 @@ from jax.extend import core
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from radimagenet_jax import models
 from radimagenet_jax.console import console
 from radimagenet_jax.data import registry
 from radimagenet_jax.data.preparation import prepare
+from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.studies import plan, shared
+from radimagenet_jax.training import network
+from radimagenet_jax.training.program import Program
 from radimagenet_jax.training.progress import duration
 
 _SIDE = 2048  # of the matrix product that the machine's speed is measured by
@@ -68,14 +70,16 @@ def _cost(config: ConfigDict, group: plan.Group) -> tuple[float, float]:
         run.fold: _sizes(single.dataset.name, run.fold, single.dataset.data_dir)
         for run in group.runs
     }
-    per_image, whole = _operations(config, single.model, single.image_size)
+    # What weights it begins with changes nothing in what is computed.
+    scratch = ConfigDict({**single.to_dict(), "init": "scratch", "preprocessing": "published"})
+    program = network.from_scratch(scratch, TASKS[group.runs[0].task].labels)
+    bytes_per_image, tail, whole = _counted(program)
     train = [sizes[run.fold][0] for run in group.runs]
     held_out = [sum(sizes[run.fold][1:]) for run in group.runs]
     if not group.has_trunk:
         return 0.0, single.epochs * (
             train[0] * whole * _PASSES + sizes[group.runs[0].fold][1] * whole
         )
-    bytes_per_image, tail = per_image[group.runs[0].structure]
     # Every image is in the training split of some fold, if there are several.
     images = max(train) if len(sizes) == 1 else sum(sizes[group.runs[0].fold])
     views = group.runs[0].views
@@ -85,41 +89,14 @@ def _cost(config: ConfigDict, group: plan.Group) -> tuple[float, float]:
     return bytes_per_image * images * max(1, views), trunk + learning
 
 
-def _operations(
-    config: ConfigDict, model: str, image_size: int
-) -> tuple[dict[str, tuple[int, float]], float]:
-    """By structure, (bytes at the cut, operations of the tail) an image; and of the network."""
-    key = tuple(sorted({s for s, _ in config.study.settings if plan.has_trunk(s)}))
-    return _counted(_Frozen(config), model, image_size, key)
-
-
-class _Frozen:
-    """A config as an argument of a cached function: one study is estimated at a time."""
-
-    def __init__(self, config: ConfigDict):
-        self.config = config
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Frozen) and other.config == self.config
-
-
 @functools.lru_cache(maxsize=32)
-def _counted(
-    kept: _Frozen, model: str, image_size: int, structures: tuple[str, ...]
-) -> tuple[dict[str, tuple[int, float]], float]:
-    options = kept.config.study.model_options.to_dict().get(model, {})
-    module = models.create(model, num_classes=2, dropout=kept.config.dropout, **options)
-    x = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), x)
-    whole = _count(jax.make_jaxpr(module.apply)(variables, x).jaxpr)
-    found = {}
-    for structure in structures:
-        part = shared.evaluation_cut(module, model, structure, variables, image_size)
-        found[structure] = part.bytes_per_image, _count(part.tail_jaxpr)
-    return found, whole
+def _counted(program: Program) -> tuple[int, float, float]:
+    """Of an image: bytes at the cut, operations of what learns, and of the whole network."""
+    size = program.form.image_size
+    x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    whole = _count(jax.make_jaxpr(program.model.apply)(program.shapes, x).jaxpr)
+    part = shared.evaluation_cut(program)
+    return part.bytes_per_image, _count(part.tail_jaxpr), whole
 
 
 def _count(jaxpr: core.Jaxpr) -> float:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from radimagenet_jax import config as config_pages
 from radimagenet_jax import models
 from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import ConfigError, WeightsError
+from radimagenet_jax.training import config as config_pages
 
 SCRATCH = "scratch"
 # What the released files call the networks, for `{released}` in the path of an initialisation.

@@ -1,7 +1,6 @@
 """A group of runs that share a frozen trunk, from the weights to the scores."""
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,20 +12,17 @@ from flax import linen as nn
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from radimagenet_jax import config as config_pages
-from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.models import ops
-from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.studies import batches, plan, tails
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.cut import Cut, cut
 from radimagenet_jax.studies.images import Images
-from radimagenet_jax.studies.trunk import Activations, Input, Trunk, make_trunk
-from radimagenet_jax.training import freezing, initialise, losses, network
+from radimagenet_jax.studies.trunk import Activations, Trunk, make_trunk
+from radimagenet_jax.training import network
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
-from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.training.program import Program, Values
 
 PyTree = Any
 Leaves = dict[str, Any]
@@ -38,7 +34,6 @@ class Programs:
 
     Attributes:
       learning: Names of the variables that learn, 'params/...' and 'batch_stats/...'.
-      recipe: How they learn.
       train_cut: The training pass at the batch size.
       eval_cut: The evaluation pass at the batch size.
       train_chunk: The training pass in the chunks of the trunk.
@@ -50,7 +45,6 @@ class Programs:
     """
 
     learning: frozenset[str]
-    recipe: tails.Recipe
     train_cut: Cut
     eval_cut: Cut
     train_chunk: Cut
@@ -84,39 +78,39 @@ def train(
       UserError: If the weights do not fit, or memory does not suffice.
     """
     single = plan.run_config(config, runs[0])
-    of_seed, contract, note = _weights(config, runs, images.class_names)
-    programs = _programs_of(config, single, contract, images.class_names)
+    program, of_seed, warnings = _weights(config, runs, images.class_names)
+    programs = _compiled(program, config.study.trunk_batch, config.study.side_by_side)
     frozen = jax.device_put(
         {k: v for k, v in of_seed[runs[0].seed].items() if k not in programs.learning}
     )
+    own_values = [_values(config, run, images) for run in runs]
+    values = jax.tree.map(lambda *each: jnp.stack(each), *own_values)
     learners = tails.start(
-        programs.recipe,
+        program,
+        values,
         _stacked([of_seed[run.seed] for run in runs], programs.learning, "params/"),
         _stacked([of_seed[run.seed] for run in runs], programs.learning, "batch_stats/"),
     )
     del of_seed
-    weights = _class_weights(single, runs, images)
-    settings = tails.Settings(
-        learning_rate=jnp.array([run.learning_rate for run in runs], jnp.float32),
-        seed=jnp.array([run.seed for run in runs], jnp.uint32),
-        class_weights=None if weights is None else jnp.asarray(weights),
-    )
+    losses = [program.loss(own.class_weights) for own in own_values]
     session = _Session(config, single, runs, images, programs, frozen)
     courses = [Course(run) for run in runs]
     best = states.copied((learners.params, learners.stats))
     for epoch in range(single.epochs):
-        learners, train_losses = session.train_epoch(learners, settings, epoch)
+        learners, train_losses = session.train_epoch(learners, values, epoch)
         logits = session.logits("val", learners.params, learners.stats)
         better = [
-            course.after_epoch(loss, own, _loss(single, weights, k), images, positive)
-            for k, (course, loss, own) in enumerate(zip(courses, train_losses, logits, strict=True))
+            course.after_epoch(train_loss, own, loss, images, positive)
+            for course, train_loss, own, loss in zip(
+                courses, train_losses, logits, losses, strict=True
+            )
         ]
         best = tails.keep_better(np.array(better), (learners.params, learners.stats), best)
         after_epoch(epoch + 1)
     for split in ("val", "test"):
         for course, own in zip(courses, session.logits(split, *best), strict=True):
             course.finish(split, own, images, positive)
-    return courses, session.figures() | {"warnings": note}
+    return courses, session.figures() | {"warnings": warnings}
 
 
 class _Session:
@@ -178,7 +172,7 @@ class _Session:
         return batches.of_evaluation(self._images, self._runs, split, self._single.batch_size)
 
     def train_epoch(
-        self, learners: tails.Learner, settings: tails.Settings, epoch: int
+        self, learners: tails.Learner, values: Values, epoch: int
     ) -> tuple[tails.Learner, np.ndarray]:
         """Trains every run for an epoch; returns the mean losses (R,) too."""
         table = self._epoch_table(epoch)
@@ -199,7 +193,7 @@ class _Session:
                 real=jnp.asarray(part.real),
             )
             learners, losses_of_steps = self._programs.train(
-                learners, settings, stretch, self._frozen, self._train.buffer, self._train.labels
+                learners, values, stretch, self._frozen, self._train.buffer, self._train.labels
             )
             sums += np.asarray(losses_of_steps, np.float64).sum(axis=1)
             start += length
@@ -239,24 +233,29 @@ def _drawn_views(key: jax.Array, epoch: int, ids: np.ndarray, views: int) -> np.
 
 def _weights(
     config: ConfigDict, runs: Sequence[plan.Run], class_names: tuple[str, ...]
-) -> tuple[dict[int, Leaves], Contract, list[str]]:
-    """The first variables by seed, which only the head differs by; the contract; warnings."""
+) -> tuple[Program, dict[int, Leaves], list[str]]:
+    """The runs' program, their first variables by seed, and warnings."""
     first = plan.run_config(config, runs[0])
-    _, variables, contract = network.build(first, class_names)
-    of_seed: dict[int, Leaves] = {runs[0].seed: traverse_util.flatten_dict(variables, sep="/")}
+    start = network.build(first, class_names)
+    program = start.program
+    of_seed = {runs[0].seed: traverse_util.flatten_dict(start.variables, sep="/")}
     for run in runs:
         if run.seed not in of_seed:
-            _, variables, _ = network.build(plan.run_config(config, run), class_names)
-            of_seed[run.seed] = traverse_util.flatten_dict(variables, sep="/")
+            other = network.build(plan.run_config(config, run), class_names)
+            of_seed[run.seed] = traverse_util.flatten_dict(other.variables, sep="/")
     warnings = []
-    if first.init != "scratch":
-        own = load_pretrained(first.init, architecture=first.model).contract.preprocessing
-        if own != contract.preprocessing:
-            warnings.append(
-                f"{first.init} was trained with the input '{own}' and is given "
-                f"'{contract.preprocessing}'."
-            )
-    return of_seed, contract, warnings
+    if start.trained_with != program.input.scheme:
+        warnings.append(
+            f"{first.init} was trained with the input '{start.trained_with}' and is given "
+            f"'{program.input.scheme}'."
+        )
+    return program, of_seed, warnings
+
+
+def _values(config: ConfigDict, run: plan.Run, images: Images) -> Values:
+    labels = images.labels[images.splits[run.fold]["train"]]
+    single = plan.run_config(config, run)
+    return Values.of(single, labels, len(images.class_names)).arrays()
 
 
 def _stacked(each: Sequence[Leaves], names: frozenset[str], collection: str) -> Leaves:
@@ -267,119 +266,54 @@ def _stacked(each: Sequence[Leaves], names: frozenset[str], collection: str) -> 
     }
 
 
-def _class_weights(
-    single: ConfigDict, runs: Sequence[plan.Run], images: Images
-) -> np.ndarray | None:
-    if single.class_weights != "balanced":
-        return None
-    labels = [images.labels[images.splits[run.fold]["train"]] for run in runs]
-    return np.stack([losses.class_weights(own, len(images.class_names)) for own in labels])
-
-
-def _loss(single: ConfigDict, weights: np.ndarray | None, k: int) -> losses.Loss:
-    own = None if weights is None else weights[k]
-    return losses.loss_of(single.loss, single.label_smoothing, own)
-
-
-def _programs_of(
-    config: ConfigDict, single: ConfigDict, contract: Contract, class_names: tuple[str, ...]
-) -> Programs:
-    """The group's programs, from the cache if a group of the same form has made them."""
-    form = single.to_dict()
-    for field in ("init", "seed", "augment_seed", "epochs", "log_every", "checkpoint_every"):
-        del form[field]
-    del form["dataset"]
-    del form["optimizer"]["learning_rate"]
-    return _programs(
-        json.dumps(form, sort_keys=True),
-        contract.variant,
-        contract.preprocessing,
-        contract.channel_order,
-        class_names,
-        config.study.trunk_batch,
-        config.study.side_by_side,
-    )
-
-
 @functools.lru_cache(maxsize=4)
-def _programs(
-    form: str,
-    variant: str,
-    scheme: str,
-    channel_order: str,
-    class_names: tuple[str, ...],
-    chunk: int,
-    side_by_side: int,
-) -> Programs:
-    single = ConfigDict(json.loads(form))
-    single.model_options = ConfigDict(
-        {k: tuple(v) if isinstance(v, list) else v for k, v in single.model_options.items()}
+def _compiled(program: Program, chunk: int, side_by_side: int) -> Programs:
+    train_cut, eval_cut = (
+        _cut(program, program.form.batch_size, training=t) for t in (True, False)
     )
-    model = network.module(single, class_names, variant)
-    shapes = initialise.shapes(model, single.image_size)
-    freeze = freezing.specify(
-        single.structure, shapes, models.architecture(single.model).keras_layers()
-    )
-    model = model.clone(frozen_stats=freeze.frozen_stats)
-    flat = traverse_util.flatten_dict(shapes, sep="/")
-    learning = {name: leaf for name, leaf in flat.items() if _learns(name, freeze)}
-    frozen = {name: leaf for name, leaf in flat.items() if name not in learning}
-
-    def split(batch_size: int, *, training: bool) -> Cut:
-        x = jax.ShapeDtypeStruct((batch_size, single.image_size, single.image_size, 3), jnp.float32)
-        mask = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
-        key = jax.eval_shape(lambda: steps.run_keys(0)[1])
-        if training:
-            return cut(_training_pass(model, learning), learning, frozen, x, (key, mask))
-        return cut(_evaluation_pass(model), learning, frozen, x, ())
-
-    train_cut, eval_cut = (split(single.batch_size, training=t) for t in (True, False))
-    train_chunk, eval_chunk = (split(chunk, training=t) for t in (True, False))
-    optimizer = single.optimizer.to_dict()
-    recipe = tails.Recipe(
-        optimizer=lambda rate: steps.make_optimizer(**optimizer, learning_rate=rate),
-        loss=single.loss,
-        label_smoothing=single.label_smoothing,
-        side_by_side=side_by_side or _side_by_side(train_cut),
-    )
-    policy = config_pages.augmentation(single)
+    train_chunk, eval_chunk = (_cut(program, chunk, training=t) for t in (True, False))
+    several = side_by_side or _side_by_side(train_cut)
     return Programs(
-        learning=frozenset(learning),
-        recipe=recipe,
+        learning=frozenset(_divided(program)[0]),
         train_cut=train_cut,
         eval_cut=eval_cut,
         train_chunk=train_chunk,
         eval_chunk=eval_chunk,
-        train_trunk=make_trunk(train_chunk, Input(scheme, channel_order, policy)),
-        eval_trunk=make_trunk(eval_chunk, Input(scheme, channel_order, None)),
-        train=tails.make_train(recipe, train_cut),
-        evaluate=tails.make_evaluate(recipe, eval_cut),
+        train_trunk=make_trunk(train_chunk, program.input, program.policy),
+        eval_trunk=make_trunk(eval_chunk, program.input, None),
+        train=tails.make_train(program, train_cut, several),
+        evaluate=tails.make_evaluate(eval_cut, several),
     )
 
 
-def evaluation_cut(
-    model: nn.Module, name: str, structure: str, shapes: PyTree, image_size: int
-) -> Cut:
-    """Cuts the evaluation of one image, of a network with random weights, by a structure."""
-    freeze = freezing.specify(structure, shapes, models.architecture(name).keras_layers())
-    flat = traverse_util.flatten_dict(shapes, sep="/")
-    learning = {key: leaf for key, leaf in flat.items() if _learns(key, freeze)}
-    frozen = {key: leaf for key, leaf in flat.items() if key not in learning}
-    x = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    return cut(_evaluation_pass(model), learning, frozen, x, ())
+def evaluation_cut(program: Program) -> Cut:
+    """Cuts the evaluation of one image."""
+    return _cut(program, 1, training=False)
+
+
+def _cut(program: Program, batch_size: int, *, training: bool) -> Cut:
+    """Cuts the training or the evaluation pass of a batch."""
+    learning, frozen = _divided(program)
+    size = program.form.image_size
+    x = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
+    if not training:
+        return cut(_evaluation_pass(program.model), learning, frozen, x, ())
+    mask = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
+    key = jax.eval_shape(lambda: steps.run_keys(0)[1])
+    return cut(_training_pass(program.model, learning), learning, frozen, x, (key, mask))
+
+
+def _divided(program: Program) -> tuple[Leaves, Leaves]:
+    """The shapes of the variables that learn, and of the others."""
+    flat = traverse_util.flatten_dict(program.shapes, sep="/")
+    learning = {name: leaf for name, leaf in flat.items() if program.learns(name)}
+    return learning, {name: leaf for name, leaf in flat.items() if name not in learning}
 
 
 def _side_by_side(train_cut: Cut) -> int:
     """All runs under one vmap (0), but where that makes grouped convolutions for a CPU."""
     has_images = any(len(part.shape) > 2 for part in train_cut.activations)
     return 1 if has_images and ops.computes_on_host() else 0
-
-
-def _learns(name: str, freeze: freezing.Freeze) -> bool:
-    collection, _, path = name.partition("/")
-    if collection == "params":
-        return path in freeze.trainable
-    return path.rpartition("/")[0] not in freeze.frozen_stats
 
 
 def _training_pass(model: nn.Module, learning: Leaves) -> Callable[..., tuple[jax.Array, Leaves]]:

@@ -5,7 +5,6 @@ nothing is summed over runs: one that diverges leaves the others as they are.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from flax import struct
 
 from radimagenet_jax.models import ops
 from radimagenet_jax.studies.cut import Cut
-from radimagenet_jax.training import losses
+from radimagenet_jax.training.program import Program, Values
 from radimagenet_jax.training.step import run_keys
 
 PyTree = Any
@@ -38,20 +37,6 @@ class Learner(struct.PyTreeNode):
     opt_state: PyTree
 
 
-class Settings(struct.PyTreeNode):
-    """What makes one run differ from another; those of R runs are stacked.
-
-    Attributes:
-      learning_rate: float32 scalar.
-      seed: uint32 scalar, of dropout.
-      class_weights: (classes,) float32, or None if classes weigh the same.
-    """
-
-    learning_rate: jax.Array
-    seed: jax.Array
-    class_weights: jax.Array | None
-
-
 class Batches(struct.PyTreeNode):
     """What a run trains on in a stretch of steps; those of R runs are stacked.
 
@@ -66,68 +51,57 @@ class Batches(struct.PyTreeNode):
     real: jax.Array
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What all runs of a group share in how they learn.
-
-    Attributes:
-      optimizer: (learning rate) -> transformation.
-      loss: A key of `losses.LOSSES`.
-      label_smoothing: See `losses.loss_of`.
-      side_by_side: How many runs are computed at a time under vmap, the others after them; 0
-        for all.
-    """
-
-    optimizer: Callable[[jax.Array], optax.GradientTransformation]
-    loss: str
-    label_smoothing: float
-    side_by_side: int
-
-
-def start(recipe: Recipe, params: Leaves, stats: Leaves) -> Learner:
+def start(program: Program, values: Values, params: Leaves, stats: Leaves) -> Learner:
     """Makes the learners of R runs before their first step, from stacked leaves (R, ...)."""
     count = len(next(iter(params.values())))
-    tx = recipe.optimizer(jnp.float32(0))  # its state does not depend on the rate
+    begin = jax.vmap(lambda own, leaves: program.recipe(own).tx.init(leaves))
     return Learner(
         step=jnp.zeros(count, jnp.int32),
         params=params,
         stats=stats,
-        opt_state=jax.vmap(tx.init)(params),
+        opt_state=begin(values, params),
     )
 
 
-def make_train(recipe: Recipe, cut: Cut) -> Callable[..., tuple[Learner, jax.Array]]:
+def make_train(
+    program: Program, cut: Cut, side_by_side: int
+) -> Callable[..., tuple[Learner, jax.Array]]:
     """Makes the function that trains R runs for a stretch of steps.
 
+    Args:
+      program: Of the runs.
+      cut: Of its training pass.
+      side_by_side: How many runs are computed at a time under vmap, the others after them; 0
+        for all.
+
     Returns:
-      (learners, settings, batches, frozen, buffer, labels) -> learners, and (R, steps) float32
+      (learners, values, batches, frozen, buffer, labels) -> learners, and (R, steps) float32
       sums of the losses over each batch's examples. The learners' memory is reused.
     """
 
     def step(
         learner: Learner,
-        settings: Settings,
+        values: Values,
         batch: Batches,
         frozen: PyTree,
         buffer: tuple[jax.Array, ...],
         labels: jax.Array,
     ) -> tuple[Learner, jax.Array]:
         def take(learner: Learner) -> tuple[Learner, jax.Array]:
-            key = jax.random.fold_in(run_keys(settings.seed)[1], learner.step)
+            key = jax.random.fold_in(run_keys(values.seed)[1], learner.step)
             activations = tuple(part[batch.rows] for part in buffer)
             targets = labels[batch.rows]
-            loss = losses.loss_of(recipe.loss, recipe.label_smoothing, settings.class_weights)
+            recipe = program.recipe(values)
 
             def loss_of(params: Leaves) -> tuple[jax.Array, tuple[jax.Array, Leaves]]:
                 logits, stats = cut.tail(
                     {**params, **learner.stats}, frozen, activations, (key, batch.mask)
                 )
-                total = jnp.sum(loss(logits, targets) * batch.mask)
+                total = jnp.sum(recipe.loss(logits, targets) * batch.mask)
                 return total / jnp.sum(batch.mask), (total, stats)
 
-            gradients, (total, stats) = jax.grad(loss_of, has_aux=True)(learner.params)
-            tx = recipe.optimizer(settings.learning_rate)
-            updates, opt_state = tx.update(gradients, learner.opt_state, learner.params)
+            gradients, (total, stats) = recipe.gradient(loss_of)(learner.params)
+            updates, opt_state = recipe.tx.update(gradients, learner.opt_state, learner.params)
             params = optax.apply_updates(learner.params, updates)
             return Learner(learner.step + 1, params, stats, opt_state), total
 
@@ -136,13 +110,13 @@ def make_train(recipe: Recipe, cut: Cut) -> Callable[..., tuple[Learner, jax.Arr
 
     def train(
         learners: Learner,
-        settings: Settings,
+        values: Values,
         batches: Batches,
         frozen: PyTree,
         buffer: tuple[jax.Array, ...],
         labels: jax.Array,
     ) -> tuple[Learner, jax.Array]:
-        def stretch(run: tuple[Learner, Settings, Batches]) -> tuple[Learner, jax.Array]:
+        def stretch(run: tuple[Learner, Values, Batches]) -> tuple[Learner, jax.Array]:
             learner, own, its_batches = run
             return jax.lax.scan(
                 lambda state, batch: step(state, own, batch, frozen, buffer, labels),
@@ -150,13 +124,13 @@ def make_train(recipe: Recipe, cut: Cut) -> Callable[..., tuple[Learner, jax.Arr
                 its_batches,
             )
 
-        return _over_runs(recipe, stretch, (learners, settings, batches))
+        return _over_runs(side_by_side, stretch, (learners, values, batches))
 
     return ops.jit(train, donate_argnums=0)
 
 
-def make_evaluate(recipe: Recipe, cut: Cut) -> Callable[..., jax.Array]:
-    """Makes the function that computes R runs' logits on images of their own.
+def make_evaluate(cut: Cut, side_by_side: int) -> Callable[..., jax.Array]:
+    """Makes the function that computes R runs' logits on images of their own; see `make_train`.
 
     Returns:
       (params, stats, rows (R, batches, B), frozen, buffer) -> (R, batches, B, classes) float32.
@@ -178,15 +152,15 @@ def make_evaluate(recipe: Recipe, cut: Cut) -> Callable[..., jax.Array]:
 
             return jax.lax.map(of_batch, its_rows)
 
-        return _over_runs(recipe, of_run, (params, stats, rows))
+        return _over_runs(side_by_side, of_run, (params, stats, rows))
 
     return ops.jit(evaluate)
 
 
-def _over_runs(recipe: Recipe, of_run: Callable[..., Any], runs: PyTree) -> Any:
-    if recipe.side_by_side == 0:
+def _over_runs(side_by_side: int, of_run: Callable[..., Any], runs: PyTree) -> Any:
+    if side_by_side == 0:
         return jax.vmap(of_run)(runs)
-    several = recipe.side_by_side if recipe.side_by_side > 1 else None
+    several = side_by_side if side_by_side > 1 else None
     return jax.lax.map(of_run, runs, batch_size=several)
 
 

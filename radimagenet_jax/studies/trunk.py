@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from radimagenet_jax.data import augment
-from radimagenet_jax.models import ops, preprocess
+from radimagenet_jax.models import ops
+from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.studies.cut import Cut
 from radimagenet_jax.studies.images import Images
 
@@ -19,27 +19,13 @@ PyTree = Any
 Trunk = Callable[..., tuple[jax.Array, ...]]
 
 
-@dataclass(frozen=True)
-class Input:
-    """How a network's input is made of stored images.
-
-    Attributes:
-      scheme: Preprocessing, a key of `preprocess.SCHEMES`.
-      channel_order: See `preprocess.normalize`.
-      policy: Augmentation; None for none, as in evaluation.
-    """
-
-    scheme: str
-    channel_order: str
-    policy: augment.Policy | None
-
-
-def make_trunk(cut: Cut, made: Input) -> Trunk:
+def make_trunk(cut: Cut, made_of: Input, policy: augment.Policy | None) -> Trunk:
     """Makes the compiled function from stored images to the activations at the cut.
 
     Args:
       cut: For the chunks in which the trunk is computed.
-      made: How the input is made.
+      made_of: What the network's input is.
+      policy: Augmentation; None for none, as in evaluation.
 
     Returns:
       (frozen, images (B, S, S, C) uint8, ids (B,), epoch, augmentation key) -> activations.
@@ -49,8 +35,7 @@ def make_trunk(cut: Cut, made: Input) -> Trunk:
     def trunk(
         frozen: PyTree, images: jax.Array, ids: jax.Array, epoch: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, ...]:
-        grey = augment.augment(images, ids, epoch, key, made.policy)
-        return cut.trunk(frozen, preprocess.normalize(grey, made.scheme, made.channel_order))
+        return cut.trunk(frozen, made_of.of(augment.augment(images, ids, epoch, key, policy)))
 
     return trunk
 

@@ -10,7 +10,9 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.training import checkpoints, initialise, network
+from radimagenet_jax.models.preprocess import Input
+from radimagenet_jax.training import checkpoints
+from radimagenet_jax.training.program import Program
 from radimagenet_jax.weights.contract import Contract
 
 
@@ -59,11 +61,13 @@ def load(folder: Path) -> Trained:
         contract = Contract.from_json(saved.best_meta()["contract"], name=f"{folder}: contract")
         if contract.labels is None:
             raise ConfigError(f"{folder}: the checkpoint names no classes; train the run again.")
-        model = network.module(config, contract.labels, contract.variant)
+        made_of = Input(contract.preprocessing, contract.channel_order)
+        program = Program.of(config, made_of, contract.labels, contract.variant)
+        model = program.model
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-            initialise.shapes(model, config.image_size),
+            program.shapes,
         )
         variables, _ = saved.restore_best(like)
     finally:

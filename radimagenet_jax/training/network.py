@@ -1,19 +1,18 @@
-"""The network of a config: its module, its first variables and their contract."""
+"""The network that a run begins with: its program, its first variables and their contract."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
-from flax import linen as nn
 from flax import traverse_util
 from ml_collections import ConfigDict
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError, WeightsError
-from radimagenet_jax.models import preprocess
+from radimagenet_jax.models.preprocess import PUBLISHED, Input
 from radimagenet_jax.pretrained import load_pretrained
-from radimagenet_jax.training import initialise
+from radimagenet_jax.training.program import Program
 from radimagenet_jax.training.state import digest
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract, check_architecture, check_preprocessing
@@ -21,64 +20,101 @@ from radimagenet_jax.weights.contract import Contract, check_architecture, check
 PyTree = Any
 
 
-def build(
-    config: ConfigDict, class_names: tuple[str, ...]
-) -> tuple[nn.Module, dict[str, PyTree], Contract]:
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A run's network before its first step.
+
+    Attributes:
+      program: What is computed.
+      variables: {'params', 'batch_stats'} as float32 arrays on the host.
+      contract: What they will be when trained: with the run's class names and input.
+      trained_with: The scheme of the input that the weights of `config.init` expect; the run's own
+        from scratch.
+    """
+
+    program: Program
+    variables: dict[str, PyTree]
+    contract: Contract
+    trained_with: str
+
+
+def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) -> Start:
     """Makes the network with a new head, from scratch or from a weight file.
 
     Args:
       config: Of `configs/base.py`.
       class_names: Of the head, in index order.
+      devices: That share a batch.
 
     Returns:
-      The module, its variables {'params', 'batch_stats'} as float32 arrays on the host, and the
-      contract that they will have when trained: with these class names and this input.
+      The program, its first variables and their contract.
 
     Raises:
       ConfigError: If the config asks for the native input of no weight file.
       WeightsError: If the weight file is not one for this network and input.
     """
     if config.init == "scratch":
-        variant = scratch_variant(config)
-        model = module(config, class_names, variant)
-        variables = _scratch(model, config)
-        if config.preprocessing == "native":
-            raise ConfigError(
-                "config.preprocessing='native' is the input of a weight file, but config.init is "
-                "'scratch'; name a scheme, such as 'published'."
-            )
-        scheme = _scheme(config.preprocessing, "")
+        program = from_scratch(config, class_names, devices)
+        variables = program.scratch(config.seed)
         contract = Contract(
             architecture=config.model,
-            variant=variant,
-            preprocessing=scheme,
-            channel_order=preprocess.SCHEMES[scheme].channel_order,
+            variant=program.variant,
+            preprocessing=program.input.scheme,
+            channel_order=program.input.channel_order,
             origin=f"random initialisation, seed {config.seed}",
             licence="Made by whoever trained it: the terms of the training data apply.",
             sha256=digest(variables["params"], variables["batch_stats"]),
             labels=class_names,
         )
-        return model, variables, contract
+        return Start(program, variables, contract, contract.preprocessing)
     loaded = load_pretrained(config.init, architecture=config.model)
     check_architecture(loaded.contract, config.model)
-    scheme = _scheme(config.preprocessing, loaded.contract.preprocessing)
-    check_preprocessing(loaded.contract, scheme, config.allow_preprocessing_mismatch)
-    model = module(config, class_names, loaded.contract.variant)
+    made_of = _input(config.preprocessing, loaded.contract)
+    check_preprocessing(loaded.contract, made_of.scheme, config.allow_preprocessing_mismatch)
+    program = Program.of(config, made_of, class_names, loaded.contract.variant, devices)
     base = traverse_util.flatten_dict(loaded.variables, sep="/")
-    leaves = traverse_util.flatten_dict(_scratch(model, config), sep="/")
+    leaves = traverse_util.flatten_dict(program.scratch(config.seed), sep="/")
     _check_fit(config, base, leaves)
     # The file's own head, if it has one, is for other classes.
     leaves |= {name: leaf for name, leaf in base.items() if "/head/" not in name}
     contract = dataclasses.replace(
         loaded.contract,
-        preprocessing=scheme,
-        # A scheme that is forced on the weights comes as it is; their own comes in their order.
-        channel_order=loaded.contract.channel_order
-        if scheme == loaded.contract.preprocessing
-        else preprocess.SCHEMES[scheme].channel_order,
+        preprocessing=made_of.scheme,
+        channel_order=made_of.channel_order,
         labels=class_names,
     )
-    return model, traverse_util.unflatten_dict(leaves, sep="/"), contract
+    variables = traverse_util.unflatten_dict(leaves, sep="/")
+    return Start(program, variables, contract, loaded.contract.preprocessing)
+
+
+def from_scratch(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) -> Program:
+    """The program of a network from random weights, in the config's variant or the published one.
+
+    Raises:
+      ConfigError: If the network has no such variant, or the input is to be that of a weight file.
+    """
+    if config.preprocessing == "native":
+        raise ConfigError(
+            "config.preprocessing='native' is the input of a weight file, but config.init is "
+            "'scratch'; name a scheme, such as 'published'."
+        )
+    known = models.architecture(config.model).variants
+    variant = config.model_options.get("variant", known[0])
+    if variant not in known:
+        raise ConfigError(
+            f"config.model_options.variant is {variant!r}, but {config.model} has "
+            f"{', '.join(repr(each) for each in known)}."
+        )
+    scheme = PUBLISHED if config.preprocessing == "published" else config.preprocessing
+    return Program.of(config, Input(scheme), class_names, variant, devices)
+
+
+def _input(name: str, contract: Contract) -> Input:
+    """The input that a config names, for weights with a contract."""
+    scheme = {"published": PUBLISHED, "native": contract.preprocessing}.get(name, name)
+    if scheme == contract.preprocessing:
+        return Input(scheme, contract.channel_order)
+    return Input(scheme)  # one that is forced on the weights comes in its own order
 
 
 def export(folder: Path, variables: dict[str, PyTree], contract: Contract) -> None:
@@ -109,43 +145,3 @@ def _check_fit(config: ConfigDict, base: dict[str, Any], leaves: dict[str, Any])
             f"{config.init} does not fit the network of this config ({len(wrong)} variables, the "
             f"first is {wrong[0]}); give config.model_options the values of the run that made it."
         )
-
-
-def scratch_variant(config: ConfigDict) -> str:
-    """The variant of a network from random weights: the config's own, else the published one.
-
-    Raises:
-      ConfigError: If the network has no such variant.
-    """
-    known = models.architecture(config.model).variants
-    variant = config.model_options.get("variant", known[0])
-    if variant not in known:
-        raise ConfigError(
-            f"config.model_options.variant is {variant!r}, but {config.model} has "
-            f"{', '.join(repr(each) for each in known)}."
-        )
-    return variant
-
-
-def module(config: ConfigDict, class_names: tuple[str, ...], variant: str) -> nn.Module:
-    """The config's network as a module, with a head for the classes."""
-    fields = dict(config.model_options)
-    if variant:
-        fields["variant"] = variant
-    return models.create(
-        config.model,
-        num_classes=len(class_names),
-        dropout=config.dropout,
-        head_init=config.head_init,
-        dtype=config.dtype,
-        bn_momentum=config.batch_norm_momentum,
-        **fields,
-    )
-
-
-def _scratch(model: nn.Module, config: ConfigDict) -> dict[str, PyTree]:
-    return initialise.scratch(model, config.image_size, config.seed, config.head_init)
-
-
-def _scheme(name: str, native: str) -> str:
-    return {"published": preprocess.PUBLISHED, "native": native}.get(name, name)

@@ -1,90 +1,221 @@
-"""What a config computes: its optimiser, learning rate, loss and training step."""
+"""What a run computes: one value from which model, steps and losses follow.
 
+`train`, the studies, `estimate`, `aot` and `predict` all compute by a `Program`, so that an option
+is added here once and holds everywhere. Programs that compute alike are equal and have one hash,
+whatever their runs' seeds, rates and data: what is compiled for one serves the others.
+"""
+
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 import optax
-from flax import linen as nn
-from ml_collections import ConfigDict
+from flax import struct
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from radimagenet_jax import config as config_pages
-from radimagenet_jax.training import losses, schedules
+from radimagenet_jax import models
+from radimagenet_jax.data import augment, tasks
+from radimagenet_jax.models.preprocess import Input
+from radimagenet_jax.training import freezing, initialise, losses, optimizers, schedules
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
-from radimagenet_jax.training.freezing import Freeze
 
 PyTree = Any
+
+# Fields whose values a step is given, or that change no step: not part of what is compiled.
+_GIVEN = (
+    *("init", "seed", "augment_seed", "epochs", "dataset", "export_weights", "mesh", "scan"),
+    *("sampling", "shuffle", "shard_optimizer", "log_every", "checkpoint_every", "profile"),
+)
+
+
+class Values(struct.PyTreeNode):
+    """The numbers that a run gives to its program; those of R runs are stacked.
+
+    Attributes:
+      learning_rate: The highest of the run.
+      seed: Of augmentation and dropout.
+      augment_seed: Of the augmentation's draws.
+      steps_per_epoch: Steps in an epoch.
+      total_steps: Steps in the run.
+      class_weights: (classes,) float32, or None if classes weigh the same.
+    """
+
+    learning_rate: Any
+    seed: Any
+    augment_seed: Any
+    steps_per_epoch: Any
+    total_steps: Any
+    class_weights: Any = None
+
+    @classmethod
+    def of(cls, config: ConfigDict, labels: np.ndarray, classes: int) -> "Values":
+        """Those of a config, for a training split.
+
+        Args:
+          config: Of `configs/base.py`.
+          labels: (N,) integers of the training split.
+          classes: How many there are.
+        """
+        steps_per_epoch = -(-len(labels) // config.batch_size)
+        balanced = config.class_weights == "balanced"
+        return cls(
+            learning_rate=config.optimizer.learning_rate,
+            seed=config.seed,
+            augment_seed=config.seed if config.augment_seed < 0 else config.augment_seed,
+            steps_per_epoch=steps_per_epoch,
+            total_steps=config.epochs * steps_per_epoch,
+            class_weights=losses.class_weights(labels, classes) if balanced else None,
+        )
+
+    def arrays(self) -> "Values":
+        """The same as arguments of a compiled function."""
+        return Values(
+            learning_rate=np.float32(self.learning_rate),
+            seed=np.uint32(self.seed),
+            augment_seed=np.uint32(self.augment_seed),
+            steps_per_epoch=np.int32(self.steps_per_epoch),
+            total_steps=np.int32(self.total_steps),
+            class_weights=self.class_weights,
+        )
 
 
 @dataclass(frozen=True)
 class Program:
-    """A training run as functions, before anything is compiled.
+    """A network, what learns of it, and how.
 
     Attributes:
-      step: Of `step.make_train_step`.
-      create: Makes the first state of {'params', 'batch_stats'}.
-      rate: The learning rate, a number or a function of the steps taken.
-      loss: What is minimised, of single examples.
+      form: The fields of a config that decide what is computed.
+      input: What the network's input is.
+      class_names: Of the head, in index order.
+      variant: Of the network.
+      devices: That share a batch, for statistics of their own.
     """
 
-    step: Callable[..., tuple[states.TrainState, dict[str, Any]]]
-    create: Callable[[Mapping[str, PyTree]], states.TrainState]
-    rate: float | optax.Schedule
-    loss: losses.Loss
+    form: FrozenConfigDict
+    input: Input
+    class_names: tuple[str, ...]
+    variant: str = ""
+    devices: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        config: ConfigDict,
+        made_of: Input,
+        class_names: tuple[str, ...],
+        variant: str = "",
+        devices: int = 1,
+    ) -> "Program":
+        """The program of a config of `configs/base.py`, checked; see the attributes."""
+        form = _with_tuples({k: v for k, v in config.to_dict().items() if k not in _GIVEN})
+        del form["optimizer"]["learning_rate"]
+        if form["batch_norm_statistics"] != "per_device":
+            devices = 1
+        return cls(FrozenConfigDict(form), made_of, class_names, variant, devices)
+
+    @functools.cached_property
+    def model(self) -> models.Network:
+        """The network with its head, its frozen BatchNorms in inference mode in training."""
+        return self._network.clone(frozen_stats=self.freeze.frozen_stats, stats_groups=self.devices)
+
+    @functools.cached_property
+    def _network(self) -> models.Network:
+        fields = dict(self.form.model_options)
+        if self.variant:
+            fields["variant"] = self.variant
+        return models.create(
+            self.form.model,
+            num_classes=len(self.class_names),
+            dropout=self.form.dropout,
+            head_init=self.form.head_init,
+            dtype=self.form.dtype,
+            bn_momentum=self.form.batch_norm_momentum,
+            **fields,
+        )
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, PyTree]:
+        """Shapes and dtypes of the network's variables."""
+        return initialise.shapes(self._network, self.form.image_size)
+
+    def scratch(self, seed: int) -> dict[str, PyTree]:
+        """Random variables on the host, see `initialise.scratch`."""
+        size, head_init = self.form.image_size, self.form.head_init
+        return initialise.scratch(self._network, size, seed, head_init)
+
+    @functools.cached_property
+    def freeze(self) -> freezing.Freeze:
+        """What learns."""
+        architecture = models.architecture(self.form.model)
+        layers = architecture.layers(self._network, self.form.image_size)
+        return freezing.specify(self.form.structure, self.shapes, layers)
+
+    def learns(self, name: str) -> bool:
+        """Tells whether a variable, such as 'params/stem/conv/kernel', changes in training."""
+        collection, _, path = name.partition("/")
+        if collection == "params":
+            return path in self.freeze.trainable
+        return path.rpartition("/")[0] not in self.freeze.frozen_stats
+
+    @functools.cached_property
+    def policy(self) -> augment.Policy | None:
+        """The augmentation."""
+        name = self.form.augment
+        return augment.POLICIES[
+            tasks.TASKS[self.form.task].augment if name == "published" else name
+        ]
+
+    def rate(self, values: Values) -> Any:
+        """The learning rate, a number or a function of the steps taken."""
+        return schedules.schedule(
+            self.form.schedule.name,
+            values.learning_rate,
+            self.form.schedule.warmup_epochs,
+            values.steps_per_epoch,
+            values.total_steps,
+        )
+
+    def loss(self, class_weights: Any) -> losses.Loss:
+        """What is minimised, of single examples."""
+        return losses.loss_of(self.form.loss, self.form.label_smoothing, class_weights)
+
+    def recipe(self, values: Values) -> steps.Recipe:
+        """How the network learns."""
+        return steps.Recipe(
+            tx=optimizers.make_optimizer(
+                **self.form.optimizer.to_dict(), learning_rate=self.rate(values)
+            ),
+            loss=self.loss(values.class_weights),
+            policy=self.policy,
+            accumulate=self.form.accumulate,
+            ema=self.form.ema,
+            remat=self.form.remat,
+        )
+
+    def state(self, variables: Mapping[str, PyTree], values: Values) -> states.TrainState:
+        """The first state of {'params', 'batch_stats'}."""
+        tx: optax.GradientTransformation = self.recipe(values).tx
+        return states.create(variables, tx, self.freeze, ema=bool(self.form.ema))
+
+    def train_step(self, values: Values) -> Callable[..., tuple[states.TrainState, dict[str, Any]]]:
+        """Of `step.make_train_step`; the values may be traced."""
+        draws = steps.Draws(values.seed, values.steps_per_epoch, values.augment_seed)
+        return steps.make_train_step(
+            self.model, self.freeze, self.input, self.recipe(values), draws
+        )
+
+    @functools.cached_property
+    def eval_step(self) -> Callable[..., jax.Array]:
+        """Of `step.make_eval_step`."""
+        return steps.make_eval_step(self.model, self.input)
 
 
-def make(
-    config: ConfigDict,
-    model: nn.Module,
-    freeze: Freeze,
-    *,
-    scheme: str,
-    channel_order: str,
-    steps_per_epoch: int,
-    devices: int = 1,
-    class_weights: np.ndarray | None = None,
-) -> Program:
-    """Reads a config.
-
-    Args:
-      config: Of `configs/base.py`, checked.
-      model: The network with its head.
-      freeze: What learns.
-      scheme: Preprocessing, a key of `preprocess.SCHEMES`.
-      channel_order: Of the input, see `preprocess.normalize`.
-      steps_per_epoch: Steps in an epoch.
-      devices: That share the batch.
-      class_weights: Of `losses.class_weights`, or None.
-    """
-    rate = schedules.schedule(
-        config.schedule.name,
-        config.optimizer.learning_rate,
-        config.schedule.warmup_epochs,
-        steps_per_epoch,
-        config.epochs * steps_per_epoch,
-    )
-    tx = steps.make_optimizer(**{**config.optimizer, "learning_rate": rate})
-    loss = losses.loss_of(config.loss, config.label_smoothing, class_weights)
-    per_device = config.batch_norm_statistics == "per_device"
-    step = steps.make_train_step(
-        model.clone(frozen_stats=freeze.frozen_stats, stats_groups=devices if per_device else 1),
-        tx,
-        freeze,
-        scheme=scheme,
-        policy=config_pages.augmentation(config),
-        seed=config.seed,
-        augment_seed=config.seed if config.augment_seed < 0 else config.augment_seed,
-        steps_per_epoch=steps_per_epoch,
-        channel_order=channel_order,
-        loss=loss,
-        accumulate=config.accumulate,
-        ema=config.ema,
-        remat=config.remat,
-    )
-
-    def create(variables: Mapping[str, PyTree]) -> states.TrainState:
-        return states.create(variables, tx, freeze, ema=bool(config.ema))
-
-    return Program(step, create, rate, loss)
+def _with_tuples(value: Any) -> Any:
+    """The same with tuples for lists, which JSON makes of them."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, (list, tuple)) else value

@@ -4,7 +4,7 @@ import math
 
 import optax
 
-NAMES = ("constant", "cosine")
+NAMES = ("constant", "cosine", "linear")
 
 
 def schedule(
@@ -13,8 +13,9 @@ def schedule(
     """Makes the learning rate of a run.
 
     Args:
-      name: 'constant', as published, or 'cosine': half a cosine from `learning_rate` to 0 at the
-        last step (Loshchilov and Hutter, arXiv:1608.03983, without restarts).
+      name: 'constant', as published; 'cosine', half a cosine from `learning_rate` to 0 at the
+        last step (Loshchilov and Hutter, arXiv:1608.03983, without restarts); or 'linear', a
+        straight line to 0.
       learning_rate: The highest.
       warmup_epochs: Over which it rises linearly from 0 first (Goyal et al., arXiv:1706.02677).
       steps_per_epoch: Steps in an epoch.
@@ -28,12 +29,16 @@ def schedule(
     """
     if name not in NAMES:
         raise ValueError(f"unknown schedule {name!r}; known are {', '.join(NAMES)}.")
-    warmup = min(math.ceil(warmup_epochs * steps_per_epoch), total_steps - 1)
+    warmup = 0
+    if warmup_epochs:
+        warmup = min(math.ceil(warmup_epochs * steps_per_epoch), total_steps - 1)
     if name == "constant" and not warmup:
         return learning_rate
     after: optax.Schedule = optax.constant_schedule(learning_rate)
     if name == "cosine":
         after = optax.cosine_decay_schedule(learning_rate, total_steps - warmup)
+    if name == "linear":
+        after = optax.linear_schedule(learning_rate, 0.0, total_steps - warmup)
     if not warmup:
         return after
     # The first step already moves: its rate is a share of the highest, not 0.

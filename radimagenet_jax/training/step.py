@@ -5,6 +5,7 @@ index; of one that does not, it is given the batch. Either is augmented and norm
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,11 +15,10 @@ from flax import linen as nn
 from flax import struct
 
 from radimagenet_jax.data import augment
-from radimagenet_jax.models import preprocess
 from radimagenet_jax.models.layers import BLOCK, CONV
 from radimagenet_jax.models.ops.normalisation import STATISTICS
+from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.training import freezing, losses
-from radimagenet_jax.training.adam import keras_adam
 from radimagenet_jax.training.state import TrainState
 
 PyTree = Any
@@ -49,71 +49,14 @@ class Examples(struct.PyTreeNode):
         return Examples(self.images[index], self.labels[index], self.ids[index])
 
 
-def make_optimizer(
-    name: str,
-    learning_rate: float | jax.Array | optax.Schedule,
-    *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-7,
-    momentum: float = 0.0,
-) -> optax.GradientTransformation:
-    """Makes the optimiser; Adam is Keras', with its epsilon of 1e-7 and where it is added.
+@dataclass(frozen=True)
+class Recipe:
+    """How a network learns.
 
-    Args:
-      name: 'adam' or 'sgd'.
-      learning_rate: Constant over the run, as published, or of `schedules.schedule`.
-      b1: Of adam: decay of the gradient's moving average.
-      b2: Of adam: decay of the moving average of its square.
-      eps: Of adam: added to the root of that.
-      momentum: Of sgd.
-
-    Raises:
-      ValueError: If the name is not known.
-    """
-    if name == "adam":
-        return keras_adam(learning_rate, b1=b1, b2=b2, eps=eps)
-    if name == "sgd":
-        return optax.sgd(learning_rate, momentum=momentum or None)
-    raise ValueError(f"unknown optimizer {name!r}; known are adam and sgd.")
-
-
-def run_keys(seed: int | jax.Array) -> jax.Array:
-    """Returns the (2,) keys of a run's draws: of augmentation and of dropout."""
-    return jax.random.split(jax.random.key(seed, impl="threefry2x32"))
-
-
-def make_train_step(
-    model: nn.Module,
-    tx: optax.GradientTransformation,
-    freeze: freezing.Freeze,
-    *,
-    scheme: str,
-    policy: augment.Policy | None,
-    seed: int | jax.Array,
-    steps_per_epoch: int | jax.Array,
-    augment_seed: int | jax.Array | None = None,
-    channel_order: str = "",
-    loss: losses.Loss = losses.softmax_cross_entropy,
-    accumulate: int = 1,
-    ema: float = 0.0,
-    remat: str = "none",
-) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """Makes the training step.
-
-    Args:
-      model: A network with a head, whose `frozen_stats` are those of `freeze`.
+    Attributes:
       tx: The optimiser.
-      freeze: What learns. Gradients are taken of these leaves only, so nothing below the
-        first of them is ever differentiated.
-      scheme: Preprocessing, a key of `preprocess.SCHEMES`.
-      policy: Augmentation.
-      seed: Seed of the draws of augmentation and dropout.
-      steps_per_epoch: With the step it gives the epoch, which the augmentation draws by.
-      augment_seed: Seed of the augmentation's draws where it is not `seed`: runs that share it see
-        the same augmented images.
-      channel_order: Of the input, see `preprocess.normalize`.
       loss: What is minimised, as a mean over the batch, see `losses`.
+      policy: Augmentation; None for none.
       accumulate: Parts that the batch is taken in, one after the other, for a part of the memory.
         The gradient is that of the mean over the whole batch; each part has its own draws of
         dropout and, in BatchNorms that learn, its own statistics.
@@ -122,6 +65,56 @@ def make_train_step(
       remat: What is computed again for the gradient instead of being kept: 'none', 'norms' (what
         lies between convolutions: normalising, activations, pooling), or 'blocks' (all inside a
         block, its convolutions too).
+    """
+
+    tx: optax.GradientTransformation
+    loss: losses.Loss = losses.softmax_cross_entropy
+    policy: augment.Policy | None = None
+    accumulate: int = 1
+    ema: float = 0.0
+    remat: str = "none"
+
+    def gradient(self, loss: Callable[..., Any]) -> Callable[..., Any]:
+        """The gradient of a loss by its first argument, and what the loss returns beside it."""
+        if self.remat != "none":
+            kept = jax.checkpoint_policies.save_only_these_names(*KEPT[self.remat])
+            loss = jax.checkpoint(loss, policy=kept)
+        return jax.grad(loss, has_aux=True)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a run draws its random numbers by.
+
+    Attributes:
+      seed: Of augmentation and dropout.
+      steps_per_epoch: With the step it gives the epoch, which the augmentation draws by.
+      augment_seed: Of the augmentation where it is not `seed`: runs that share it see the same
+        augmented images.
+    """
+
+    seed: int | jax.Array
+    steps_per_epoch: int | jax.Array
+    augment_seed: int | jax.Array | None = None
+
+
+def run_keys(seed: int | jax.Array) -> jax.Array:
+    """Returns the (2,) keys of a run's draws: of augmentation and of dropout."""
+    return jax.random.split(jax.random.key(seed, impl="threefry2x32"))
+
+
+def make_train_step(
+    model: nn.Module, freeze: freezing.Freeze, made_of: Input, recipe: Recipe, draws: Draws
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Makes the training step.
+
+    Args:
+      model: A network with a head, whose `frozen_stats` are those of `freeze`.
+      freeze: What learns. Gradients are taken of these leaves only, so nothing below the
+        first of them is ever differentiated.
+      made_of: What the network's input is.
+      recipe: How it learns.
+      draws: Of augmentation and dropout.
 
     Returns:
       A pure function (state, examples, index (B,) int32, mask (B,) float32) -> (state, sums),
@@ -132,11 +125,12 @@ def make_train_step(
     def train_step(
         state: TrainState, examples: Examples, index: jax.Array | None, mask: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        augment_key = run_keys(seed if augment_seed is None else augment_seed)[0]
-        dropout_key = jax.random.fold_in(run_keys(seed)[1], state.step)
+        augment_seed = draws.seed if draws.augment_seed is None else draws.augment_seed
+        augment_key = run_keys(augment_seed)[0]
+        dropout_key = jax.random.fold_in(run_keys(draws.seed)[1], state.step)
         batch = examples.at(index)
-        epoch = state.step // steps_per_epoch
-        images = augment.augment(batch.images, batch.ids, epoch, augment_key, policy)
+        epoch = state.step // draws.steps_per_epoch
+        images = augment.augment(batch.images, batch.ids, epoch, augment_key, recipe.policy)
         trainable = freezing.mask(state.params, freeze)
         count = jnp.sum(mask)
 
@@ -146,31 +140,28 @@ def make_train_step(
             images, labels, mask = part
             (logits, _), updates = model.apply(
                 {"params": freezing.merge(trainable, state.params), "batch_stats": batch_stats},
-                preprocess.normalize(images, scheme, channel_order),
+                made_of.of(images),
                 train=True,
                 mask=mask,
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
-            total = jnp.sum(loss(logits, labels) * mask)
+            total = jnp.sum(recipe.loss(logits, labels) * mask)
             correct = jnp.sum((jnp.argmax(logits, -1) == labels) * mask)
             return total / count, (total, correct, updates["batch_stats"])
 
-        if remat != "none":
-            kept = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
-            loss_of = jax.checkpoint(loss_of, policy=kept)
-        gradient = jax.grad(loss_of, has_aux=True)
+        gradient = recipe.gradient(loss_of)
         whole = (images, batch.labels, mask)
-        if accumulate == 1:
+        if recipe.accumulate == 1:
             gradients, sums = gradient(trainable, state.batch_stats, whole, dropout_key)
         else:
             gradients, sums = _accumulated(
-                gradient, trainable, state.batch_stats, whole, dropout_key, accumulate
+                gradient, trainable, state.batch_stats, whole, dropout_key, recipe.accumulate
             )
         loss_sum, correct, batch_stats = sums
-        updates, opt_state = tx.update(gradients, state.opt_state, trainable)
+        updates, opt_state = recipe.tx.update(gradients, state.opt_state, trainable)
         learnt = optax.apply_updates(trainable, updates)
-        average = state.ema
+        average, ema = state.ema, recipe.ema
         if ema:
             average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, average, learnt)
         return (
@@ -224,9 +215,7 @@ def _accumulated(
     return gradients, (loss, correct, stats)
 
 
-def make_eval_step(
-    model: nn.Module, *, scheme: str, channel_order: str = ""
-) -> Callable[..., jax.Array]:
+def make_eval_step(model: nn.Module, made_of: Input) -> Callable[..., jax.Array]:
     """Makes the evaluation step.
 
     Returns:
@@ -237,7 +226,7 @@ def make_eval_step(
     def eval_step(
         params: PyTree, batch_stats: PyTree, examples: Examples, index: jax.Array | None
     ) -> jax.Array:
-        inputs = preprocess.normalize(examples.at(index).images, scheme, channel_order)
+        inputs = made_of.of(examples.at(index).images)
         logits, _ = model.apply({"params": params, "batch_stats": batch_stats}, inputs)
         return logits
 

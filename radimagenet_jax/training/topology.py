@@ -14,11 +14,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from radimagenet_jax import models
 from radimagenet_jax.data import registry
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.models import preprocess
-from radimagenet_jax.training import freezing, initialise, network, program, sharding
+from radimagenet_jax.training import network, sharding
+from radimagenet_jax.training.program import Values
 from radimagenet_jax.training.step import Examples
 
 # GiB of a chip's memory (https://cloud.google.com/tpu/docs/system-architecture-tpu-vm).
@@ -27,7 +26,7 @@ _FORM = re.compile(r"(v4|v5e|v5p|v6e):(\d+x\d+(?:x\d+)?)")
 
 
 @dataclass(frozen=True)
-class Program:
+class Compiled:
     """A compiled step.
 
     Attributes:
@@ -91,7 +90,7 @@ def devices(name: str) -> Sequence[Any]:
     return described.devices
 
 
-def compile_step(config: ConfigDict, described: Sequence[Any]) -> Program:
+def compile_step(config: ConfigDict, described: Sequence[Any]) -> Compiled:
     """Compiles a config's training step, with the batch given as from disk.
 
     Args:
@@ -110,21 +109,11 @@ def compile_step(config: ConfigDict, described: Sequence[Any]) -> Program:
     mesh = Mesh(np.array(described), (sharding.DATA_AXIS,))
     name = registry.with_fold(config.dataset.name, config.dataset.fold)
     classes = tuple(registry.builder(name).info.features["label"].names)
-    architecture = models.architecture(config.model)
-    model = network.module(config, classes, network.scratch_variant(config))
-    variables = initialise.shapes(model, config.image_size)
-    freeze = freezing.specify(config.structure, variables, architecture.keras_layers())
-    scheme = preprocess.PUBLISHED if config.preprocessing == "published" else config.preprocessing
-    made = program.make(
-        config,
-        model,
-        freeze,
-        scheme=scheme,
-        channel_order=preprocess.SCHEMES[scheme].channel_order,
-        steps_per_epoch=1000,
-        devices=count,
-    )
-    state = jax.eval_shape(made.create, variables)
+    # The input changes nothing in what is compiled but constants, so no weight file is needed.
+    native = {"preprocessing": "published"} if config.preprocessing == "native" else {}
+    program = network.from_scratch(ConfigDict({**config.to_dict(), **native}), classes, count)
+    values = Values(config.optimizer.learning_rate, 0, 0, 1000, 1000 * config.epochs)
+    state = jax.eval_shape(lambda variables: program.state(variables, values), program.shapes)
     layout = sharding.state_layout(state, mesh, config.shard_optimizer)
     split, size, batch = sharding.by_example(mesh), config.image_size, config.batch_size
 
@@ -137,7 +126,7 @@ def compile_step(config: ConfigDict, described: Sequence[Any]) -> Program:
         given((batch,), jnp.uint32),
     )
     step = jax.jit(
-        made.step,
+        program.train_step(values),
         in_shardings=(layout, split, None, split),
         out_shardings=(layout, sharding.replicated(mesh)),
         donate_argnums=0,
@@ -149,7 +138,7 @@ def compile_step(config: ConfigDict, described: Sequence[Any]) -> Program:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         reason = re.search(r"Used [^.]*\.\d+\w+ of [^.]*\.\d+\w+ hbm", str(error))
-        return Program(
+        return Compiled(
             None,
             None,
             None,
@@ -162,4 +151,4 @@ def compile_step(config: ConfigDict, described: Sequence[Any]) -> Program:
         raise ConfigError("this libtpu tells nothing of what it compiled; install '.[aot]' anew.")
     peak = held.argument_size_in_bytes + held.temp_size_in_bytes
     peak += held.output_size_in_bytes - held.alias_size_in_bytes + held.generated_code_size_in_bytes
-    return Program(int(peak), cost["flops"], cost["bytes accessed"], seconds, text=text)
+    return Compiled(int(peak), cost["flops"], cost["bytes accessed"], seconds, text=text)

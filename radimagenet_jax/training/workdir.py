@@ -8,9 +8,9 @@ from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
-from radimagenet_jax import config as config_pages
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.files import replacing
+from radimagenet_jax.training import config as config_pages
 
 
 class Workdir:

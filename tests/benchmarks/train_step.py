@@ -68,21 +68,20 @@ def made(options: argparse.Namespace) -> Made:
     from radimagenet_jax.models import preprocess
     from radimagenet_jax.models.ops import platform
     from radimagenet_jax.training import freezing, initialise, state, step
+    from radimagenet_jax.training.optimizers import make_optimizer
 
     images, labels = batch(options)
     model = models.create(options.model, num_classes=2, dropout=DROPOUT)
     variables = initialise.scratch(model, options.size, 0, "glorot_uniform")
     layers = models.architecture(options.model).keras_layers()
     freeze = freezing.specify(options.structure, variables, layers)
-    tx = step.make_optimizer("adam", LEARNING_RATE)
+    tx = make_optimizer("adam", LEARNING_RATE)
     train_step = step.make_train_step(
         model.clone(frozen_stats=freeze.frozen_stats),
-        tx,
         freeze,
-        scheme=preprocess.PUBLISHED,
-        policy=None,
-        seed=0,
-        steps_per_epoch=100,
+        preprocess.Input(preprocess.PUBLISHED),
+        step.Recipe(tx),
+        step.Draws(seed=0, steps_per_epoch=100),
     )
     ids = jnp.arange(len(labels), dtype=jnp.uint32)
     examples = step.Examples(jnp.asarray(images), jnp.asarray(labels), ids)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from radimagenet_jax import config as config_pages
 from radimagenet_jax.data.registry import builder, with_fold
 from radimagenet_jax.data.tasks import TASKS
+from radimagenet_jax.training import config as config_pages
+from radimagenet_jax.training import network
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -23,7 +24,7 @@ def test_every_task_has_a_page_with_its_published_line(task, tmp_path):
     assert config.dropout == 0.5
     # COVID-CT has 425 images to train on, fewer than a published batch.
     assert config.batch_size == (16 if task == "covid" else published.batch_size)
-    policy = config_pages.augmentation(config)
+    policy = network.from_scratch(config, published.labels).policy
     assert policy is not None
     assert policy.horizontal_flip == (task in ("thyroid", "breast", "acl", "meniscus"))
     # The data set that the page names exists, and its classes are the published ones.

@@ -128,8 +128,8 @@ def test_a_schedule_is_refused():
 
 
 def test_every_task_has_a_study_page():
-    from radimagenet_jax import config as config_pages
     from radimagenet_jax.data.tasks import TASKS
+    from radimagenet_jax.training import config as config_pages
 
     folder = Path(__file__).resolve().parents[2] / "configs"
     for task in TASKS:

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from radimagenet_jax.training.adam import keras_adam
-from radimagenet_jax.training.step import make_optimizer
+from radimagenet_jax.training.optimizers import make_optimizer
 
 STEPS = 6
 

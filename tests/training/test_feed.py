@@ -7,7 +7,9 @@ import pytest
 from radimagenet_jax import models
 from radimagenet_jax.data import augment, datasets, streaming
 from radimagenet_jax.errors import DataError
+from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.training import evaluation, feed, freezing, initialise, sharding, state, step
+from radimagenet_jax.training.optimizers import make_optimizer
 from radimagenet_jax.training.order import DataOrder
 from tests.conftest import COMPILED_QUICKLY
 
@@ -32,17 +34,15 @@ def trained(dataset):
     layers = models.architecture("resnet50").keras_layers()
     # Compiles soonest; how the batch comes about is the same for all of them.
     freeze = freezing.specify("freezeall", variables, layers)
-    tx = step.make_optimizer("adam", 1e-3)
+    tx = make_optimizer("adam", 1e-3)
     order = DataOrder(700, BATCH, seed=3, shuffle=True)
     train_step = jax.jit(
         step.make_train_step(
             model,
-            tx,
             freeze,
-            scheme="caffe_div255",
-            policy=augment.POLICIES["rotate_flip"],
-            seed=1,
-            steps_per_epoch=order.steps_per_epoch,
+            Input("caffe_div255"),
+            step.Recipe(tx, policy=augment.POLICIES["rotate_flip"]),
+            step.Draws(seed=1, steps_per_epoch=order.steps_per_epoch),
         ),
         compiler_options=COMPILED_QUICKLY,
     )
@@ -52,7 +52,7 @@ def trained(dataset):
         current, sums = train_step(current, *inputs)
         losses.append(float(sums["loss"]))
     eval_step = jax.jit(
-        step.make_eval_step(model, scheme="caffe_div255"), compiler_options=COMPILED_QUICKLY
+        step.make_eval_step(model, Input("caffe_div255")), compiler_options=COMPILED_QUICKLY
     )
     weights = {"params": current.params, "batch_stats": current.batch_stats}
     val = feed.feed(dataset.val, mesh)

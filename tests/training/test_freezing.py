@@ -12,7 +12,9 @@ from rich.console import Console
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.training import freezing, initialise, state, step
+from radimagenet_jax.training.optimizers import make_optimizer
 
 SIZE, BATCH = 32, 4
 QUICKLY = {"xla_backend_optimization_level": 0}  # LLVM's costly passes change no FLOP
@@ -81,7 +83,7 @@ def test_the_optimiser_keeps_moments_of_what_learns_alone(structure, variables):
     freeze = freezing.specify(structure, variables, TABLE)
     params = variables["params"]
     learning = [leaf for name, leaf in flat(params).items() if name in freeze.trainable]
-    (adam, _) = step.make_optimizer("adam", 1e-3).init(freezing.mask(params, freeze))
+    (adam, _) = make_optimizer("adam", 1e-3).init(freezing.mask(params, freeze))
     for moments in (adam.mu, adam.nu):
         kept = sorted(leaf.shape for leaf in jax.tree.leaves(moments))
         assert kept == sorted(leaf.shape for leaf in learning)
@@ -117,11 +119,9 @@ def test_the_first_trainable_layer_is_the_first_in_the_networks_order(structure,
 def run_step(structure, variables, steps=2):
     freeze = freezing.specify(structure, variables, TABLE)
     model = network(frozen_stats=freeze.frozen_stats, dropout=0.5)
-    tx = step.make_optimizer("adam", 1e-2)
+    tx = make_optimizer("adam", 1e-2)
     train_step = jax.jit(
-        step.make_train_step(
-            model, tx, freeze, scheme="tf", policy=None, seed=1, steps_per_epoch=9
-        ),
+        step.make_train_step(model, freeze, Input("tf"), step.Recipe(tx), step.Draws(1, 9)),
         compiler_options=QUICKLY,
     )
     current = state.create(variables, tx, freeze)
@@ -162,16 +162,16 @@ def step_flops(name, structure, fields, variables, size):
     )
     index = jnp.arange(BATCH)
     if structure is None:
-        function = step.make_eval_step(models.create(name, num_classes=2, **fields), scheme="tf")
+        function = step.make_eval_step(models.create(name, num_classes=2, **fields), Input("tf"))
         arguments = (variables["params"], variables["batch_stats"], batch, index)
     else:
         freeze = freezing.specify(structure, variables, models.architecture(name).keras_layers())
         model = models.create(
             name, num_classes=2, dropout=0.5, frozen_stats=freeze.frozen_stats, **fields
         )
-        tx = step.make_optimizer("adam", 1e-3)
+        tx = make_optimizer("adam", 1e-3)
         function = step.make_train_step(
-            model, tx, freeze, scheme="tf", policy=None, seed=0, steps_per_epoch=1
+            model, freeze, Input("tf"), step.Recipe(tx), step.Draws(0, 1)
         )
         arguments = (state.create(variables, tx, freeze), batch, index, jnp.ones(BATCH))
     compiled = jax.jit(function, compiler_options=QUICKLY).lower(*arguments).compile()

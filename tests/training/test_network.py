@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radimagenet_jax import config as config_pages
 from radimagenet_jax import models
 from radimagenet_jax.models import preprocess
 from radimagenet_jax.pretrained import Pretrained
+from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import initialise, network, step
 from radimagenet_jax.weights import loaded
 from radimagenet_jax.weights.contract import Contract
@@ -33,18 +33,17 @@ def test_colour_reaches_the_weights_in_their_own_order(monkeypatch, asked, order
     report = loaded.Report("file.pt", "a test", "ResNet50 v1", 0, 0, (), ())
     pretrained = Pretrained(model, variables, CONTRACT, report)
     monkeypatch.setattr(network, "load_pretrained", lambda *a, **k: pretrained)
-    built, fresh, contract = network.build(config, ("normal", "lesion"))
+    start = network.build(config, ("normal", "lesion"))
+    fresh, contract = start.variables, start.contract
     assert contract.channel_order == order
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     examples = step.Examples(images, np.zeros(2, np.int32), np.zeros(2, np.uint32))
-    evaluate = step.make_eval_step(
-        built, scheme=contract.preprocessing, channel_order=contract.channel_order
-    )
+    evaluate = start.program.eval_step
     logits = evaluate(fresh["params"], fresh["batch_stats"], examples, np.arange(2))
     same = replace(CONTRACT, preprocessing=contract.preprocessing, channel_order=order)
     inputs = Pretrained(model, variables, same, report).preprocess(images)
-    expected, _ = built.apply(fresh, inputs)
+    expected, _ = start.program.model.apply(fresh, inputs)
     np.testing.assert_allclose(logits, expected, atol=1e-6)
-    turned, _ = built.apply(fresh, inputs[..., ::-1])
+    turned, _ = start.program.model.apply(fresh, inputs[..., ::-1])
     assert np.abs(np.asarray(turned) - np.asarray(logits)).max() > 1e-4
     assert preprocess.SCHEMES["tf"].channel_order == "RGB"

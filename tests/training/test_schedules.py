@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from radimagenet_jax.training import schedules, step
+from radimagenet_jax.training import schedules
+from radimagenet_jax.training.optimizers import make_optimizer
 
 
 def rates(name, warmup, total=100):
@@ -40,7 +41,7 @@ def test_a_warm_up_longer_than_the_run_still_ends(epochs):
 
 def test_the_optimiser_follows_the_schedule():
     made = schedules.schedule("cosine", 0.5, 1.0, 10, 100)
-    tx = step.make_optimizer("sgd", made)
+    tx = make_optimizer("sgd", made)
     parameter = {"w": jnp.ones(())}
     state = tx.init(parameter)
     for number in range(30):
@@ -50,4 +51,4 @@ def test_the_optimiser_follows_the_schedule():
 
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(ValueError, match="unknown schedule 'linear'"):
-        schedules.schedule("linear", 0.5, 0.0, 10, 100)
+        schedules.schedule("polynomial", 0.5, 0.0, 10, 100)

@@ -9,10 +9,12 @@ from jax.sharding import PartitionSpec
 from radimagenet_jax import models
 from radimagenet_jax.data import augment
 from radimagenet_jax.data.datasets import Split
+from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.training import freezing, initialise, sharding, stepping
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
 from radimagenet_jax.training.feed import ResidentFeed
+from radimagenet_jax.training.optimizers import make_optimizer
 from radimagenet_jax.training.order import DataOrder
 
 SIDE, COUNT, BATCH = 32, 24, 8
@@ -31,17 +33,14 @@ def made(structure, *, dropout=0.0, ema=0.0, **options):
     variables = initialise.scratch(model, SIDE, 0, "glorot_uniform")
     layers = models.architecture("resnet50").keras_layers()
     freeze = freezing.specify(structure, variables, layers)
-    tx = steps.make_optimizer("sgd", 0.05)
+    tx = make_optimizer("sgd", 0.05)
+    policy = augment.POLICIES["shift_zoom"]
     step = steps.make_train_step(
         model.clone(frozen_stats=freeze.frozen_stats),
-        tx,
         freeze,
-        scheme="caffe_div255",
-        policy=augment.POLICIES["shift_zoom"],
-        seed=3,
-        steps_per_epoch=3,
-        ema=ema,
-        **options,
+        Input("caffe_div255"),
+        steps.Recipe(tx, policy=policy, ema=ema, **options),
+        steps.Draws(seed=3, steps_per_epoch=3),
     )
     placed = jax.tree.map(jnp.asarray, variables)
     return states.create(placed, tx, freeze, ema=bool(ema)), step, freeze
@@ -147,7 +146,7 @@ def test_moments_are_split_where_the_devices_can_share_them():
     mesh = sharding.make_mesh({"data": 1}, BATCH)
     layout = sharding.state_layout(state, mesh, True)
     assert layout.params["head"]["kernel"] == sharding.replicated(mesh)
-    tx = steps.make_optimizer("adam", 0.1)
+    tx = make_optimizer("adam", 0.1)
     moments = tx.init({"kernel": jnp.zeros((3, 3, 4, 16)), "scalar": jnp.zeros(())})
     split = sharding.state_layout(state.replace(opt_state=moments), mesh, True).opt_state
     specs = {leaf.spec for leaf in jax.tree.leaves(split)}

@@ -21,6 +21,7 @@ from radimagenet_jax import models
 from radimagenet_jax.data.images import resize_nearest
 from radimagenet_jax.models import preprocess
 from radimagenet_jax.training import freezing, initialise, losses, state, step
+from radimagenet_jax.training.optimizers import make_optimizer
 from tfds_builders.phantom.patients import draw_split
 
 BATCH = 8
@@ -242,16 +243,13 @@ def _program(
     )
     variables = initialise.scratch(model, size, 0, "zeros")
     freeze = freezing.specify(structure, variables, models.architecture(name).keras_layers())
-    tx = step.make_optimizer("adam", LEARNING_RATES[structure])
+    tx = make_optimizer("adam", LEARNING_RATES[structure])
     train_step = step.make_train_step(
         model.clone(frozen_stats=freeze.frozen_stats),
-        tx,
         freeze,
-        scheme="caffe_div255",
-        policy=None,
-        seed=0,
-        steps_per_epoch=steps,
-        loss=losses.LOSSES[loss],
+        preprocess.Input("caffe_div255"),
+        step.Recipe(tx, losses.LOSSES[loss]),
+        step.Draws(seed=0, steps_per_epoch=steps),
     )
     return _Program(flat(variables), freeze, tx, jax.jit(train_step))
 

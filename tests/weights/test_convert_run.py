@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from configs import base
-from radimagenet_jax import config as config_pages
 from radimagenet_jax import convert, load_pretrained
 from radimagenet_jax.errors import CheckpointError, WeightsError
-from radimagenet_jax.training import finished, initialise, network
+from radimagenet_jax.training import config as config_pages
+from radimagenet_jax.training import finished, network
 from radimagenet_jax.training.checkpoints import Checkpoints
 from radimagenet_jax.training.state import TrainState
 from radimagenet_jax.weights.contract import Contract
@@ -30,8 +30,8 @@ def make_run(folder, *, checkpoint=True, **options):
         setattr(config.model_options, name, value)
     folder.mkdir()
     (folder / "config.json").write_text(config_pages.to_json(config))
-    model = network.module(config, LABELS, "v1")
-    variables = jax.tree.map(jax.device_put, initialise.scratch(model, 32, 3, "glorot_uniform"))
+    scratch = network.from_scratch(config, LABELS).scratch(3)
+    variables = jax.tree.map(jax.device_put, scratch)
     if checkpoint:
         saved = Checkpoints(folder)
         saved.save(

@@ -7,10 +7,10 @@ import pytest
 from flax import traverse_util
 
 from configs import base
-from radimagenet_jax import config as config_pages
 from radimagenet_jax import load_pretrained
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.training import initialise, network
+from radimagenet_jax.training import config as config_pages
+from radimagenet_jax.training import network
 from radimagenet_jax.training.checkpoints import Checkpoints
 from radimagenet_jax.training.state import TrainState
 from radimagenet_jax.weights.contract import Contract
@@ -38,8 +38,8 @@ def run(tmp_path_factory):
     config = config_of(**SMALL)
     config.dtype = "bfloat16"
     (folder / "config.json").write_text(config_pages.to_json(config))
-    model = network.module(config, class_names(), "v1")
-    variables = jax.tree.map(jax.device_put, initialise.scratch(model, 32, 3, "glorot_uniform"))
+    scratch = network.from_scratch(config, class_names()).scratch(3)
+    variables = jax.tree.map(jax.device_put, scratch)
     saved = Checkpoints(folder)
     saved.save(
         TrainState(jnp.int32(8), opt_state=(), **variables), {"contract": CONTRACT.to_json()}, 8
@@ -72,7 +72,8 @@ def test_config_init_takes_a_run_and_gives_it_a_new_head(run):
     folder, variables = run
     config = config_of(**SMALL)
     config.init = str(folder)
-    _, built, contract = network.build(config, ("benign", "malignant"))
+    start = network.build(config, ("benign", "malignant"))
+    built, contract = start.variables, start.contract
     assert contract.labels == ("benign", "malignant")
     assert (contract.origin, contract.preprocessing) == ("pretraining", "caffe_div255")
     ours = traverse_util.flatten_dict(variables, sep="/")
@@ -92,12 +93,11 @@ def test_a_run_of_a_smaller_network_does_not_start_a_whole_one(run):
 
 def test_an_exported_network_is_a_weight_folder_with_its_head(tmp_path):
     config = config_of()
-    model = network.module(config, class_names(), "v1")
-    variables = initialise.scratch(model, 32, 3, "glorot_uniform")
+    variables = network.from_scratch(config, class_names()).scratch(3)
     network.export(tmp_path / "weights", variables, CONTRACT)
     network.export(tmp_path / "weights", variables, CONTRACT)  # as a resumed run does
     config.init = str(tmp_path / "weights")
-    _, built, _ = network.build(config, ("benign", "malignant"))
+    built = network.build(config, ("benign", "malignant")).variables
     assert load_pretrained(config.init).contract.labels == class_names()
     kernel = built["params"]["stage1_block1"]["conv1"]["kernel"]
     np.testing.assert_array_equal(kernel, variables["params"]["stage1_block1"]["conv1"]["kernel"])

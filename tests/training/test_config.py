@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from radimagenet_jax import config as config_pages
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.training import config as config_pages
+from radimagenet_jax.training import network
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 COVID = str(CONFIGS / "covid.py")
 PAGES = sorted(path for path in CONFIGS.glob("*.py") if path.stem not in ("base", "study_base"))
 
@@ -28,7 +29,7 @@ def test_covid_is_the_published_line():
     assert config.optimizer.learning_rate == 1e-5
     assert config.optimizer.eps == 1e-7
     assert config.dropout == 0.5
-    policy = config_pages.augmentation(config)
+    policy = network.from_scratch(config, ("negative", "positive")).policy
     assert policy is not None
     assert (policy.rotation, policy.shift, policy.shear, policy.zoom) == (0, 0.1, 0.1, 0.1)
     assert not policy.horizontal_flip
@@ -81,7 +82,7 @@ def test_a_wrong_override_is_named_with_its_remedy(override, sentence):
         ("--config.seed=-1", "from 0"),
         ("--config.dtype=float16", "bfloat16"),
         ("--config.dataset.streaming=maybe", "auto, true, false"),
-        ("--config.schedule.name=linear", "constant, cosine"),
+        ("--config.schedule.name=polynomial", "constant, cosine"),
         ("--config.schedule.warmup_epochs=-1", "must not be negative"),
         ("--config.label_smoothing=1", "below 1"),
         ("--config.class_weights=sqrt", "none, balanced"),

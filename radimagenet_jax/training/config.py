@@ -15,10 +15,14 @@ from radimagenet_jax import models
 from radimagenet_jax.data import augment, tasks
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.models import preprocess
-from radimagenet_jax.training import losses, profiling, schedules
+from radimagenet_jax.training import losses, optimizers, profiling, schedules
 
 # The pages of this project, for a page elsewhere that builds on `configs.base`.
-_PROJECT = Path(__file__).resolve().parents[1]
+_PROJECT = Path(__file__).resolve().parents[2]
+
+# Fields that earlier versions had not, with the values by which those computed: a working directory
+# that lacks them belongs to the same run.
+_ADDED: dict[str, Any] = {"optimizer.weight_decay": 1e-4, "optimizer.clip_norm": 0.0}
 
 # Fields that change how a run is watched or where its data lie, not what it computes.
 _FREE_FIELDS = frozenset(
@@ -134,7 +138,7 @@ def validate(config: ConfigDict) -> None:
     one_of("dtype", config.dtype, ("float32", "bfloat16"))
     one_of("head_init", config.head_init, ("glorot_uniform", "zeros"))
     one_of("loss", config.loss, tuple(losses.LOSSES))
-    one_of("optimizer.name", config.optimizer.name, ("adam", "sgd"))
+    one_of("optimizer.name", config.optimizer.name, tuple(optimizers.OPTIMIZERS))
     one_of("preprocessing", config.preprocessing, ("published", "native", *preprocess.SCHEMES))
     one_of("augment", config.augment, ("published", *augment.POLICIES))
     one_of("schedule.name", config.schedule.name, schedules.NAMES)
@@ -191,21 +195,39 @@ def validate(config: ConfigDict) -> None:
                 f"config.image_size is {config.image_size}, but {config.model} takes "
                 f"{smallest} pixels at least"
             )
+    for field in ("weight_decay", "clip_norm"):
+        if not config.optimizer[field] >= 0:
+            problems.append(f"config.optimizer.{field} must not be negative")
     if not config.optimizer.learning_rate > 0:
         problems.append("config.optimizer.learning_rate must be positive")
     if problems:
         raise ConfigError("; ".join(problems) + ".")
 
 
-def augmentation(config: ConfigDict) -> augment.Policy | None:
-    """The augmentation that a config means."""
-    name = tasks.TASKS[config.task].augment if config.augment == "published" else config.augment
-    return augment.POLICIES[name]
-
-
 def to_json(config: ConfigDict) -> str:
     """The config as JSON, in the form that a run keeps as config.json."""
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def read(path: Path) -> ConfigDict:
+    """Reads what `to_json` wrote, perhaps an earlier version of it.
+
+    Raises:
+      ConfigError: If the file is damaged.
+    """
+    try:
+        config = ConfigDict(json.loads(path.read_text()))
+        for name, value in _ADDED.items():
+            *parents, leaf = name.split(".")
+            node = config
+            for parent in parents:
+                node = node[parent]
+            node.setdefault(leaf, value)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}); give another working directory."
+        ) from error
+    return config
 
 
 def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
@@ -219,7 +241,7 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
       One 'field: kept -> new' for each difference that matters to the result.
     """
     new = dict(flatten(ConfigDict(json.loads(to_json(config)))))
-    old = dict(flatten(ConfigDict(kept)))
+    old = _ADDED | dict(flatten(ConfigDict(kept)))
     return [
         f"{field}: {old.get(field)!r} -> {new.get(field)!r}"
         for field in sorted(new.keys() | old.keys())
