@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     devices = topology.devices(options.topology)
 
     from radimagenet_jax import config as config_pages
-    from radimagenet_jax.analysis import compiled
+    from radimagenet_jax.training import compiled
 
     config = config_pages.load(options.config, rest)
     config_pages.validate(config)

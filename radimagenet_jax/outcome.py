@@ -14,10 +14,10 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from radimagenet_jax.analysis.predictions import Predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import Dataset
 from radimagenet_jax.files import replacing
+from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import writers
 from radimagenet_jax.training.freezing import Freeze
 from radimagenet_jax.training.progress import duration
@@ -39,7 +39,7 @@ def write(
 ) -> None:
     """Writes report.html and then result.json, whose presence says that the run is finished."""
     # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
-    from radimagenet_jax.analysis import report
+    from radimagenet_jax.reports import report
 
     shown = report.select_examples(predictions["test"])
     places = {key: place for place, key in enumerate(dataset.test.keys)}

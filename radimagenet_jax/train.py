@@ -13,11 +13,13 @@ from scipy.special import softmax
 
 from radimagenet_jax import config as config_pages
 from radimagenet_jax import models, outcome
-from radimagenet_jax.analysis import groups, intervals, metrics, predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
 from radimagenet_jax.models import platform
+from radimagenet_jax.reports import predictions
+from radimagenet_jax.statistics import groups, intervals, metrics
+from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import (
     checkpoints,
     distributed,
@@ -245,7 +247,7 @@ def _run(
         values = softmax(logits_of(split, best), axis=-1)
         result[split] = figures(split, values, intervals.RESAMPLES)
         result[split] |= groups.grouped(values, chosen.labels, dataset.class_names)
-        scored[split] = predictions.Predictions(
+        scored[split] = Predictions(
             dataset.class_names, chosen.keys, chosen.patients, chosen.labels, values
         )
     saved.close()

@@ -12,9 +12,9 @@ from typing import Any, TextIO
 from ml_collections import ConfigDict
 
 from radimagenet_jax import config as config_pages
-from radimagenet_jax.analysis import predictions
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import replacing
+from radimagenet_jax.reports import predictions
 from radimagenet_jax.studies import plan
 from radimagenet_jax.studies.course import Course
 
