@@ -49,8 +49,7 @@ def write(
         config=config.to_dict(),
         result=dict(result),
         history=writers.read_metrics(workdir),
-        predictions=dict(predictions),
-        thumbnails=dict(zip(shown, images, strict=True)),
+        evaluated=report.Evaluated(predictions, dict(zip(shown, images, strict=True)), positive),
         provenance={
             "command": shlex.join(command),
             "versions": versions(),
@@ -65,7 +64,6 @@ def write(
             "trainable": [asdict(row) for row in freeze.rows],
             "warnings": list(dataset.notes),
         },
-        positive=positive,
     )
     with replacing(workdir / "result.json") as file:
         json.dump(_strict(result), file, indent=2, allow_nan=False)

@@ -6,6 +6,7 @@ so that it can be mailed, archived or put into a supplement.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -46,6 +47,22 @@ class Provenance(TypedDict, total=False):
     warnings: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """The images that a run's network was judged by, and what it made of them.
+
+    Attributes:
+      predictions: Scores of 'test' and 'val'.
+      thumbnails: Images (H, W), (H, W, 1) or (H, W, 3) uint8 of the keys that `select_examples`
+        gives for the test split; a missing one leaves its frame empty.
+      positive: Index of the positive class of two, the last one by default.
+    """
+
+    predictions: Mapping[str, Predictions]
+    thumbnails: Mapping[str, NDArray[np.uint8]]
+    positive: int | None = None
+
+
 def select_examples(predictions: Predictions, n: int = EXAMPLES) -> tuple[str, ...]:
     """Keys of the images that a report shows: for each class the surest, right and wrong.
 
@@ -66,10 +83,8 @@ def write_report(
     config: Mapping[str, Any],
     result: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
-    predictions: Mapping[str, Predictions],
-    thumbnails: Mapping[str, NDArray[np.uint8]],
+    evaluated: Evaluated,
     provenance: Provenance,
-    positive: int | None = None,
 ) -> Path:
     """Writes report.html into a working directory; it appears whole or not at all.
 
@@ -81,11 +96,8 @@ def write_report(
       config: The config as nested dictionaries; its `seed` is that of the bootstrap.
       result: As in result.json, with the figures of `metrics.evaluate` for 'test' and 'val'.
       history: Rows of metrics.jsonl.
-      predictions: Scores of 'test' and 'val'.
-      thumbnails: Images (H, W), (H, W, 1) or (H, W, 3) uint8 of the keys that
-        `select_examples` gives for the test split; a missing one leaves its frame empty.
+      evaluated: The images that the network was judged by, and their scores.
       provenance: Where the figures come from.
-      positive: Index of the positive class of two, the last one by default.
 
     Returns:
       The path of the report.
@@ -101,7 +113,7 @@ def write_report(
             "loss": figures.loss_curves(history, best_step),
             "auroc": figures.auroc_curve(history, best_step),
         }
-        evaluation = _evaluation(predictions, positive, int(config.get("seed", 0)))
+        evaluation = _evaluation(evaluated, int(config.get("seed", 0)))
     page = (
         environment()
         .get_template("report.html")
@@ -113,7 +125,7 @@ def write_report(
             drawings={name: Markup(drawing) for name, drawing in drawings.items() if drawing},
             best_epoch=_best_epoch(history, best_step),
             evaluation=evaluation,
-            strips=_strips(predictions.get("test"), positive, thumbnails),
+            strips=_strips(evaluated),
             notes=_notes(result, provenance),
             fields=_flat(config),
             provenance=provenance,
@@ -183,10 +195,9 @@ def _notes(result: Mapping[str, Any], provenance: Provenance) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _evaluation(
-    predictions: Mapping[str, Predictions], positive: int | None, seed: int
-) -> dict[str, Any] | None:
+def _evaluation(evaluated: Evaluated, seed: int) -> dict[str, Any] | None:
     """Figures and tables of the test set's scores (the validation set's if there is no test)."""
+    predictions = evaluated.predictions
     split = next((name for name in SPLITS if name in predictions), None)
     if split is None or not len(predictions[split].keys):
         return None
@@ -204,7 +215,7 @@ def _evaluation(
         "positive": None,
     }
     if len(names) == 2:
-        positive = 1 if positive is None else positive
+        positive = 1 if evaluated.positive is None else evaluated.positive
         probability, happened = scored.scores[:, positive], scored.labels == positive
         shown |= {"positive": names[positive], "negative": names[1 - positive]}
         shown["histogram"] = Markup(figures.histogram(probability, happened))
@@ -240,16 +251,15 @@ def _roc(scored: Predictions, positive: int, counts: NDArray[np.int64], seed: in
     )
 
 
-def _strips(
-    scored: Predictions | None, positive: int | None, thumbnails: Mapping[str, NDArray[np.uint8]]
-) -> list[dict[str, Any]]:
+def _strips(evaluated: Evaluated) -> list[dict[str, Any]]:
     """Groups of examples, each with its image where there is one."""
+    scored = evaluated.predictions.get("test")
     if scored is None:
         return []
     names = scored.class_names
     event = None
     if len(names) == 2:
-        event = names[1 if positive is None else positive]
+        event = names[1 if evaluated.positive is None else evaluated.positive]
     groups = list(examples.select(scored, EXAMPLES))
     groups.sort(key=lambda group: group.label != event)  # stable: the positive class first
     return [
@@ -258,7 +268,7 @@ def _strips(
             "right": group.right,
             "total": group.total,
             "tiles": [
-                (one, thumbnail(thumbnails.get(one.key)), _caption(group, one, event))
+                (one, thumbnail(evaluated.thumbnails.get(one.key)), _caption(group, one, event))
                 for one in group.examples
             ],
         }

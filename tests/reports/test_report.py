@@ -124,10 +124,8 @@ def write(folder, predictions, rows=(), config=CONFIG, provenance=PROVENANCE, po
         config=config,
         result=result,
         history=list(rows),
-        predictions=predictions,
-        thumbnails=thumbnails,
+        evaluated=report.Evaluated(predictions, thumbnails, positive),
         provenance=provenance,
-        positive=positive,
     )
     return Page(path.read_text(encoding="utf-8")), path, result
 
@@ -315,8 +313,7 @@ def test_images_of_any_shape_become_small_pictures(shape, tmp_path):
         config={},
         result={},
         history=[],
-        predictions={"test": p},
-        thumbnails={key: np.zeros(shape, np.uint8) for key in p.keys},
+        evaluated=report.Evaluated({"test": p}, {key: np.zeros(shape, np.uint8) for key in p.keys}),
         provenance={},
     )
     page = Page((tmp_path / "report.html").read_text())
@@ -334,8 +331,7 @@ def test_images_that_are_none_are_refused(image, tmp_path):
             config={},
             result={},
             history=[],
-            predictions={"test": p},
-            thumbnails={p.keys[0]: image},
+            evaluated=report.Evaluated({"test": p}, {p.keys[0]: image}),
             provenance={},
         )
     assert list(tmp_path.iterdir()) == []
