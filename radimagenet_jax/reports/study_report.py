@@ -41,6 +41,7 @@ _ASKED = {
     "preprocessing": "ways to prepare the input",
     "views": "bounded and unbounded augmentation",
 }
+_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "lion": "Lion"}
 
 
 def write(workdir: Path) -> Path:
@@ -274,10 +275,10 @@ def _methods(
         f"Networks ({each('model')}) were trained on {each('dataset')} from the initialisations "
         f"{each('init')}, with the structures {each('structure')} and learning rates "
         f"{each('learning_rate')}, in {len(folds)} fold(s), for {config['epochs']} epochs at "
-        f"{config['image_size']} pixels with a batch size of {config['batch_size']} and Adam. The "
-        "epoch with the lowest validation loss was kept. A setting's AUROC is the mean of its "
-        "folds on their test images; the table gives mean and sample standard deviation over the "
-        "settings."
+        f"{config['image_size']} pixels with a batch size of {config['batch_size']} and "
+        f"{_optimizer(config)}. The epoch with the lowest validation loss was kept. A setting's "
+        "AUROC is the mean of its folds on their test images; the table gives mean and sample "
+        "standard deviation over the settings."
     )
     if compared:
         text += (
@@ -295,3 +296,12 @@ def _methods(
         f"({settings.RESAMPLES:,} resamples, the threshold found anew in each). Calibration is "
         "given by the expected calibration error of ten equal bins and by the Brier score."
     )
+
+
+def _optimizer(config: Mapping[str, Any]) -> str:
+    """The optimiser in words; Adam, as published, where the config names none."""
+    chosen = config.get("optimizer", {})
+    name = chosen.get("name", "adam")
+    if name == "sgd" and chosen.get("momentum"):
+        return f"SGD with momentum {chosen['momentum']:g}"
+    return _OPTIMIZERS.get(name, name)

@@ -163,3 +163,20 @@ def test_missing_scores_are_named(study):
     next(study.glob("predictions/*a-freezeall*_test.csv")).unlink()
     with pytest.raises(DataError, match=r"freezeall.*_test\.csv"):
         study_report.write(study)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (None, "a batch size of 16 and Adam. The epoch"),
+        ({"name": "adam", "momentum": 0.9}, "a batch size of 16 and Adam. The epoch"),
+        ({"name": "sgd", "momentum": 0.9}, "and SGD with momentum 0.9. The"),
+        ({"name": "sgd", "momentum": 0.0}, "and SGD. The"),
+        ({"name": "adamw", "momentum": 0.9}, "and AdamW. The"),
+        ({"name": "lion"}, "and Lion. The"),
+    ],
+)
+def test_the_methods_name_the_optimiser_that_was_used(study, optimizer, words):
+    used = {} if optimizer is None else {"optimizer": optimizer}
+    (study / "study.json").write_text(json.dumps(CONFIG | used))
+    assert words in study_report.write(study).read_text()
