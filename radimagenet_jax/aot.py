@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
     devices = topology.devices(options.topology)
 
-    from radimagenet_jax.analysis import compiled
+    from radimagenet_jax.training import compiled
     from radimagenet_jax.training import config as config_pages
 
     config = config_pages.load(options.config, rest)

@@ -88,16 +88,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None:
-    from radimagenet_jax.analysis import audit, audit_page
+    from radimagenet_jax.data import inspection
     from radimagenet_jax.files import replacing
+    from radimagenet_jax.reports import audit_page
 
-    def examine(item: _Item) -> audit.Picture:
+    def examine(item: _Item) -> inspection.Picture:
         named = (item.key, item.split, item.label, item.patient)
         try:
             encoded = item.read()
         except DataError as error:
-            return audit.Picture(*named, problem=str(error))
-        return audit.examine(encoded, *named)
+            return inspection.Picture(*named, problem=str(error))
+        return inspection.examine(encoded, *named)
 
     with Progress(console=console.console, transient=True) as progress:
         task = progress.add_task("images", total=len(items))
@@ -106,11 +107,11 @@ def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None
             for picture in pool.map(examine, items):
                 pictures.append(picture)
                 progress.advance(task)
-    findings = audit.find(pictures)
+    findings = inspection.find(pictures)
     by_name = {(item.split, item.key): item for item in items}
 
-    def pixels(picture: audit.Picture) -> "np.ndarray":
-        return audit.pixels_of(by_name[picture.split, picture.key].read(), picture.key)
+    def pixels(picture: inspection.Picture) -> "np.ndarray":
+        return inspection.pixels_of(by_name[picture.split, picture.key].read(), picture.key)
 
     table = Table(title=f"audit of {title}", title_justify="left")
     table.add_column("found")

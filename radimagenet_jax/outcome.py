@@ -8,20 +8,23 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from radimagenet_jax.analysis.predictions import Predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import Dataset
 from radimagenet_jax.files import replacing
+from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import writers
 from radimagenet_jax.training.freezing import Freeze
 from radimagenet_jax.training.progress import duration
 from radimagenet_jax.weights.contract import Contract
+
+if TYPE_CHECKING:
+    from radimagenet_jax.reports import report
 
 _PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -42,7 +45,7 @@ class Provenance:
     contract: Contract
     freeze: Freeze
 
-    def record(self, *, from_scratch: bool) -> dict[str, Any]:
+    def record(self, *, from_scratch: bool) -> "report.Provenance":
         """The same for a page, with versions and devices."""
         dataset = self.dataset
         return {
@@ -71,7 +74,7 @@ def write(
 ) -> None:
     """Writes report.html and then result.json, whose presence says that the run is finished."""
     # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
-    from radimagenet_jax.analysis import report
+    from radimagenet_jax.reports import report
 
     test = made_of.dataset.test
     shown = report.select_examples(predictions["test"])
@@ -82,10 +85,8 @@ def write(
         config=config.to_dict(),
         result=dict(result),
         history=writers.read_metrics(workdir),
-        predictions=dict(predictions),
-        thumbnails=dict(zip(shown, images, strict=True)),
+        evaluated=report.Evaluated(predictions, dict(zip(shown, images, strict=True)), positive),
         provenance=made_of.record(from_scratch=config.init == "scratch"),
-        positive=positive,
     )
     with replacing(workdir / "result.json") as file:
         json.dump(_strict(result), file, indent=2, allow_nan=False)

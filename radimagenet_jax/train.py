@@ -12,11 +12,13 @@ from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from radimagenet_jax import outcome
-from radimagenet_jax.analysis import groups, intervals, metrics, predictions
 from radimagenet_jax.console import console
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
 from radimagenet_jax.models import ops
+from radimagenet_jax.reports import predictions
+from radimagenet_jax.statistics import groups, intervals, metrics
+from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import (
     checkpoints,
     distributed,
@@ -321,7 +323,7 @@ def _finish(
         scores = softmax(session.predict(split, best), axis=-1)
         result[split] = session.figures(split, scores, intervals.RESAMPLES)
         result[split] |= groups.grouped(scores, chosen.labels, dataset.class_names)
-        scored[split] = predictions.Predictions(
+        scored[split] = Predictions(
             dataset.class_names, chosen.keys, chosen.patients, chosen.labels, scores
         )
     session.saved.close()

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from radimagenet_jax.analysis import metrics
-from radimagenet_jax.analysis.predictions import Predictions
+from radimagenet_jax.statistics import metrics
+from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.studies.images import Images
 from radimagenet_jax.studies.plan import Run
 

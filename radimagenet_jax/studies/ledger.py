@@ -11,31 +11,13 @@ from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
-from radimagenet_jax.analysis import predictions
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import replacing
+from radimagenet_jax.reports import predictions, study_files
 from radimagenet_jax.studies import plan
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.training import config as config_pages
 
-COLUMNS = (
-    "dataset",
-    "model",
-    "init",
-    "structure",
-    "learning_rate",
-    "fold",
-    "seed",
-    "auroc_val",
-    "auroc_test",
-    "best_epoch",
-    "seconds",
-    "preprocessing",
-    "views",
-    "status",
-    "reason",
-    "run",
-)
 # Fields that change where a study's data lie, how fast it is and what is said of it, not what it
 # computes.
 _FREE = ("study.note", "study.memory_gib", "study.side_by_side", "study.trunk_batch", "mesh.data")
@@ -144,20 +126,19 @@ class Ledger:
     def _write_run(self, course: Course, seconds: float) -> None:
         run = course.run
         for split, scored in course.scored.items():
-            predictions.write(self.path / "predictions" / f"{run.id}_{split}.csv", scored)
-        _write_json(self.path / "histories" / f"{run.id}.json", {"epochs": course.history})
-        row = {
-            **plan.columns(run),
+            predictions.write(study_files.predictions_path(self.path, run.id, split), scored)
+        _write_json(study_files.history_path(self.path, run.id), {"epochs": course.history})
+        values = {
+            **run.columns,
             "auroc_val": course.aurocs.get("val"),
             "auroc_test": course.aurocs.get("test"),
             "best_epoch": course.best_epoch,
             "seconds": round(seconds, 3),
-            "preprocessing": run.preprocessing,
-            "views": run.views,
             "status": "ok" if course.reason is None else "failed",
             "reason": course.reason or "",
             "run": run.id,
         }
+        row = {name: values[name] for name in study_files.COLUMNS}
         _write_json(self.path / "runs" / f"{run.id}.json", row)
 
     def write_table(self, runs: Sequence[plan.Run]) -> list[dict[str, Any]]:
@@ -168,8 +149,8 @@ class Ledger:
                 row = _read_json(self.path / "runs" / f"{run.id}.json")
                 if row is not None:
                     rows.append(row)
-            with replacing(self.path / "study.csv", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            with replacing(self.path / study_files.TABLE, newline="") as file:
+                writer = csv.DictWriter(file, study_files.COLUMNS, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
         return rows

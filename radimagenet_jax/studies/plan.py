@@ -1,9 +1,8 @@
 """What a study consists of: its runs, and the groups of runs that share a frozen trunk."""
 
-import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ml_collections import ConfigDict
 from radimagenet_jax import models
 from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import ConfigError, WeightsError
+from radimagenet_jax.reports import study_files
 from radimagenet_jax.training import config as config_pages
 
 SCRATCH = "scratch"
@@ -61,8 +61,13 @@ class Run:
     @property
     def id(self) -> str:
         """A name for the run's files, unique in the study."""
-        rate = f"{self.learning_rate:g}"
-        return f"{_trunk_name(self)}-lr{rate}-fold{self.fold}-seed{self.seed}"
+        return study_files.run_name(self.columns)
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """The columns of study.csv that name the run."""
+        named = dict(vars(self))
+        return {"dataset": named.pop("task"), **named}
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def groups(config: ConfigDict) -> tuple[Group, ...]:
         shares = not alone and has_trunk(run.structure)
         # A scratch run's seed draws its frozen weights too: such runs share nothing.
         of_seed = f"-seed{run.seed}" if run.init == SCRATCH else ""
-        name = f"{_trunk_name(run)}{of_seed}" if shares else run.id
+        name = f"{study_files.trunk_name(run.columns)}{of_seed}" if shares else run.id
         shared.setdefault(name, []).append(run)
     return tuple(
         Group(name, tuple(members), not alone and has_trunk(members[0].structure))
@@ -308,35 +313,8 @@ def check_weights(config: ConfigDict) -> None:
             ) from error
 
 
-def _trunk_name(run: Run) -> str:
-    views = f"-views{run.views}" if run.views else ""
-    parts = (run.task, run.model, run.init, _slug(run.structure), run.preprocessing)
-    return "-".join(parts) + views
-
-
-def _slug(structure: str) -> str:
-    """A structure as a part of a file name; what cannot stand in one is told apart by a hash."""
-    plain = re.sub(r"[^A-Za-z0-9_]+", "_", structure)[:40]
-    if plain == structure:
-        return plain
-    return f"{plain}_{hashlib.sha256(structure.encode()).hexdigest()[:8]}"
-
-
 def _listed(values: Sequence[int]) -> str:
     return "only one split, 0" if list(values) == [0] else ", ".join(map(str, values))
-
-
-def columns(run: Run) -> Mapping[str, object]:
-    """A run as the first columns of study.csv."""
-    return {
-        "dataset": run.task,
-        "model": run.model,
-        "init": run.init,
-        "structure": run.structure,
-        "learning_rate": run.learning_rate,
-        "fold": run.fold,
-        "seed": run.seed,
-    }
 
 
 def of_structure(all_runs: Sequence[Run]) -> Iterator[tuple[str, int]]:

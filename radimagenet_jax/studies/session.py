@@ -85,7 +85,7 @@ def _close(ledger: Ledger, groups: tuple[plan.Group, ...]) -> int:
 
 def _write_report(workdir: Path) -> None:
     # The report's libraries take seconds to import, which only the end of a study should pay.
-    from radimagenet_jax.analysis import study_report
+    from radimagenet_jax.reports import study_report
 
     # The page is the result, so it alone goes to standard output.
     print(study_report.write(workdir))

@@ -15,9 +15,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from radimagenet_jax import main
-from radimagenet_jax.analysis import predictions
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
+from radimagenet_jax.reports import predictions
 
 RESULT_KEYS = {
     "test", "val", "best_step", "train", "model", "init", "structure", "fold", "seed",

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from radimagenet_jax import predict
-from radimagenet_jax.analysis import predictions
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.reports import predictions
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from radimagenet_jax import load_pretrained
-from radimagenet_jax.analysis import predictions
+from radimagenet_jax.reports import predictions
 from tests.radimagenet_source import write_source
 from tfds_builders.radimagenet.radimagenet_dataset_builder import class_names
 

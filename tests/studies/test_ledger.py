@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.reports.study_files import COLUMNS
 from radimagenet_jax.studies import plan
 from radimagenet_jax.studies.course import Course
-from radimagenet_jax.studies.ledger import COLUMNS, Ledger
+from radimagenet_jax.studies.ledger import Ledger
 
 
 @pytest.fixture

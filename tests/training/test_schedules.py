@@ -50,5 +50,5 @@ def test_the_optimiser_follows_the_schedule():
 
 
 def test_an_unknown_schedule_is_refused():
-    with pytest.raises(ValueError, match="unknown schedule 'linear'"):
+    with pytest.raises(ValueError, match="unknown schedule 'polynomial'"):
         schedules.schedule("polynomial", 0.5, 0.0, 10, 100)

@@ -1,1 +1,0 @@
-"""Figures, intervals and reports, computed from files that anyone can recompute."""

@@ -1,0 +1,89 @@
+"""What our self-contained pages share: templates, numbers in words, images inside the page."""
+
+import base64
+import io
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_THUMBNAIL = 208  # pixels of the longer side: shown at half of it, so sharp on dense screens
+_NAME_SHOWN = 48  # characters of a key under its image, three lines; the rest is in its tooltip
+
+
+def environment() -> jinja2.Environment:
+    """Makes the environment of the templates beside this module; undefined names are errors."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("radimagenet_jax.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": _figure,
+        "percent": _percent,
+        "count": _count,
+        "p_value": _p_value,
+        "shortened": _shortened,
+    }
+    return environment
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _shortened(text: str) -> str:
+    """A long name without its middle: folders and file names differ at their ends."""
+    if len(text) <= _NAME_SHOWN:
+        return text
+    return f"{text[: _NAME_SHOWN // 3]}…{text[-(_NAME_SHOWN * 2 // 3) :]}"
+
+
+def thumbnail(image: NDArray[np.uint8] | None) -> dict[str, Any] | None:
+    """Scales an image down to be shown in a page.
+
+    Args:
+      image: (H, W), (H, W, 1) or (H, W, 3) uint8, or None.
+
+    Returns:
+      'source' (a data URI), 'width' and 'height' in pixels; None for None.
+
+    Raises:
+      ValueError: If the shape or dtype is another.
+    """
+    if image is None:
+        return None
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise ValueError(
+            f"a thumbnail must be (H, W), (H, W, 1) or (H, W, 3) uint8, not {image.dtype} "
+            f"{image.shape}."
+        )
+    picture = Image.fromarray(image)
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    return {"source": data_uri(picture), "width": picture.width, "height": picture.height}
+
+
+def data_uri(picture: Image.Image) -> str:
+    """Puts a picture into a URI, as PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,120 @@
+"""Scores in a file from which every figure can be recomputed.
+
+The file is CSV in UTF-8 with the columns `key,patient,label,score_<class>...`, a row an image.
+Scores are written with all digits of their float64 value, so that figures computed from the
+file equal those computed in memory bit for bit.
+"""
+
+import csv
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from radimagenet_jax.errors import DataError
+from radimagenet_jax.files import replacing
+from radimagenet_jax.statistics.scores import Predictions
+
+_FIXED = ("key", "patient", "label")
+_SCORE = "score_"
+# A file name need not be valid UTF-8; its stray bytes survive the way into the file and back.
+_STRAY_BYTES = "surrogateescape"
+
+
+def write(path: Path | str, predictions: Predictions) -> None:
+    """Writes predictions; the file appears whole or not at all.
+
+    Args:
+      path: The CSV file; one that exists is replaced.
+      predictions: What to write.
+
+    Raises:
+      DataError: If the file cannot be written.
+    """
+    header = [*_FIXED, *(_SCORE + name for name in predictions.class_names)]
+    with replacing(path, errors=_STRAY_BYTES, newline="") as file:
+        plain = csv.writer(file, lineterminator="\n")
+        # A carriage return needs quotes, which Python's writer gives it only when it is asked.
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        rows = zip(
+            predictions.keys,
+            predictions.patients,
+            (predictions.class_names[label] for label in predictions.labels),
+            predictions.scores.tolist(),
+            strict=True,
+        )
+        table = ([*texts, *map(repr, scores)] for *texts, scores in rows)
+        for row in itertools.chain([header], table):
+            (quoted if any("\r" in text for text in row) else plain).writerow(row)
+
+
+def read(path: Path | str) -> Predictions:
+    """Reads predictions, strictly.
+
+    Args:
+      path: A file that `write` wrote, or one of the same form.
+
+    Raises:
+      DataError: If the file is missing, or its header or any row is not as it must be; the
+        message names the row, counted from 1 after the header.
+    """
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8", errors=_STRAY_BYTES, newline="") as file:
+            rows = list(csv.reader(file, strict=True))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except csv.Error as error:
+        raise DataError(f"{path} is not a whole CSV file ({error}); write it again.") from error
+    if not rows:
+        raise DataError(f"{path} is empty; write it again.")
+    header, *body = rows
+    classes = _classes(path, header)
+    index = {name: position for position, name in enumerate(classes)}
+    labels = np.empty(len(body), np.int64)
+    scores = np.empty((len(body), len(classes)))
+    for number, row in enumerate(body, start=1):
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}, row {number}: {len(row)} fields instead of {len(header)}; "
+                "the file was cut off or edited."
+            )
+        if row[2] not in index:
+            raise DataError(
+                f"{path}, row {number}: the label {row[2]!r} has no column "
+                f"{_SCORE + row[2]!r}; labels must be class names."
+            )
+        labels[number - 1] = index[row[2]]
+        scores[number - 1] = [_score(path, number, text) for text in row[3:]]
+    keys = tuple(row[0] for row in body)
+    repeated = [key for key, times in Counter(keys).items() if times > 1]
+    if repeated:
+        raise DataError(f"{path}: the key {repeated[0]!r} occurs more than once; remove one row.")
+    return Predictions(classes, keys, tuple(row[1] for row in body), labels, scores)
+
+
+def _classes(path: Path, header: Sequence[str]) -> tuple[str, ...]:
+    columns = header[len(_FIXED) :]
+    if tuple(header[: len(_FIXED)]) != _FIXED or not all(c.startswith(_SCORE) for c in columns):
+        raise DataError(
+            f"{path}: the header must be key,patient,label,{_SCORE}<class>..., "
+            f"not {','.join(header)!r}."
+        )
+    classes = tuple(column.removeprefix(_SCORE) for column in columns)
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise DataError(
+            f"{path}: the header must name two or more different classes, not {list(classes)}."
+        )
+    return classes
+
+
+def _score(path: Path, number: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise DataError(f"{path}, row {number}: {text!r} is not a number.") from error
+    if not 0 <= value <= 1:
+        raise DataError(f"{path}, row {number}: the score {text} is not in [0, 1].")
+    return value

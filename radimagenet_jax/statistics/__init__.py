@@ -1,0 +1,1 @@
+"""Figures from scores: areas, intervals, comparisons, calibration; no files, no drawing."""

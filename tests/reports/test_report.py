@@ -1,0 +1,354 @@
+"""Laws of report.html: self-contained, inert, and written whatever a run left."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+from radimagenet_jax.errors import DataError
+from radimagenet_jax.reports import report
+from radimagenet_jax.statistics import metrics
+from radimagenet_jax.statistics.scores import Predictions
+
+EVIL = "<script>alert('1')</script>\"&'><img src=x onerror=alert(1)>$\\frac{"
+CONFIG = {
+    "dataset": {"name": "covid_ct", "fold": 0, "positive": "yes"},
+    "model": "resnet50",
+    "init": "scratch",
+    "structure": "unfreezeall",
+    "seed": 0,
+    "optimizer": {"name": "adam", "learning_rate": 1e-5},
+    "model_options": {},
+}
+PROVENANCE: report.Provenance = {
+    "command": "python -m radimagenet_jax.main --config=configs/covid.py",
+    "versions": {"jax": "0.10.2"},
+    "device": "1 x cpu",
+    "weights": {"architecture": "resnet50", "sha256": "ab" * 32, "labels": None},
+    "dataset": {
+        "name": "covid_ct",
+        "fingerprint": "cd" * 32,
+        "terms": "research only",
+        "sizes": {"train": 425, "val": 118, "test": 203},
+    },
+    "trainable": [
+        {"block": "head", "layers": 1, "parameters": 4098, "trainable": 4098, "batch_norm": ""}
+    ],
+    "warnings": ["2 images are in train and test."],
+}
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: elements, their attributes, the text."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text, self._open = [], "", []
+        self.feed(text)
+        assert self._open == [], f"not closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if not self._open or self._open[-1] != "style":
+            self.text += data
+
+    def tags(self):
+        return {tag for tag, _ in self.elements}
+
+    def ids(self):
+        return [attributes["id"] for _, attributes in self.elements if "id" in attributes]
+
+
+def scored(n=60, classes=("no", "yes"), seed=0, labels=None, key="image %d.png", patients=True):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, len(classes), n) if labels is None else np.asarray(labels)
+    logits = rng.normal(size=(n, len(classes)))
+    logits[np.arange(n), labels] += 1
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Predictions(
+        classes,
+        [key % i for i in range(n)],
+        [f"p{i // 2}" if patients else "" for i in range(n)],
+        labels,
+        scores,
+    )
+
+
+def history(epochs=4, per_epoch=5):
+    rows = []
+    for step in range(1, epochs * per_epoch + 1):
+        rows.append({"step": step, "split": "train", "epoch": step / per_epoch, "loss": 2 / step})
+        if step % per_epoch == 0:
+            rows.append(
+                {
+                    "step": step,
+                    "split": "val",
+                    "epoch": step // per_epoch,
+                    "loss": 1 / step,
+                    "auroc": 1 - 1 / step,
+                }
+            )
+    return rows
+
+
+def write(folder, predictions, rows=(), config=CONFIG, provenance=PROVENANCE, positive=1):
+    result = {
+        split: metrics.evaluate(p.scores, p.labels, p.patients, positive, resamples=100)
+        for split, p in predictions.items()
+    }
+    if rows:
+        result |= {"best_step": rows[-1]["step"], "params_digest": "ef" * 32}
+        result["train"] = {"steps": 20, "epochs": 4, "seconds": 61.5, "images_per_second": 3.2}
+    thumbnails = {}
+    if "test" in predictions:
+        shape = (30, 40)
+        keys = report.select_examples(predictions["test"])
+        thumbnails = {key: np.full(shape, i, np.uint8) for i, key in enumerate(keys)}
+    path = report.write_report(
+        folder,
+        config=config,
+        result=result,
+        history=list(rows),
+        evaluated=report.Evaluated(predictions, thumbnails, positive),
+        provenance=provenance,
+    )
+    return Page(path.read_text(encoding="utf-8")), path, result
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    return write(folder, {"test": scored(), "val": scored(40, seed=1)}, history())
+
+
+def test_the_page_tells_the_test_auroc_and_what_its_interval_is_over(finished):
+    page, _, result = finished
+    test = result["test"]
+    text = re.sub(r"\s+", " ", page.text)
+    assert f"{test['auroc']:.3f} test AUROC of yes" in text
+    low, high = test["auroc_ci95"]
+    assert f"95 % interval {low:.3f} to {high:.3f} , over 30 patients" in text.replace(",", " ,")
+
+
+def test_the_page_holds_all_that_made_it(finished):
+    text = finished[0].text
+    for part in (
+        PROVENANCE["command"],
+        "ab" * 32,
+        "cd" * 32,
+        "ef" * 32,
+        "research only",
+        "0.10.2",
+        "1 x cpu",
+        "2 images are in train and test.",
+        "optimizer.learning_rate",
+        "1e-05",
+        "4,098 of 4,098 parameters",
+        "425 train, 118 val, 203 test",
+    ):
+        assert part in text
+
+
+def test_the_page_has_all_figures(finished):
+    labels = [a["aria-label"] for tag, a in finished[0].elements if tag == "svg"]
+    assert len(labels) == 5
+    words = ("loss", "Validation AUROC", "ROC curve", "Histogram", "Observed share")
+    assert [any(word in label for label in labels) for word in words] == [True] * 5
+
+
+def test_the_page_refers_to_nothing_outside_and_runs_nothing(finished):
+    page, path, _ = finished
+    assert not page.tags() & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    for _, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "xlink:href", "srcset", "data"):
+            if name in attributes:
+                assert attributes[name].startswith(("data:image/png;base64,", "#"))
+    text = path.read_text()
+    assert "http" not in text
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+
+
+def test_ids_are_unique_and_every_local_reference_has_its_target(finished):
+    page, path, _ = finished
+    ids = page.ids()
+    assert len(ids) == len(set(ids))
+    references = re.findall(r"(?:url\(|href=\")#([^)\"]+)", path.read_text())
+    assert references
+    assert set(references) <= set(ids)
+
+
+def test_figures_take_their_colours_from_the_page(finished):
+    drawings = re.findall(r"<svg.*?</svg>", finished[1].read_text(), re.DOTALL)
+    for drawing in drawings:
+        assert "var(--" in drawing
+        # Other colours would be lost on a page of the other brightness.
+        assert set(re.findall(r"(?:fill|stroke): ?(#\w+)", drawing)) <= {"#000000"}
+
+
+def test_every_selected_image_is_shown_with_its_key(finished):
+    page, _, _ = finished
+    keys = report.select_examples(scored())
+    pictures = [a for tag, a in page.elements if tag == "img"]
+    assert len(pictures) == len(keys)
+    titles = {a.get("title") for tag, a in page.elements if tag == "p"}
+    assert set(keys) <= titles
+
+
+def test_equal_runs_give_equal_pages(finished, tmp_path):
+    again = write(tmp_path, {"test": scored(), "val": scored(40, seed=1)}, history())
+    assert again[1].read_text() == finished[1].read_text()
+
+
+def test_markup_in_names_stays_text(tmp_path):
+    names = (EVIL + "0", EVIL + "1")
+    page, path, _ = write(
+        tmp_path,
+        {"test": scored(20, names, key=EVIL + "%d")},
+        history(),
+        config={**CONFIG, "model": EVIL, "dataset": {"name": EVIL}},
+        provenance={**PROVENANCE, "command": EVIL, "warnings": [EVIL], "versions": {EVIL: EVIL}},
+    )
+    assert "script" not in page.tags()
+    assert not [a for tag, a in page.elements if tag == "img" and "onerror" in a]
+    assert "<script" not in path.read_text()
+    assert EVIL in page.text
+
+
+def test_a_missing_validation_set_is_left_out(tmp_path):
+    page, _, _ = write(tmp_path, {"test": scored()}, history())
+    assert "Validation" not in page.text
+    assert "test AUROC" in page.text
+
+
+def test_a_test_set_of_one_class_says_why_it_has_no_auroc(tmp_path):
+    page, _, _ = write(tmp_path, {"test": scored(10, labels=[1] * 10)}, history())
+    assert "All examples (n = 10) are of the class with index 1" in page.text
+    assert "ROC curve" not in page.text
+    assert "Reliability" in page.text
+
+
+def test_a_run_without_a_test_set_shows_its_validation_set(tmp_path):
+    page, _, _ = write(tmp_path, {"val": scored()}, history())
+    assert "no test result" in page.text
+    assert "Validation set (there is no test set)" in page.text
+
+
+def test_one_example_of_one_step_is_enough(tmp_path):
+    page, _, _ = write(tmp_path, {"test": scored(1)}, history(1, 1))
+    assert "1 of 1" in page.text
+
+
+def test_an_aborted_run_without_anything_says_so(tmp_path):
+    page, _, _ = write(tmp_path, {}, config={}, provenance={})
+    assert "no test result" in page.text
+    assert "svg" not in page.tags()
+
+
+def test_a_hundred_classes_fit(tmp_path):
+    classes = [f"class {i}" for i in range(100)]
+    page, path, _ = write(tmp_path, {"test": scored(600, classes)}, history())
+    text = re.sub(r"\s+", " ", page.text)
+    assert "mean of 100 classes" in text
+    assert "Most frequent mistakes" in text
+    assert page.text.count("class 99") >= 1
+    assert path.stat().st_size < 2_000_000
+
+
+def test_few_classes_have_a_table_of_confusions(tmp_path):
+    page, _, _ = write(tmp_path, {"test": scored(90, ("a", "b", "c"))}, history())
+    assert "Confusion matrix" in page.text
+    assert "Figures of each class" in page.text
+    assert "Most frequent mistakes" not in page.text
+
+
+def test_the_positive_class_may_be_the_first(tmp_path):
+    page, _, _ = write(tmp_path, {"test": scored()}, history(), positive=0)
+    assert "Score of “no”" in page.text
+    assert "True positives: no called no" in page.text
+
+
+def test_rows_without_values_and_long_histories_are_drawn(tmp_path):
+    rows = history(3, 400)
+    rows[0]["loss"] = None
+    rows[-1]["auroc"] = None
+    _, path, _ = write(tmp_path, {"test": scored()}, rows)
+    assert "nan" not in "".join(re.findall(r"<path d=\"([^\"]*)\"", path.read_text()))
+
+
+def test_long_keys_are_shortened_in_the_middle_and_whole_in_the_tooltip(tmp_path):
+    key = "folder/" + "x" * 3000 + "/slice %d.png"
+    page, _, _ = write(tmp_path, {"test": scored(6, key=key, patients=False)}, history())
+    assert "x" * 100 not in page.text
+    assert "/slice 0.png" in page.text
+    assert key % 0 in {a.get("title") for _, a in page.elements}
+
+
+def test_a_stray_byte_in_a_key_is_written(tmp_path):
+    page, _, _ = write(tmp_path, {"test": scored(4, key="a\udcff%d.png", patients=False)})
+    assert "a?0.png" in page.text
+
+
+@pytest.mark.parametrize("shape", [(300, 500), (20, 20, 1), (900, 30, 3)])
+def test_images_of_any_shape_become_small_pictures(shape, tmp_path):
+    p = scored(4, patients=False)
+    report.write_report(
+        tmp_path,
+        config={},
+        result={},
+        history=[],
+        evaluated=report.Evaluated({"test": p}, {key: np.zeros(shape, np.uint8) for key in p.keys}),
+        provenance={},
+    )
+    page = Page((tmp_path / "report.html").read_text())
+    sizes = [(int(a["width"]), int(a["height"])) for tag, a in page.elements if tag == "img"]
+    assert len(sizes) == 4
+    assert max(max(size) for size in sizes) <= 208
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8)])
+def test_images_that_are_none_are_refused(image, tmp_path):
+    p = scored(1)
+    with pytest.raises(ValueError, match="uint8"):
+        report.write_report(
+            tmp_path,
+            config={},
+            result={},
+            history=[],
+            evaluated=report.Evaluated({"test": p}, {p.keys[0]: image}),
+            provenance={},
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path):
+    with pytest.raises(DataError, match=r"report\.html cannot be written"):
+        write(tmp_path / "absent", {})
+
+
+def test_the_users_matplotlib_settings_neither_matter_nor_change(finished, tmp_path):
+    with matplotlib.rc_context({"axes.grid": False, "font.size": 30, "text.usetex": True}):
+        again = write(tmp_path, {"test": scored(), "val": scored(40, seed=1)}, history())
+        assert matplotlib.rcParams["font.size"] == 30
+    assert again[1].read_text() == finished[1].read_text()
+
+
+def test_the_template_is_part_of_the_package():
+    folder = Path(report.__file__).parent / "templates"
+    assert {entry.name for entry in folder.iterdir()} >= {"report.html", "report.css"}

@@ -1,0 +1,182 @@
+"""Laws of what a study says: from its files alone, and of what is there only."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from radimagenet_jax.errors import DataError
+from radimagenet_jax.reports import predictions, study_files, study_report
+from radimagenet_jax.statistics import comparisons, delong
+from radimagenet_jax.statistics.pooled import IDENTITY
+from radimagenet_jax.statistics.scores import Predictions
+
+CONFIG = {"dataset": {"positive": ""}, "epochs": 3, "image_size": 32, "batch_size": 16}
+KEYS = tuple(f"image{number}" for number in range(60))
+PATIENTS = tuple(f"p{number // 2}" for number in range(60))
+
+
+def row(init, structure, fold, **more):
+    auroc = {"a": 0.7, "b": 0.6}[init] + 0.01 * fold + 0.1 * (structure == "freezeall")
+    found = {
+        "dataset": "breast", "model": "resnet50", "init": init, "structure": structure,
+        "learning_rate": 0.001, "fold": fold, "seed": 0, "auroc_val": 0.7, "auroc_test": auroc,
+        "best_epoch": 2, "seconds": 3.5, "preprocessing": "published", "views": 0, "status": "ok",
+        "reason": "",
+    }  # fmt: skip
+    return {**found, **more}
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study of two initialisations, two structures and two folds, one of its runs failed."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    rows = [row(i, s, f) for i in "ab" for s in ("freezeall", "unfreezeall") for f in (1, 2)]
+    rows[-1] |= {"status": "failed", "reason": "the loss is <no> number", "auroc_test": ""}
+    for folder in ("predictions", "groups"):
+        (tmp_path / folder).mkdir()
+    for one in rows[:-1]:
+        positive = np.clip(0.3 * labels + rng.uniform(0, 0.7, 60), 0, 1)
+        scored = Predictions(
+            ("no", "yes"), KEYS, PATIENTS, labels, np.stack([1 - positive, positive], 1)
+        )
+        path = study_files.predictions_path(tmp_path, study_files.run_id(one), "test")
+        predictions.write(path, scored)
+    with open(tmp_path / "study.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, study_files.COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (tmp_path / "study.json").write_text(json.dumps(CONFIG))
+    record = {"group": "g1", "runs": ["x"], "shared_trunk": True, "seconds": 12.5}
+    (tmp_path / "groups/g1.json").write_text(json.dumps({**record, "warnings": ["a leak"]}))
+    return tmp_path
+
+
+def test_a_setting_is_the_mean_of_its_folds_and_the_table_is_over_settings(study):
+    first, second = comparisons.summaries(study_files.read_rows(study))
+    assert (first.init, first.settings, first.runs) == ("a", 2, 4)
+    assert first.values == pytest.approx((0.815, 0.715))
+    assert first.mean == pytest.approx(0.765)
+    assert first.sd == pytest.approx(0.1 / np.sqrt(2))
+    assert second.runs == 3  # the run that failed is not in it
+
+
+def test_comparisons_are_delongs_on_the_images_that_both_have(study):
+    rows = study_files.read_rows(study)
+    found = comparisons.compare(study_files.pool(study, rows, {}))
+    assert [one.images for one in found] == [120, 60]  # of the second, one fold is there
+    whole = found[0]
+    scores, labels, patients = [], [], []
+    for init in "ab":
+        runs = [
+            predictions.read(study_files.predictions_path(study, study_files.run_id(r), "test"))
+            for r in rows
+            if r["init"] == init and r["structure"] == "freezeall"
+        ]
+        scores.append(np.concatenate([run.scores[:, 1] for run in runs]))
+        labels = np.concatenate([run.labels for run in runs])
+        patients = [patient for run in runs for patient in run.patients]
+    areas = delong.areas(np.array(scores), labels == 1, patients)
+    assert whole.aurocs == pytest.approx(tuple(areas.auroc))
+    assert whole.difference.value == pytest.approx(areas.auroc[0] - areas.auroc[1])
+    assert whole.difference.standard_error == pytest.approx(delong.difference(areas).standard_error)
+    p_values = [one.difference.p_value for one in found]
+    assert [one.corrected for one in found] == comparisons.holm(p_values)
+
+
+@pytest.mark.parametrize(("factor", "value"), [("views", "8"), ("preprocessing", "native")])
+def test_other_ways_to_compute_the_same_settings_are_compared_too(study, factor, value):
+    rows = study_files.read_rows(study)
+    first = study_files.pool(study, [row for row in rows if row["init"] == "a"], {})
+    place = IDENTITY.index(factor)
+    again = {(*name[:place], value, *name[place + 1 :]): s for name, s in first.items()}
+    found = comparisons.compare({**first, **again})
+    assert {one.factor for one in found} == {factor}
+    assert {one.second for one in found} == {value}
+    assert {one.difference.value for one in found} == {0}
+    (total,) = comparisons.overall({**first, **again})
+    assert (total.factor, total.effect.settings, total.effect.value) == (factor, 2, 0)
+
+
+def test_a_task_without_patients_is_compared_image_by_image(study):
+    pooled = {
+        name: dataclasses.replace(own, patients=("",) * len(own.patients))
+        for name, own in study_files.pool(study, study_files.read_rows(study), {}).items()
+    }
+    whole = comparisons.compare(pooled)[0]
+    pair = [own for name, own in pooled.items() if name[3] == "freezeall"]
+    areas = delong.areas(np.stack([own.scores for own in pair]), pair[0].positive)
+    expected = delong.difference(areas)
+    assert whole.difference.value == pytest.approx(expected.value)
+    assert whole.difference.standard_error == pytest.approx(expected.standard_error)
+    # Patients have two images each, which are no proof of one another.
+    known = comparisons.compare(study_files.pool(study, study_files.read_rows(study), {}))[0]
+    assert known.difference.standard_error != pytest.approx(expected.standard_error)
+
+
+def test_a_fold_without_an_auroc_of_its_own_counts_in_the_pooled_one(study):
+    rows = [dict(one) for one in study_files.read_rows(study)]
+    whole = study_files.pool(study, rows, {})
+    for one in rows:
+        if one["fold"] == "2":
+            one["auroc_test"] = ""
+    pooled = study_files.pool(study, rows, {})
+    assert {name: own.images for name, own in pooled.items()} == {
+        name: own.images for name, own in whole.items()
+    }
+
+
+def test_a_summary_is_of_settings_with_the_same_images_only(study):
+    rows = study_files.read_rows(study)
+    assert comparisons.overall(study_files.pool(study, rows, {})) == []  # one lacks a fold
+    whole = [row for row in rows if row["fold"] == "1"]
+    (total,) = comparisons.overall(study_files.pool(study, whole, {}))
+    pairs = comparisons.compare(study_files.pool(study, whole, {}))
+    assert total.effect.value == pytest.approx(np.mean([one.difference.value for one in pairs]))
+    assert (total.images, total.left_out) == (60, 0)
+
+
+def test_the_page_holds_all_of_it_and_asks_for_nothing_outside(study):
+    page = study_report.write(study).read_text()
+    for text in ("0.765", "a leak", "&lt;no&gt; number", "Obuchowski", "12.5", "<svg"):
+        assert text in page
+    assert "<script" not in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    with open(study / "comparisons.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [one["images"] for one in table] == ["120", "60"]
+    assert float(table[0]["low"]) <= float(table[0]["difference"]) <= float(table[0]["high"])
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4])
+def test_a_study_that_has_only_begun_has_a_page_too(study, kept):
+    lines = (study / "study.csv").read_text().splitlines(keepends=True)
+    (study / "study.csv").write_text("".join(lines[: 1 + kept]))
+    page = study_report.write(study).read_text()
+    assert "no setting has two initialisations" in page
+
+
+def test_missing_scores_are_named(study):
+    next(study.glob("predictions/*a-freezeall*_test.csv")).unlink()
+    with pytest.raises(DataError, match=r"freezeall.*_test\.csv"):
+        study_report.write(study)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (None, "a batch size of 16 and Adam. The epoch"),
+        ({"name": "adam", "momentum": 0.9}, "a batch size of 16 and Adam. The epoch"),
+        ({"name": "sgd", "momentum": 0.9}, "and SGD with momentum 0.9. The"),
+        ({"name": "sgd", "momentum": 0.0}, "and SGD. The"),
+        ({"name": "adamw", "momentum": 0.9}, "and AdamW. The"),
+        ({"name": "lion"}, "and Lion. The"),
+    ],
+)
+def test_the_methods_name_the_optimiser_that_was_used(study, optimizer, words):
+    used = {} if optimizer is None else {"optimizer": optimizer}
+    (study / "study.json").write_text(json.dumps(CONFIG | used))
+    assert words in study_report.write(study).read_text()
