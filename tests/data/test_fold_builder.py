@@ -13,7 +13,6 @@ from radimagenet_jax.data.fold_builder import (
     stand_in_examples,
 )
 from radimagenet_jax.data.image_builder import Example
-from radimagenet_jax.data.local_builder import LocalBuilder
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import Row, SourceFile, grouped, list_files, named
 from radimagenet_jax.data.splits import Listed
@@ -94,9 +93,3 @@ def test_copies_of_a_file_are_one_and_files_without_a_key_are_left_out(tmp_path)
         named(files, "t.csv")
     by_folder = grouped(files, lambda f: f.path.parent.name if f.path.parent.name != "c" else None)
     assert {key: len(found) for key, found in by_folder.items()} == {"a": 1, "b": 1}
-
-
-def test_bases_are_no_data_sets_by_themselves():
-    assert "local_builder" not in tfds.list_builders(with_community_datasets=False)
-    with pytest.raises(TypeError, match="abstract"):
-        LocalBuilder()
