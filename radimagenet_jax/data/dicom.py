@@ -26,8 +26,6 @@ from radimagenet_jax.errors import DataError
 
 T = TypeVar("T")
 
-# Of all frames together: an hour of ultrasound is no image, and has to fit into memory.
-MAX_PIXELS_OF_ALL_FRAMES = 1_000_000_000
 # After a preamble of 128 bytes that may hold anything (PS3.10 7.1).
 _MAGIC = b"DICM"
 _MAGIC_OFFSET = 128
@@ -101,38 +99,6 @@ def decode_dicom(
     if not 0 <= (frame or 0) < count:
         raise DataError(f"{name} has no frame {frame}; choose one of 0 to {count - 1}.")
     return _decode_frame(dataset, frame or 0, name, windows)
-
-
-def decode_dicom_frames(encoded: bytes, *, name: str, windows: Sequence[Window] = ()) -> np.ndarray:
-    """Decodes all frames of a DICOM file, each as `decode_dicom` does.
-
-    Returns:
-      (N, H, W, C) uint8, C 1 where all frames are grey, else 3.
-
-    Raises:
-      DataError: As `decode_dicom` does.
-    """
-    dataset = _read(encoded, name)
-    count = _check_pixels(dataset, name)
-    pixels = count * dataset.Rows * dataset.Columns
-    if pixels > MAX_PIXELS_OF_ALL_FRAMES:
-        raise DataError(
-            f"{name} has {pixels:,} pixels in its {count:,} frames, more than the "
-            f"{MAX_PIXELS_OF_ALL_FRAMES:,} that are accepted; choose single frames."
-        )
-    frames = [_decode_frame(dataset, index, name, windows) for index in range(count)]
-    channels = max(frame.shape[-1] for frame in frames)
-    shape = (*frames[0].shape[:2], channels)
-    return np.stack([np.broadcast_to(frame, shape) for frame in frames])
-
-
-def frame_count(encoded: bytes, *, name: str) -> int:
-    """Returns how many frames a DICOM file has.
-
-    Raises:
-      DataError: As `decode_dicom` does, the pixels themselves aside.
-    """
-    return _check_pixels(_read(encoded, name), name)
 
 
 def patient_pseudonym(encoded: bytes, *, name: str, salt: str) -> str:

@@ -12,12 +12,12 @@ import tensorflow_datasets as tfds
 
 from radimagenet_jax.data.beam_reading import reading_with_beam
 from radimagenet_jax.data.images import check_image
+from radimagenet_jax.data.local_builder import LocalBuilder
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.record_writer import ImageRecordWriter
 from radimagenet_jax.data.source_files import SourceFile, dataset_folder
+from radimagenet_jax.data.splits import SPLITS
 from radimagenet_jax.errors import DataError
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -54,29 +54,21 @@ def verified(file: SourceFile) -> Callable[[], dict[str, bytes]]:
     return read
 
 
-class ImageBuilder(tfds.core.GeneratorBasedBuilder):
+class ImageBuilder(LocalBuilder):
     """A data set of labelled images in train, val and test.
 
-    A subclass sets the class attributes and answers `class_names` and `find_examples`.
+    A subclass sets the class attributes, those of `LocalBuilder` too, and answers `class_names`
+    and `find_examples`.
 
     Attributes:
-      TERMS: One sentence on what the data may be used for; printed before anything is built.
       HOMEPAGE: The owners' page.
-      EXPECTED: Images a split, by configuration ('' without configurations); none for those of
-        which no count is published, or whose tables are the user's own.
-      workers: Threads that read and verify.
-      beam: Whether Apache Beam reads the images, on the runner that TFDS is given.
       left_out: Keys that a configuration leaves out, once `find_examples` has found them; given
         to Beam's workers, so that the search is done once.
       notes: Sentences for everybody who reads results on this data, such as that a stand-in
         split was used; `find_examples` adds to them, and they are kept with the data.
     """
 
-    TERMS: ClassVar[str]
     HOMEPAGE: ClassVar[str]
-    EXPECTED: ClassVar[dict[str, dict[str, int]]] = {}
-    workers = 1
-    beam = False
     left_out: frozenset[str] | None = None
 
     @abstractmethod
@@ -136,7 +128,7 @@ class ImageBuilder(tfds.core.GeneratorBasedBuilder):
             }
         last = list(splits)[-1]
         return {
-            name: self._generate_examples(examples, problems, is_last=name == last)
+            name: self.counted(self._generate_examples(examples, problems, is_last=name == last))
             for name, examples in splits.items()
         }
 

@@ -5,13 +5,14 @@ A data set with masks has the feature `mask`: an encoded 8-bit PNG of 0 (backgro
 unless somebody asks for it, so that training does not pay for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
 from radimagenet_jax.data.images import check_image
+from radimagenet_jax.data.source_files import SourceFile
 from radimagenet_jax.errors import DataError
 
 NO_MASK = b""
@@ -83,3 +84,17 @@ def fill_outlines(
         points = np.rint(np.asarray(outline, np.float64)).astype(np.int32)
         cv2.fillPoly(mask, [points.reshape(-1, 1, 2)], 1)
     return mask.astype(bool)
+
+
+def masked(file: SourceFile, masks: Sequence[SourceFile]) -> Callable[[], dict[str, bytes]]:
+    """Returns an `Example.read` for an image as its owners gave it and its masks, merged."""
+
+    def read() -> dict[str, bytes]:
+        encoded = file.read()
+        height, width = check_image(encoded, name=file.shown).shape[:2]
+        if not masks:
+            return {"image": encoded, "mask": NO_MASK}
+        lesions = [read_mask(one.read(), name=one.shown, shape=(height, width)) for one in masks]
+        return {"image": encoded, "mask": encode_mask(np.logical_or.reduce(lesions))}
+
+    return read

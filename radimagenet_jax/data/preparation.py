@@ -1,7 +1,6 @@
 """Building a data set on disk, once, without TensorFlow and without leaving debris."""
 
 import fcntl
-import functools
 import os
 import re
 import shutil
@@ -110,18 +109,16 @@ def _build(
 ) -> None:
     import tensorflow_datasets as tfds
 
-    from radimagenet_jax.data.spool import shuffling_on_disk
-
-    # One voice is enough: TFDS prints, and draws bars even where there is no terminal.
+    # One voice is enough: TFDS draws bars even where there is no terminal.
     tfds.disable_progress_bar()
-    built._log_download_bytes = built._log_download_done = lambda: None
-    if not beam:  # whose workers tell nothing before the end
-        _count_examples(built, report)
+    config_name = built.builder_config.name if built.builder_config else ""
+    total = sum(built.EXPECTED.get(config_name, {}).values()) or None
+    built.report = lambda done: report(done, total)
     config = tfds.download.DownloadConfig(
         manual_dir=str(manual_dir(built.name, data_dir)), max_shard_size=_SHARD_BYTES, **beam
     )
     try:
-        with shuffling_on_disk(), beam_failures() if beam else nullcontext():
+        with beam_failures() if beam else nullcontext():
             built.download_and_prepare(download_config=config, file_format="array_record")
     except RuntimeError as error:
         # This is how array_record's writer tells of a full disk; other kinds are defects.
@@ -129,29 +126,6 @@ def _build(
         if reason is None:
             raise
         raise OSError(reason.group(1)) from error
-
-
-def _count_examples(built: "tfds.core.GeneratorBasedBuilder", report: OnProgress) -> None:
-    """Makes a builder's generators tell how many examples they have yielded in all."""
-    config = built.builder_config.name if built.builder_config else ""
-    expected = built.EXPECTED.get(config)
-    total = sum(expected.values()) if expected else None
-    done = 0
-
-    def counted(examples: Iterable[Any]) -> Iterator[Any]:
-        nonlocal done
-        for example in examples:
-            done += 1
-            report(done, total)
-            yield example
-
-    split_generators = built._split_generators
-
-    @functools.wraps(split_generators)
-    def counting(*args: Any, **kwargs: Any) -> dict[str, Iterator[Any]]:
-        return {name: counted(each) for name, each in split_generators(*args, **kwargs).items()}
-
-    built._split_generators = counting
 
 
 @contextmanager

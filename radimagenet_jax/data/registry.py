@@ -1,6 +1,6 @@
 """Data sets by name: every folder of `tfds_builders` with a builder is one.
 
-Adding the folder is all it takes; `image_builder.ImageBuilder` says what a builder states.
+Adding the folder is all it takes; tfds_builders/README.md says how.
 """
 
 import importlib

@@ -11,14 +11,16 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from typing import IO, TypeVar
 
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.errors import DataError
+
+K = TypeVar("K", bound=Hashable)
 
 # A member that unpacks to more than this, or a zip that unpacks to more than
 # MAX_EXPANSION times its own size, is no archive of images (which hardly compress).
@@ -247,6 +249,32 @@ def one_of_equals(found: Sequence[SourceFile], name: str) -> SourceFile:
                 f"{other.shown}; remove one."
             )
     return plain[0]
+
+
+def named(files: Iterable[SourceFile], name: str) -> SourceFile | None:
+    """Returns the file of a name in whichever folder, None where there is none.
+
+    Raises:
+      DataError: If it is there twice and differs.
+    """
+    found = [file for file in files if file.name == name]
+    return one_of_equals(found, name) if found else None
+
+
+def grouped(
+    files: Iterable[SourceFile], key: Callable[[SourceFile], K | None]
+) -> dict[K, list[SourceFile]]:
+    """Returns files by a key, such as an image's number; copies of an image share one.
+
+    Args:
+      files: All files of a source.
+      key: Returns a file's key, None to leave the file out.
+    """
+    found: dict[K, list[SourceFile]] = {}
+    for file in files:
+        if (own := key(file)) is not None:
+            found.setdefault(own, []).append(file)
+    return found
 
 
 def read_lines(file: SourceFile) -> list[tuple[int, str]]:

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,13 +17,11 @@ from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import (
     Row,
     SourceFile,
+    grouped,
     iterate_csv,
     one_of_equals,
 )
 from radimagenet_jax.errors import DataError
-
-if TYPE_CHECKING:
-    from radimagenet_jax.data.image_builder import Example
 
 SPLITS = ("train", "val", "test")
 FOLDS = 5
@@ -204,18 +201,13 @@ def find_image(
 
 def by_path(files: Sequence[SourceFile]) -> dict[PurePosixPath, list[SourceFile]]:
     """Returns files by path; a folder and its zip may hold the same path."""
-    found: dict[PurePosixPath, list[SourceFile]] = {}
-    for file in files:
-        found.setdefault(file.path, []).append(file)
-    return found
+    return grouped(files, lambda file: file.path)
 
 
-def stand_in(
-    labels: Sequence[str], groups: Sequence[str], fold: int, *, folds: int = FOLDS
-) -> dict[str, list[int]]:
+def stand_in(labels: Sequence[str], groups: Sequence[str], fold: int) -> dict[str, list[int]]:
     """Divides images into train, val and test, by group and stratified by label.
 
-    The groups are dealt into `folds` parts (see `_deal`), and part `fold` is the test split. The
+    The groups are dealt into `FOLDS` parts (see `_deal`), and part `fold` is the test split. The
     other groups are dealt into ten parts in the same way, and the first of them is the validation
     split: 72 / 8 / 20 percent, as in the published folds. So every image is tested in exactly
     one fold, no group is ever in two splits, and the result depends on nothing but the groups'
@@ -226,7 +218,6 @@ def stand_in(
       labels: The class of each image.
       groups: The patient of each image; where unknown, a name of the image's own.
       fold: From 1.
-      folds: How many folds there are.
 
     Returns:
       Ascending indices of the images in each of 'train', 'val' and 'test'.
@@ -235,13 +226,13 @@ def stand_in(
       DataError: If there is no such fold, only one class, a class with fewer groups than folds,
         or groups so uneven that a split would be without one of the classes.
     """
-    if not 1 <= fold <= folds:
-        raise DataError(f"there is no fold {fold}; choose one of 1 to {folds}.")
+    if not 1 <= fold <= FOLDS:
+        raise DataError(f"there is no fold {fold}; choose one of 1 to {FOLDS}.")
     if "" in groups:
         raise ValueError("an image has no group; give one of unknown patient its own name.")
     y, x = np.asarray(labels), np.asarray(groups)
-    _check_classes(y, x, folds)
-    in_test = _deal(y, x, folds) == fold - 1
+    _check_classes(y, x)
+    in_test = _deal(y, x, FOLDS) == fold - 1
     test, rest = np.flatnonzero(in_test), np.flatnonzero(~in_test)
     parts = min(VALIDATION_PARTS, min(_groups_per_class(y[rest], x[rest]).values()))
     if parts < 2:
@@ -254,55 +245,14 @@ def stand_in(
     return {split: [int(i) for i in splits[split]] for split in SPLITS}
 
 
-def stand_in_examples(
-    examples: Sequence["Example"],
-    fold: int,
-    *,
-    groups: Mapping[str, str] | None = None,
-    folds: int = FOLDS,
-) -> dict[str, list["Example"]]:
-    """Divides a builder's examples by `stand_in`.
-
-    Args:
-      examples: In any order; the result is sorted by key.
-      fold: From 1.
-      groups: What must stay together, by key; default the example's patient, or where that is
-        unknown the example alone.
-      folds: How many folds there are.
-
-    Raises:
-      DataError: As `stand_in` does.
-    """
-    ordered = sorted(examples, key=lambda example: example.key)
-    indices = stand_in(
-        [example.label for example in ordered],
-        [
-            (groups[example.key] if groups else example.patient) or example.key
-            for example in ordered
-        ],
-        fold,
-        folds=folds,
-    )
-    return {split: [ordered[i] for i in chosen] for split, chosen in indices.items()}
-
-
-def fold_of(fold: int, unit: str, *, folds: int = FOLDS) -> str:
-    """Returns what a fold of the stand-in split is called in a note; see `stand_in_note`."""
-    return f"fold {fold} of a deterministic {folds}-fold split by {unit}, stratified by class"
-
-
-def stand_in_note(fold: int, unit: str, *, folds: int = FOLDS) -> str:
-    """Returns the sentence for a data set's `notes` when the stand-in split is used.
+def fold_of(fold: int, unit: str) -> str:
+    """Returns what a fold of the stand-in split is called in a note.
 
     Args:
       fold: From 1.
       unit: What is never in two splits: 'patient', 'exam', 'image'.
-      folds: How many folds there are.
     """
-    return (
-        "the published split tables are not there: "
-        f"{fold_of(fold, unit, folds=folds)}, stands in for them."
-    )
+    return f"fold {fold} of a deterministic {FOLDS}-fold split by {unit}, stratified by class"
 
 
 def _columns(
@@ -361,7 +311,7 @@ def _groups_per_class(y: np.ndarray, groups: np.ndarray) -> dict[str, int]:
     return {str(label): len(np.unique(groups[y == label])) for label in np.unique(y)}
 
 
-def _check_classes(y: np.ndarray, groups: np.ndarray, folds: int) -> None:
+def _check_classes(y: np.ndarray, groups: np.ndarray) -> None:
     counts = _groups_per_class(y, groups)
     if len(counts) < 2:
         raise DataError(
@@ -369,10 +319,10 @@ def _check_classes(y: np.ndarray, groups: np.ndarray, folds: int) -> None:
             "can be learnt or measured; add images of the others."
         )
     for label, count in counts.items():
-        if count < folds:
+        if count < FOLDS:
             raise DataError(
                 f"the class '{label}' has {count} patients (or other groups that stay together), "
-                f"fewer than the {folds} folds; add some, or give the split yourself."
+                f"fewer than the {FOLDS} folds; add some, or give the split yourself."
             )
 
 

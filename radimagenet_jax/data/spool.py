@@ -112,7 +112,13 @@ class SpoolShuffler:
 
 @contextmanager
 def shuffling_on_disk() -> Iterator[None]:
-    """Makes TFDS write data sets through `SpoolShuffler` within the block."""
+    """Makes TFDS write data sets through `SpoolShuffler` within the block.
+
+    TFDS lets a builder choose what writes a file (`_example_writer`) and not what orders the
+    records before: its writer makes the shuffler by this name, inside of the method that also
+    makes the writer and encodes the examples. To replace one name, here only, repeats less of
+    TFDS than a copy of that method would.
+    """
     original = shuffle.Shuffler
     shuffle.Shuffler = SpoolShuffler
     try:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing, p
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from radimagenet_jax.data import dicom
-from radimagenet_jax.data.dicom import Window, decode_dicom, decode_dicom_frames, patient_pseudonym
+from radimagenet_jax.data.dicom import Window, decode_dicom, patient_pseudonym
 from radimagenet_jax.errors import DataError
 
 SECRET = "Doe^Jane"
@@ -183,10 +184,23 @@ def test_padding_stays_out_of_the_range_and_becomes_black():
         assert sorted({int(image[2, 2]), int(image[5, 5])}) == [0, 255]
 
 
+def frame_count(encoded, *, name):
+    """How many frames a file has, by what is said where one is asked for that it lacks."""
+    with pytest.raises(DataError, match="has no frame") as info:
+        decode_dicom(encoded, name=name, frame=10**9)
+    return int(re.search(r"choose one of 0 to (\d+)", str(info.value))[1]) + 1
+
+
+def decode_dicom_frames(encoded, *, name):
+    """All frames, each read alone."""
+    count = frame_count(encoded, name=name)
+    return np.stack([decode_dicom(encoded, name=name, frame=i) for i in range(count)])
+
+
 def test_frames_are_chosen_by_number_or_all_read():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 6, 8), np.uint8)
     encoded = file(pixels)
-    assert dicom.frame_count(encoded, name="a.dcm") == 3
+    assert frame_count(encoded, name="a.dcm") == 3
     np.testing.assert_array_equal(decode_dicom_frames(encoded, name="a.dcm")[..., 0], pixels)
     np.testing.assert_array_equal(decode_dicom(encoded, name="a.dcm", frame=2)[..., 0], pixels[2])
     with pytest.raises(DataError, match=r"a\.dcm has 3 frames; choose one"):
@@ -223,7 +237,7 @@ def test_a_frames_own_rescale_and_window_go_before_the_shared_ones():
 def test_colour_is_pydicoms_rgb(name):
     encoded = bundled(name)
     expected = pixel_array(io.BytesIO(encoded), index=0)
-    frame = 0 if dicom.frame_count(encoded, name=name) > 1 else None
+    frame = 0 if frame_count(encoded, name=name) > 1 else None
     np.testing.assert_array_equal(decode_dicom(encoded, name=name, frame=frame), expected)
 
 

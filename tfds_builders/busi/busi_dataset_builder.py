@@ -3,29 +3,18 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.image_builder import Example, ImageBuilder
-from radimagenet_jax.data.images import check_image
-from radimagenet_jax.data.masks import NO_MASK, encode_mask, mask_feature, read_mask
-from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import SourceFile, list_files, one_of_equals
-from radimagenet_jax.data.splits import (
-    FOLDS,
-    SPLITS,
-    Listed,
-    check_counts,
-    find_tables,
-    read_tables,
-    stand_in_examples,
-    stand_in_note,
-)
+from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Tables, Undivided
+from radimagenet_jax.data.image_builder import Example
+from radimagenet_jax.data.masks import mask_feature, masked
+from radimagenet_jax.data.source_files import SourceFile, one_of_equals
+from radimagenet_jax.data.splits import Listed
 from radimagenet_jax.errors import DataError
 
 # How the owners name an image and its masks: 'benign (4).png', 'benign (4)_mask_1.png'.
@@ -39,10 +28,9 @@ PUBLISHED_ROWS = {1: {"train": 561, "val": 63, "test": 156}, 2: {"test": 156}}
 
 
 @dataclass(kw_only=True)
-class Config(tfds.core.BuilderConfig):
+class Config(FoldConfig):
     """One fold, with or without 'normal' as a class of its own."""
 
-    fold: int = 1
     three_classes: bool = False
 
 
@@ -55,28 +43,16 @@ class _Picture:
     masks: dict[str, list[SourceFile]] = field(default_factory=dict)
 
 
-class Builder(ImageBuilder):
+class Builder(FoldBuilder[dict[str, _Picture]]):
     """Breast ultrasound: benign, malignant, normal; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[Config]] = [
-        *(
-            Config(
-                name=f"fold{fold}",
-                fold=fold,
-                description=f"Fold {fold}; 'normal' counts as benign, as in the published task.",
-            )
-            for fold in range(1, FOLDS + 1)
-        ),
-        *(
-            Config(
-                name=f"three_classes_fold{fold}",
-                fold=fold,
-                three_classes=True,
-                description=f"Fold {fold}; 'normal' is a class of its own.",
-            )
-            for fold in range(1, FOLDS + 1)
+        *Config.folds("Fold {fold}; 'normal' counts as benign, as in the published task."),
+        *Config.folds(
+            "Fold {fold}; 'normal' is a class of its own.",
+            prefix="three_classes_",
+            three_classes=True,
         ),
     ]
     TERMS = (
@@ -89,68 +65,55 @@ class Builder(ImageBuilder):
         "csv, if you have them, into the folder splits beside it"
     )
     HOMEPAGE = "https://doi.org/10.1016/j.dib.2019.104863"
+    UNIT = "image"
 
     def class_names(self) -> Sequence[str]:
-        """See `ImageBuilder`."""
         return OWNERS_CLASSES if self.builder_config.three_classes else PUBLISHED_LABELS
 
     def extra_features(self) -> dict[str, Any]:
-        """See `ImageBuilder`."""
         return {"mask": mask_feature()}
 
-    def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
-        """See `ImageBuilder`."""
-        files = list_files(root)
-        pictures = _pictures(files)
+    def published_tables(self) -> Tables:
         fold = self.builder_config.fold
-        names = {split: f"breast_{split}_fold{fold}.csv" for split in SPLITS}
-        tables = find_tables(root, files, names)
-        if tables:
-            listed = read_tables(tables, PUBLISHED_LABELS, problems)
-            check_counts(listed, PUBLISHED_ROWS.get(fold, {}), problems)
-            return self._published(root, listed, pictures, problems)
-        _check_complete(root, pictures)
-        self.notes.append(stand_in_note(fold, "image"))
-        examples = [self._example(name, picture) for name, picture in sorted(pictures.items())]
+        rows = PUBLISHED_ROWS.get(fold, {})
+        return Tables(f"breast_{{split}}_fold{fold}.csv", rows, PUBLISHED_LABELS)
+
+    def find_source(self, downloads: Downloads) -> dict[str, _Picture]:
+        return _pictures(downloads.files)
+
+    def published_example(
+        self, row: Listed, source: dict[str, _Picture], downloads: Downloads
+    ) -> Example:
+        picture = source.get(row.path.stem)
+        if picture is None or not picture.copies:
+            raise row.row.error(
+                f"the image '{row.path.name}' is not below {downloads.root}; download "
+                "Dataset_BUSI_with_GT again."
+            )
+        if row.label != _published_label(picture.kind):
+            raise row.row.error(
+                f"'{row.path.name}' is labelled '{row.label}', which contradicts its name; "
+                "download the table again."
+            )
+        return self._example(row.path.stem, picture)
+
+    def undivided(self, source: dict[str, _Picture], downloads: Downloads) -> Undivided:
+        _check_complete(downloads.root, source)
+        examples = {name: self._example(name, picture) for name, picture in sorted(source.items())}
         # The patient is unknown, but one picture under two names is of one patient.
         first: dict[str, str] = {}
         groups = {
-            example.key: first.setdefault(_digest(pictures[Path(example.key).stem]), example.key)
-            for example in examples
+            example.key: first.setdefault(_digest(source[name]), example.key)
+            for name, example in examples.items()
         }
-        return stand_in_examples(examples, fold, groups=groups)
-
-    def _published(
-        self,
-        root: Path,
-        listed: dict[str, list[Listed]],
-        pictures: dict[str, _Picture],
-        problems: Problems,
-    ) -> dict[str, list[Example]]:
-        splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
-        for split, rows in listed.items():
-            for row in rows:
-                with problems.collecting():
-                    picture = pictures.get(row.path.stem)
-                    if picture is None or not picture.copies:
-                        raise row.row.error(
-                            f"the image '{row.path.name}' is not below {root}; download "
-                            "Dataset_BUSI_with_GT again."
-                        )
-                    if row.label != _published_label(picture.kind):
-                        raise row.row.error(
-                            f"'{row.path.name}' is labelled '{row.label}', which contradicts its "
-                            "name; download the table again."
-                        )
-                    splits[split].append(self._example(row.path.stem, picture))
-        return splits
+        return Undivided(list(examples.values()), groups)
 
     def _example(self, name: str, picture: _Picture) -> Example:
         kind = picture.kind
         label = kind if self.builder_config.three_classes else _published_label(kind)
         file = one_of_equals(picture.copies, f"{name}.png")
         masks = [one_of_equals(each, mask) for mask, each in sorted(picture.masks.items())]
-        return Example(f"{kind}/{name}.png", label, _read(file, masks))
+        return Example(f"{kind}/{name}.png", label, masked(file, masks))
 
 
 def _pictures(files: Sequence[SourceFile]) -> dict[str, _Picture]:
@@ -189,15 +152,3 @@ def _digest(picture: _Picture) -> str:
 
 def _published_label(kind: str) -> str:
     return "benign" if kind == "normal" else kind
-
-
-def _read(file: SourceFile, masks: Sequence[SourceFile]) -> Callable[[], dict[str, bytes]]:
-    def read() -> dict[str, bytes]:
-        encoded = file.read()
-        shape = check_image(encoded, name=file.shown).shape[:2]
-        if not masks:
-            return {"image": encoded, "mask": NO_MASK}
-        lesions = [read_mask(mask.read(), name=mask.shown, shape=shape) for mask in masks]
-        return {"image": encoded, "mask": encode_mask(np.logical_or.reduce(lesions))}
-
-    return read

@@ -7,16 +7,19 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.image_builder import SPLITS, Example, ImageBuilder, verified
+from radimagenet_jax.data.fold_builder import examples_of_rows
+from radimagenet_jax.data.image_builder import Example, ImageBuilder, verified
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import (
     SourceFile,
+    grouped,
     list_files,
+    named,
     one_of_equals,
     read_csv,
     read_lines,
 )
-from radimagenet_jax.data.splits import by_path, find_image, find_tables, read_tables
+from radimagenet_jax.data.splits import SPLITS, by_path, find_image, find_tables, read_tables
 from radimagenet_jax.errors import DataError
 
 CLASS_NAMES = ("negative", "positive")
@@ -47,7 +50,6 @@ class Builder(ImageBuilder):
     """Chest CT slices, COVID-19 or not; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
         tfds.core.BuilderConfig(
             name="official", description="COVID-CT as published, with the owners' split."
@@ -75,11 +77,9 @@ class Builder(ImageBuilder):
     HOMEPAGE = "https://github.com/UCSD-AI4H/COVID-CT"
 
     def class_names(self) -> Sequence[str]:
-        """See `ImageBuilder`."""
         return CLASS_NAMES
 
     def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
-        """See `ImageBuilder`."""
         files = list_files(root)
         if self.builder_config.name == "official":
             return _official_splits(root, files, problems)
@@ -144,10 +144,7 @@ def _images_of_class(
         # Unpacked without their folders: names do not repeat across the two classes.
         other = {k.folder for k in OFFICIAL_CLASSES} - {kind.folder}
         own = [file for file in files if other.isdisjoint(file.path.parts)]
-    images: dict[str, list[SourceFile]] = {}
-    for file in own:
-        images.setdefault(_as_in_folder(file.name), []).append(file)
-    return images
+    return grouped(own, lambda file: _as_in_folder(file.name))
 
 
 def _as_in_folder(name: str) -> str:
@@ -156,12 +153,11 @@ def _as_in_folder(name: str) -> str:
 
 
 def _only(root: Path, files: tuple[SourceFile, ...], name: str) -> SourceFile:
-    found = [file for file in files if file.name == name]
-    if not found:
+    if (found := named(files, name)) is None:
         raise DataError(
             f"{root} has no {name} in any folder; {Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}."
         )
-    return one_of_equals(found, name)
+    return found
 
 
 def _csv_splits(
@@ -178,11 +174,8 @@ def _csv_splits(
             )
     tables = find_tables(root, files, names)
     images = by_path(files)
-    splits: dict[str, list[Example]] = {}
-    for split, rows in read_tables(tables or {}, CLASS_NAMES, problems).items():
-        splits[split] = []
-        for row in rows:
-            with problems.collecting():
-                file = find_image(row, images)
-                splits[split].append(Example(row.key, row.label, verified(file)))
-    return splits
+    return examples_of_rows(
+        read_tables(tables or {}, CLASS_NAMES, problems),
+        lambda row: Example(row.key, row.label, verified(find_image(row, images))),
+        problems,
+    )

@@ -2,33 +2,18 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.image_builder import Example, ImageBuilder
+from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Tables, Undivided
+from radimagenet_jax.data.image_builder import Example
 from radimagenet_jax.data.images import check_image
-from radimagenet_jax.data.masks import (
-    NO_MASK,
-    encode_mask,
-    fill_outlines,
-    mask_feature,
-    read_mask,
-)
-from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import SourceFile, list_files, one_of_equals
-from radimagenet_jax.data.splits import (
-    FOLDS,
-    SPLITS,
-    Listed,
-    check_counts,
-    find_tables,
-    read_tables,
-    stand_in_examples,
-    stand_in_note,
-)
+from radimagenet_jax.data.masks import NO_MASK, encode_mask, fill_outlines, mask_feature, masked
+from radimagenet_jax.data.source_files import SourceFile, grouped, one_of_equals
+from radimagenet_jax.data.splits import FOLDS, Listed, read_tables
 from radimagenet_jax.errors import DataError
 from tfds_builders.ddti.case_files import Case, Outline, read_case
 
@@ -46,40 +31,41 @@ NAMED = 10
 
 
 @dataclass(kw_only=True)
-class Config(tfds.core.BuilderConfig):
+class Config(FoldConfig):
     """One fold of whole images, or of crops around the nodules."""
 
-    fold: int = 1
     crops: bool = False
 
 
 @dataclass
 class _Source:
-    """What lies in the data set's folder, by '<case>_<image>' or by case."""
+    """What lies in the data set's folder, by '<case>_<image>' or by case.
+
+    Attributes:
+      images: Whole images, or crops.
+      masks: Those of crops.
+      cases: The owners' XML files.
+      missing: Images that a published table lists and that are not there.
+      contradicted: Images of which a published table and the XML file say different things.
+    """
 
     images: dict[str, list[SourceFile]]
     masks: dict[str, list[SourceFile]]
     cases: dict[str, Case]
+    missing: list[str] = field(default_factory=list)
+    contradicted: list[str] = field(default_factory=list)
 
 
-class Builder(ImageBuilder):
+class Builder(FoldBuilder[_Source]):
     """Thyroid ultrasound, benign or malignant; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[Config]] = [
-        *(
-            Config(name=f"fold{fold}", fold=fold, description=f"Fold {fold} of the whole images.")
-            for fold in range(1, FOLDS + 1)
-        ),
-        *(
-            Config(
-                name=f"crops_fold{fold}",
-                fold=fold,
-                crops=True,
-                description=f"Fold {fold} of crops around the nodules; rows without one left out.",
-            )
-            for fold in range(1, FOLDS + 1)
+        *Config.folds("Fold {fold} of the whole images."),
+        *Config.folds(
+            "Fold {fold} of crops around the nodules; rows without one left out.",
+            prefix="crops_",
+            crops=True,
         ),
     ]
     TERMS = "DDTI is open access: cite Pedraza et al. 2015 (https://doi.org/10.1117/12.2073532)."
@@ -90,160 +76,129 @@ class Builder(ImageBuilder):
         "if you have them, into the folder splits beside them"
     )
     HOMEPAGE = "https://doi.org/10.1117/12.2073532"
+    UNIT = "case"
 
     def class_names(self) -> Sequence[str]:
-        """See `ImageBuilder`."""
         return CLASS_NAMES
 
     def extra_features(self) -> dict[str, Any]:
-        """See `ImageBuilder`."""
         return {"mask": mask_feature()}
 
-    def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
-        """See `ImageBuilder`."""
-        config = self.builder_config
-        files = list_files(root)
-        source = _source(files, problems, crops=config.crops)
-        if not source.images:
-            kind = "PNG crop" if config.crops else "JPEG"
-            raise DataError(
-                f"{root} has no {kind} named '<case>_<image>' in any folder; "
-                f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}."
-            )
-        tables = find_tables(root, files, _table_names(config.fold))
-        if tables:
-            listed = read_tables(tables, CLASS_NAMES, problems)
-            check_counts(listed, PUBLISHED_ROWS.get(config.fold, {}), problems)
-            splits = self._published(root, listed, source, problems)
-        else:
-            labels = self._labels(root, files, source, problems)
-            splits = self._stand_in(labels, source)
-        self._note_outlines(source, splits)
-        return splits
+    def published_tables(self) -> Tables:
+        return _tables(self.builder_config.fold)
 
-    def _published(
-        self,
-        root: Path,
-        listed: Mapping[str, Sequence[Listed]],
-        source: _Source,
-        problems: Problems,
-    ) -> dict[str, list[Example]]:
-        splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
-        missing: list[str] = []
-        contradicted: list[str] = []
-        for split, rows in listed.items():
-            for row in rows:
-                with problems.collecting():
-                    stem = row.path.stem
-                    match = _STEM.fullmatch(stem)
-                    if match is None:
-                        raise row.row.error(
-                            f"'{row.key}' is not named <case>_<image>; download the table again."
-                        )
-                    if stem not in source.images:
-                        if self.builder_config.crops:
-                            missing.append(stem)
-                            continue
-                        raise row.row.error(
-                            f"the image '{row.path.name}' is not below {root}; download or unpack "
-                            "DDTI again."
-                        )
-                    case = source.cases.get(match[1])
-                    if case and case.label not in ("", row.label):
-                        contradicted.append(stem)
-                    splits[split].append(self._example(stem, row.label, source))
-        if missing:
-            self.notes.append(
+    def find_source(self, downloads: Downloads) -> _Source:
+        source = _source(downloads, crops=self.builder_config.crops)
+        if not source.images:
+            kind = "PNG crop" if self.builder_config.crops else "JPEG"
+            raise downloads.missing(f"{kind} named '<case>_<image>' in any folder")
+        return source
+
+    def published_example(
+        self, row: Listed, source: _Source, downloads: Downloads
+    ) -> Example | None:
+        stem = row.path.stem
+        match = _STEM.fullmatch(stem)
+        if match is None:
+            raise row.row.error(
+                f"'{row.key}' is not named <case>_<image>; download the table again."
+            )
+        if stem not in source.images:
+            if self.builder_config.crops:
+                source.missing.append(stem)
+                return None
+            raise row.row.error(
+                f"the image '{row.path.name}' is not below {downloads.root}; download or unpack "
+                "DDTI again."
+            )
+        case = source.cases.get(match[1])
+        if case and case.label not in ("", row.label):
+            source.contradicted.append(stem)
+        return self._example(stem, row.label, source)
+
+    def undivided(self, source: _Source, downloads: Downloads) -> Undivided:
+        labels = self._labels(source, downloads)
+        unlabelled = [stem for stem in source.images if stem not in labels]
+        if unlabelled:
+            why = (
+                "whose case has no TI-RADS category"
+                if source.cases
+                else "which no published table labels"
+            )
+            self.notes.append(f"{len(unlabelled)} images are left out, {why}: {_some(unlabelled)}.")
+        return Undivided(
+            [self._example(stem, labels[stem], source) for stem in source.images if stem in labels]
+        )
+
+    def remarks(self, source: _Source, splits: Mapping[str, Sequence[Example]]) -> list[str]:
+        found: list[str] = []
+        if missing := source.missing:
+            found.append(
                 f"{len(missing)} rows of the published tables are left out, for which there is no "
                 f"crop: {_some(missing)}."
             )
-        if contradicted:
-            self.notes.append(
+        if contradicted := source.contradicted:
+            found.append(
                 f"the published tables label {len(contradicted)} images other than their TI-RADS "
                 f"category does, and are followed: {_some(contradicted)}."
             )
-        return splits
+        if not self.builder_config.crops:
+            used = {Path(example.key).stem for examples in splits.values() for example in examples}
+            without = sorted(stem for stem in used if not _outlines(source, stem))
+            if source.cases and without:
+                found.append(
+                    f"{len(without)} images have no nodule outline that can be read, and no mask: "
+                    f"{_some(without)}."
+                )
+        return found
 
-    def _labels(
-        self, root: Path, files: Sequence[SourceFile], source: _Source, problems: Problems
-    ) -> dict[str, str]:
+    def _labels(self, source: _Source, downloads: Downloads) -> dict[str, str]:
         """The label of each image by its stem, where no table of this fold says it."""
         if source.cases:
             cases = {stem: source.cases.get(stem.partition("_")[0]) for stem in source.images}
             return {stem: case.label for stem, case in cases.items() if case and case.label}
         for other in range(1, FOLDS + 1):
-            tables = find_tables(root, files, _table_names(other))
-            if not tables:
-                continue
-            listed = read_tables(tables, CLASS_NAMES, problems)
-            self.notes.append(f"the labels are those of the published tables of fold {other}.")
-            return {row.path.stem: row.label for rows in listed.values() for row in rows}
-        names = ", ".join(_table_names(self.builder_config.fold).values())
+            if tables := _tables(other).find(downloads):
+                listed = read_tables(tables, CLASS_NAMES, downloads.problems)
+                self.notes.append(f"the labels are those of the published tables of fold {other}.")
+                return {row.path.stem: row.label for rows in listed.values() for row in rows}
+        names = ", ".join(_tables(self.builder_config.fold).names().values())
         raise DataError(
-            f"{root} says nowhere which images are benign: it has neither the owners' XML "
-            f"files (<case>.xml) nor {names}; put either there."
+            f"{downloads.root} says nowhere which images are benign: it has neither the owners' "
+            f"XML files (<case>.xml) nor {names}; put either there."
         )
-
-    def _stand_in(self, labels: Mapping[str, str], source: _Source) -> dict[str, list[Example]]:
-        examples: list[Example] = []
-        unlabelled: list[str] = []
-        for stem in source.images:
-            if stem in labels:
-                examples.append(self._example(stem, labels[stem], source))
-            else:
-                unlabelled.append(stem)
-        if unlabelled:
-            self.notes.append(
-                f"{len(unlabelled)} images are left out, whose case has no TI-RADS category: "
-                f"{_some(unlabelled)}."
-                if source.cases
-                else f"{len(unlabelled)} images are left out, which no published table labels: "
-                f"{_some(unlabelled)}."
-            )
-        fold = self.builder_config.fold
-        self.notes.append(stand_in_note(fold, "case"))
-        return stand_in_examples(examples, fold)
 
     def _example(self, stem: str, label: str, source: _Source) -> Example:
         file = one_of_equals(source.images[stem], stem)
         if self.builder_config.crops:
             masks = source.masks.get(stem)
-            read = _read_crop(file, one_of_equals(masks, stem) if masks else None)
+            read = masked(file, [one_of_equals(masks, stem)] if masks else [])
         else:
             read = _read_whole(file, _outlines(source, stem))
         return Example(file.name, label, read, patient=stem.partition("_")[0])
 
-    def _note_outlines(self, source: _Source, splits: Mapping[str, Sequence[Example]]) -> None:
-        if self.builder_config.crops:
-            return
-        used = {Path(example.key).stem for examples in splits.values() for example in examples}
-        without = sorted(stem for stem in used if not _outlines(source, stem))
-        if source.cases and without:
-            self.notes.append(
-                f"{len(without)} images have no nodule outline that can be read, and no mask: "
-                f"{_some(without)}."
-            )
+
+def _tables(fold: int) -> Tables:
+    return Tables(f"thyroid_{{split}}_fold{fold}.csv", PUBLISHED_ROWS.get(fold, {}))
 
 
-def _table_names(fold: int) -> dict[str, str]:
-    return {split: f"thyroid_{split}_fold{fold}.csv" for split in SPLITS}
+def _source(downloads: Downloads, *, crops: bool) -> _Source:
+    def image(suffixes: Sequence[str]) -> Callable[[SourceFile], str | None]:
+        def stem(file: SourceFile) -> str | None:
+            stem = file.path.stem
+            return stem if file.path.suffix.lower() in suffixes and _STEM.fullmatch(stem) else None
 
+        return stem
 
-def _source(files: Sequence[SourceFile], problems: Problems, *, crops: bool) -> _Source:
-    suffixes = CROP_SUFFIXES if crops else WHOLE_SUFFIXES
-    source = _Source({}, {}, {})
-    case_files: dict[str, list[SourceFile]] = {}
-    for file in files:
-        suffix = file.path.suffix.lower()
-        if _STEM.fullmatch(file.path.stem):
-            if suffix in suffixes:
-                source.images.setdefault(file.path.stem, []).append(file)
-            elif suffix in MASK_SUFFIXES:
-                source.masks.setdefault(file.path.stem, []).append(file)
-        elif match := _CASE_FILE.fullmatch(file.name):
-            case_files.setdefault(match[1], []).append(file)
-    for number, copies in case_files.items():
-        with problems.collecting():
+    def case_number(file: SourceFile) -> str | None:
+        match = _CASE_FILE.fullmatch(file.name)
+        return match[1] if match else None
+
+    files = downloads.files
+    images = grouped(files, image(CROP_SUFFIXES if crops else WHOLE_SUFFIXES))
+    source = _Source(images, grouped(files, image(MASK_SUFFIXES)), {})
+    for number, copies in grouped(files, case_number).items():
+        with downloads.problems.collecting():
             source.cases[number] = read_case(one_of_equals(copies, f"{number}.xml"))
     return source
 
@@ -264,18 +219,6 @@ def _read_whole(file: SourceFile, outlines: Sequence[Outline]) -> Callable[[], d
         if not outlines:
             return {"image": encoded, "mask": NO_MASK}
         return {"image": encoded, "mask": encode_mask(fill_outlines(outlines, (height, width)))}
-
-    return read
-
-
-def _read_crop(file: SourceFile, mask: SourceFile | None) -> Callable[[], dict[str, bytes]]:
-    def read() -> dict[str, bytes]:
-        encoded = file.read()
-        height, width = check_image(encoded, name=file.shown).shape[:2]
-        if mask is None:
-            return {"image": encoded, "mask": NO_MASK}
-        lesion = read_mask(mask.read(), name=mask.shown, shape=(height, width))
-        return {"image": encoded, "mask": encode_mask(lesion)}
 
     return read
 

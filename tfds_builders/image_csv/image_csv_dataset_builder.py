@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from radimagenet_jax.data.dicom import Window, is_dicom, patient_pseudonym
+from radimagenet_jax.data.fold_builder import FoldConfig, stand_in_examples
 from radimagenet_jax.data.image_builder import Example, ImageBuilder
 from radimagenet_jax.data.images import decode
 from radimagenet_jax.data.masks import NO_MASK, encode_mask, mask_feature, read_mask
@@ -21,14 +22,7 @@ from radimagenet_jax.data.source_files import (
     list_files,
     one_of_equals,
 )
-from radimagenet_jax.data.splits import (
-    FOLDS,
-    SPLITS,
-    by_path,
-    fold_of,
-    relative_path,
-    stand_in_examples,
-)
+from radimagenet_jax.data.splits import FOLDS, SPLITS, by_path, fold_of, relative_path
 from radimagenet_jax.errors import DataError
 from tfds_builders.image_csv.own_images import readable_image
 
@@ -48,17 +42,15 @@ _GROUP_SALT = "image_csv"
 
 
 @dataclass(kw_only=True)
-class Config(tfds.core.BuilderConfig):
-    """One folder of images.
+class Config(FoldConfig):
+    """One folder of images; its fold 0 is the table's own split, or fold 1 without one.
 
     Attributes:
       folder: Its name, in `<data_dir>/downloads/manual/image_csv/`.
-      fold: A fold of the stand-in split, 0 for the table's own split, or fold 1 without one.
       class_names: The labels of its table, in alphabetical order.
     """
 
     folder: str
-    fold: int = 0
     class_names: tuple[str, ...] = ()
 
 
@@ -93,7 +85,6 @@ class Builder(ImageBuilder):
     """A folder of images with a CSV; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[Config]] = []
     TERMS = "your own data: its owners' and patients' consent decides what it may be used for."
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -148,15 +139,12 @@ class Builder(ImageBuilder):
         )
 
     def class_names(self) -> Sequence[str]:
-        """See `ImageBuilder`."""
         return self.builder_config.class_names
 
     def extra_features(self) -> dict[str, Any]:
-        """See `ImageBuilder`."""
         return {"mask": mask_feature()}
 
     def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
-        """See `ImageBuilder`."""
         config = self.builder_config
         folder = root / config.folder
         problems.source = folder

@@ -3,31 +3,17 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.image_builder import Example, ImageBuilder
+from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Tables, Undivided
+from radimagenet_jax.data.image_builder import Example
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import (
-    SourceFile,
-    list_files,
-    one_of_equals,
-    read_lines,
-)
-from radimagenet_jax.data.splits import (
-    FOLDS,
-    SPLITS,
-    Listed,
-    check_counts,
-    find_tables,
-    read_tables,
-    stand_in_examples,
-    stand_in_note,
-)
+from radimagenet_jax.data.source_files import SourceFile, grouped, named, one_of_equals, read_lines
+from radimagenet_jax.data.splits import Listed
 from radimagenet_jax.errors import DataError
 from tfds_builders.mrnet.volumes import Volume, open_volume, read_slice
 
@@ -74,31 +60,62 @@ TASKS = {
 
 
 @dataclass(kw_only=True)
-class Config(tfds.core.BuilderConfig):
+class Config(FoldConfig):
     """One fold of one task, by the published lists of slices or by whole exams."""
 
     task: str = "acl"
-    fold: int = 1
     exams: bool = False
 
 
-class Builder(ImageBuilder):
+class _Source:
+    """The volumes of a source by plane and exam, each checked once, and the exams' labels.
+
+    Attributes:
+      files: The volumes' files.
+      labels: The class of each exam, by the owners' tables.
+      contradicted: Exams that a published list labels otherwise.
+    """
+
+    def __init__(self, downloads: Downloads, task: str) -> None:
+        self.files = grouped(downloads.files, _plane_and_exam)
+        if not self.files:
+            raise downloads.missing(f"volume train/{PLANE}/<exam>.npy")
+        self.labels = _exam_labels(downloads.files, task, downloads.problems)
+        self.contradicted: set[str] = set()
+        self._problems = downloads.problems
+        self._opened: dict[tuple[str, str], Volume | None] = {}
+
+    def volume(self, plane: str, exam: str) -> Volume | None:
+        """Returns a volume, None where it is bad; the first time, what is wrong is noted."""
+        key = plane, exam
+        if key not in self._opened:
+            self._opened[key] = None
+            with self._problems.collecting():
+                self._opened[key] = open_volume(one_of_equals(self.files[key], f"{exam}.npy"))
+        return self._opened[key]
+
+
+def _plane_and_exam(file: SourceFile) -> tuple[str, str] | None:
+    exam = file.path.stem
+    is_volume = file.path.suffix.lower() == ".npy" and _EXAM.fullmatch(exam)
+    return (file.path.parent.name, exam) if is_volume else None
+
+
+class Builder(FoldBuilder[_Source]):
     """Knee MR with tears of the ACL or a meniscus; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[Config]] = [
-        Config(
-            name=f"{task}{'_exams' if exams else ''}_fold{fold}",
-            task=task,
-            fold=fold,
-            exams=exams,
-            description=f"Fold {fold} of the {task} task, "
-            + ("every sagittal slice of every exam." if exams else "the published slices."),
-        )
+        config
         for exams in (False, True)
         for task in TASKS
-        for fold in range(1, FOLDS + 1)
+        for config in Config.folds(
+            f"Fold {{fold}} of the {task} task, "
+            + ("every sagittal slice of every exam." if exams else "the published slices."),
+            prefix=f"{task}{'_exams' if exams else ''}_",
+            task=task,
+            exams=exams,
+        )
     ]
     TERMS = (
         "MRNet is for non-commercial research under the Stanford University data use agreement; "
@@ -112,159 +129,104 @@ class Builder(ImageBuilder):
         "beside them"
     )
     HOMEPAGE = "https://stanfordmlgroup.github.io/competitions/mrnet/"
+    UNIT = "exam"
 
     def class_names(self) -> Sequence[str]:
-        """See `ImageBuilder`."""
         return TASKS[self.builder_config.task].labels
 
     def extra_features(self) -> dict[str, Any]:
-        """See `ImageBuilder`."""
         return {"slice": tfds.features.Scalar(np.int32, doc="Place in the volume, from 0.")}
 
-    def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
-        """See `ImageBuilder`."""
-        config = self.builder_config
-        task = TASKS[config.task]
-        files = list_files(root)
-        volumes = _Volumes(root, files, problems)
-        if not volumes.files:
-            raise DataError(
-                f"{root} has no volume train/{PLANE}/<exam>.npy; "
-                f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}."
-            )
-        exam_labels = _exam_labels(files, config.task, problems)
-        tables = None
-        if not config.exams:
-            names = {split: task.table.format(split=split, fold=config.fold) for split in SPLITS}
-            tables = find_tables(root, files, names)
-        if tables:
-            listed = read_tables(tables, task.labels, problems)
-            check_counts(listed, task.published_rows.get(config.fold, {}), problems)
-            return self._published(listed, volumes, exam_labels, problems)
-        return self._by_exam(root, volumes, exam_labels, problems)
+    def published_tables(self) -> Tables | None:
+        if self.builder_config.exams:
+            return None
+        task, fold = TASKS[self.builder_config.task], self.builder_config.fold
+        return Tables(
+            task.table.format(split="{split}", fold=fold), task.published_rows.get(fold, {})
+        )
 
-    def _published(
-        self,
-        listed: Mapping[str, Sequence[Listed]],
-        volumes: "_Volumes",
-        exam_labels: Mapping[str, str],
-        problems: Problems,
-    ) -> dict[str, list[Example]]:
-        splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
-        contradicted: set[str] = set()
-        for split, rows in listed.items():
-            for row in rows:
-                with problems.collecting():
-                    match = _SLICE.fullmatch(row.path.name)
-                    if match is None:
-                        raise row.row.error(
-                            f"'{row.key}' is not named <exam>_<plane>_<slice>.png; download the "
-                            "table again."
-                        )
-                    exam, plane, index = match[1], match[2], int(match[3])
-                    if (plane, exam) not in volumes.files:
-                        raise row.row.error(
-                            f"the exam {exam} has no volume {plane}/{exam}.npy below "
-                            f"{volumes.root}; download MRNet-v1.0 again."
-                        )
-                    volume = volumes.get(plane, exam)
-                    if volume is None:
-                        continue  # its own sentence is noted already
-                    if index >= volume.slices:
-                        raise row.row.error(
-                            f"the exam {exam} has {volume.slices} slices, 0 to "
-                            f"{volume.slices - 1}, and none {index}; download the table again."
-                        )
-                    if exam_labels.get(exam, row.label) != row.label:
-                        contradicted.add(exam)
-                    splits[split].append(_example(volume, exam, plane, index, row.label))
-        if contradicted:
-            self.notes.append(
-                f"the published lists label slices of {len(contradicted)} exams other than the "
-                "owners' tables label the exam, and are followed."
-            )
-        return splits
+    def find_source(self, downloads: Downloads) -> _Source:
+        return _Source(downloads, self.builder_config.task)
 
-    def _by_exam(
-        self,
-        root: Path,
-        volumes: "_Volumes",
-        exam_labels: Mapping[str, str],
-        problems: Problems,
-    ) -> dict[str, list[Example]]:
+    def published_example(
+        self, row: Listed, source: _Source, downloads: Downloads
+    ) -> Example | None:
+        match = _SLICE.fullmatch(row.path.name)
+        if match is None:
+            raise row.row.error(
+                f"'{row.key}' is not named <exam>_<plane>_<slice>.png; download the table again."
+            )
+        exam, plane, index = match[1], match[2], int(match[3])
+        if (plane, exam) not in source.files:
+            raise row.row.error(
+                f"the exam {exam} has no volume {plane}/{exam}.npy below {downloads.root}; "
+                "download MRNet-v1.0 again."
+            )
+        volume = source.volume(plane, exam)
+        if volume is None:
+            return None  # its own sentence is noted already
+        if index >= volume.slices:
+            raise row.row.error(
+                f"the exam {exam} has {volume.slices} slices, 0 to {volume.slices - 1}, and none "
+                f"{index}; download the table again."
+            )
+        if source.labels.get(exam, row.label) != row.label:
+            source.contradicted.add(exam)
+        return _example(volume, exam, plane, index, row.label)
+
+    def remarks(self, source: _Source, splits: Mapping[str, Sequence[Example]]) -> list[str]:
+        if not source.contradicted:
+            return []
+        return [
+            f"the published lists label slices of {len(source.contradicted)} exams other than the "
+            "owners' tables label the exam, and are followed."
+        ]
+
+    def undivided(self, source: _Source, downloads: Downloads) -> Undivided:
         config = self.builder_config
-        if not exam_labels:
+        if not source.labels:
             raise DataError(
-                f"{root} has neither train-{config.task}.csv nor valid-{config.task}.csv, which "
-                "say which exams have a tear; download MRNet-v1.0 again."
+                f"{downloads.root} has neither train-{config.task}.csv nor valid-{config.task}"
+                ".csv, which say which exams have a tear; download MRNet-v1.0 again."
             )
         chosen = None if config.exams else TASKS[config.task].central_slices
         examples: list[Example] = []
-        for plane, exam in volumes.files:
+        for plane, exam in source.files:
             if plane != PLANE:
                 continue
-            with problems.collecting():
-                if exam not in exam_labels:
+            with downloads.problems.collecting():
+                if exam not in source.labels:
                     raise DataError(
-                        f"the exam {exam} has a volume below {root} and no row in train-"
+                        f"the exam {exam} has a volume below {downloads.root} and no row in train-"
                         f"{config.task}.csv or valid-{config.task}.csv; download the tables again."
                     )
-                volume = volumes.get(plane, exam)
+                volume = source.volume(plane, exam)
                 if volume is not None:
                     examples += [
-                        _example(volume, exam, plane, index, exam_labels[exam])
+                        _example(volume, exam, plane, index, source.labels[exam])
                         for index in _central(volume.slices, chosen)
                     ]
-        for exam in exam_labels:
-            if (PLANE, exam) not in volumes.files:
-                problems.add(
+        for exam in source.labels:
+            if (PLANE, exam) not in source.files:
+                downloads.problems.add(
                     f"the exam {exam} is labelled and has no volume {PLANE}/{exam}.npy below "
-                    f"{root}; download MRNet-v1.0 again."
+                    f"{downloads.root}; download MRNet-v1.0 again."
                 )
-        problems.check()
         if config.exams:
-            self.notes.append(
-                f"every {PLANE} slice has the label of its exam; fold {config.fold} of a "
-                f"deterministic {FOLDS}-fold split by exam, stratified by class."
-            )
+            note = f"every {PLANE} slice has the label of its exam; {{split}}."
         else:
             what = f"the {chosen} central" if chosen else "all"
-            self.notes.append(
-                f"{stand_in_note(config.fold, 'exam')[:-1]}, with {what} {PLANE} slices of each "
-                "exam, each with the exam's label."
+            note = (
+                f"{{split}}, with {what} {PLANE} slices of each exam, each with the exam's label."
             )
-        return stand_in_examples(examples, config.fold)
-
-
-class _Volumes:
-    """The volumes of a source by plane and exam, each checked once."""
-
-    def __init__(self, root: Path, files: Sequence[SourceFile], problems: Problems) -> None:
-        self.root = root
-        self.files: dict[tuple[str, str], list[SourceFile]] = {}
-        self._problems = problems
-        self._opened: dict[tuple[str, str], Volume | None] = {}
-        for file in files:
-            exam = file.path.stem
-            if file.path.suffix.lower() == ".npy" and _EXAM.fullmatch(exam):
-                self.files.setdefault((file.path.parent.name, exam), []).append(file)
-
-    def get(self, plane: str, exam: str) -> Volume | None:
-        """Returns a volume, None where it is bad; the first time, what is wrong is noted."""
-        key = plane, exam
-        if key not in self._opened:
-            self._opened[key] = None
-            with self._problems.collecting():
-                self._opened[key] = open_volume(one_of_equals(self.files[key], f"{exam}.npy"))
-        return self._opened[key]
+        return Undivided(examples, note=note)
 
 
 def _exam_labels(files: Sequence[SourceFile], task: str, problems: Problems) -> dict[str, str]:
     """Returns the class of each exam by the owners' tables, which have no header."""
     labels: dict[str, str] = {}
     for name in (f"train-{task}.csv", f"valid-{task}.csv"):
-        if found := [file for file in files if file.name == name]:
-            table = one_of_equals(found, name)
+        if table := named(files, name):
             for number, line in read_lines(table):
                 with problems.collecting():
                     match = _LABEL_LINE.fullmatch(line)

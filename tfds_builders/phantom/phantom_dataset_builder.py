@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import cv2
 import tensorflow_datasets as tfds
 
+from radimagenet_jax.data.local_builder import LocalBuilder
 from tfds_builders.phantom.patients import SLICES, draw_split
 
 CLASS_NAMES = ("normal", "lesion")
@@ -13,11 +14,10 @@ CLASS_NAMES = ("normal", "lesion")
 PATIENTS = {"train": 252, "val": 54, "test": 75}
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(LocalBuilder):
     """CT-like slices of chest, abdomen and head; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     TERMS = "Phantom slices are drawn by this project from a seed and are free of any terms."
     # Images a split, by configuration; '' is the only one.
     EXPECTED: ClassVar[dict[str, dict[str, int]]] = {
@@ -44,7 +44,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         del dl_manager  # nothing is downloaded
-        return {split: self._generate_examples(split) for split in PATIENTS}
+        return {split: self.counted(self._generate_examples(split)) for split in PATIENTS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for drawn in draw_split(split, PATIENTS[split]):

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.image_builder import SPLITS, Example, ImageBuilder
+from radimagenet_jax.data.image_builder import Example, ImageBuilder
 from radimagenet_jax.data.images import check_image, encode_grey
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import SourceFile, iterate_csv
+from radimagenet_jax.data.splits import SPLITS
 from radimagenet_jax.errors import DataError
 from tfds_builders.radimagenet.listing import (
     ANATOMIES,
@@ -36,7 +37,6 @@ class Builder(ImageBuilder):
     """CT, MR and ultrasound images in 165 classes; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
         tfds.core.BuilderConfig(
             name="published", description="Every row of the released tables, as it is."
@@ -58,18 +58,15 @@ class Builder(ImageBuilder):
     HOMEPAGE = "https://www.radimagenet.com"
 
     def class_names(self) -> Sequence[str]:
-        """See `ImageBuilder`."""
         return class_names()
 
     def extra_features(self) -> dict[str, Any]:
-        """See `ImageBuilder`."""
         return {
             "modality": tfds.features.ClassLabel(names=list(MODALITIES)),
             "anatomy": tfds.features.ClassLabel(names=list(ANATOMIES)),
         }
 
     def find_examples(self, root: Path, problems: Problems) -> Mapping[str, Sequence[Example]]:
-        """See `ImageBuilder`."""
         home = _home(root)
         labels = {name: index for index, name in enumerate(class_names())}
         listings = {split: _read_table(home, split, labels, problems) for split in SPLITS}

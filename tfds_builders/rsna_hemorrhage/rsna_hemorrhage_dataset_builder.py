@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -12,11 +11,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from radimagenet_jax.data.dicom import Window, decode_dicom, patient_pseudonym
-from radimagenet_jax.data.image_builder import Example, ImageBuilder
+from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Undivided
+from radimagenet_jax.data.image_builder import Example
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.rsna import table_and_images
+from radimagenet_jax.data.rsna import Challenge, find_challenge
 from radimagenet_jax.data.source_files import SourceFile, iterate_csv, one_of_equals
-from radimagenet_jax.data.splits import FOLDS, fold_of, stand_in_examples, stand_in_note
 from radimagenet_jax.errors import DataError
 
 CLASS_NAMES = ("no", "yes")
@@ -38,36 +37,28 @@ _HEADER_BYTES = 2**16
 
 
 @dataclass(kw_only=True)
-class Config(tfds.core.BuilderConfig):
-    """Windows, and a fold by patient; 0 stands for fold 1 in place of the published split."""
+class Config(FoldConfig):
+    """Windows, and a fold by patient."""
 
     windows: tuple[Window, ...]
-    fold: int = 0
 
 
 def _configs() -> list[Config]:
     configs = []
     for name, windows in WINDOWS.items():
         shown = " and ".join(f"{window.center:g}/{window.width:g}" for window in windows)
-        for fold in range(FOLDS + 1):
-            # The brain window is what everybody means who names a fold only.
-            prefix = "" if name == "brain" and fold else f"{name}_" if fold else name
-            configs.append(
-                Config(
-                    name=f"{prefix}fold{fold}" if fold else name,
-                    windows=windows,
-                    fold=fold,
-                    description=f"Window {shown}, fold {fold or 1} of five, by patient.",
-                )
-            )
+        description = f"Window {shown}, fold {{fold}} of five, by patient."
+        configs.append(Config(name=name, description=description.format(fold=1), windows=windows))
+        # The brain window is what everybody means who names a fold only.
+        prefix = "" if name == "brain" else f"{name}_"
+        configs += Config.folds(description, prefix=prefix, windows=windows)
     return configs
 
 
-class Builder(ImageBuilder):
+class Builder(FoldBuilder[Challenge]):
     """Head CT slices with and without hemorrhage; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar[list[Config]] = _configs()
     TERMS = (
         "the challenge's rules: non-commercial research and education; cite Flanders et al. 2020."
@@ -79,11 +70,9 @@ class Builder(ImageBuilder):
     )
 
     def class_names(self) -> Sequence[str]:
-        """See `ImageBuilder`."""
         return CLASS_NAMES
 
     def extra_features(self) -> dict[str, Any]:
-        """See `ImageBuilder`."""
         return {
             "subtypes": tfds.features.Tensor(
                 shape=(len(SUBTYPES),),
@@ -92,38 +81,35 @@ class Builder(ImageBuilder):
             )
         }
 
-    def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
-        """See `ImageBuilder`."""
-        table, images = table_and_images(
-            root, LABEL_TABLE, "stage_2_train", "stage_2_test", self.MANUAL_DOWNLOAD_INSTRUCTIONS
+    def find_source(self, downloads: Downloads) -> Challenge:
+        return find_challenge(
+            downloads, table=LABEL_TABLE, images="stage_2_train", hidden="stage_2_test"
         )
-        labels = _labels(table, problems)
+
+    def undivided(self, source: Challenge, downloads: Downloads) -> Undivided:
+        labels = _labels(source.table, downloads.problems)
         chosen: dict[str, SourceFile] = {}
         for image in labels:
-            with problems.collecting():
-                if image not in images:
+            with downloads.problems.collecting():
+                if image not in source.images:
                     raise DataError(
-                        f"the image '{image}.dcm' of {table.shown} is not there; download or "
-                        "unpack stage_2_train again."
+                        f"the image '{image}.dcm' of {source.table.shown} is not there; download "
+                        "or unpack stage_2_train again."
                     )
-                chosen[image] = one_of_equals(images[image], f"{image}.dcm")
-        patients = _patients(chosen, problems)
-        problems.check()
-        fold = self.builder_config.fold
-        if fold:
-            self.notes.append(f"{fold_of(fold, 'patient')}.")
-        else:
-            self.notes.append(stand_in_note(1, "patient"))
-        examples = [
-            Example(
-                f"{image}.dcm",
-                CLASS_NAMES[labels[image][ANY]],
-                _reader(file, labels[image], self.builder_config.windows),
-                patient=patients[image],
-            )
-            for image, file in chosen.items()
-        ]
-        return stand_in_examples(examples, fold or 1)
+                chosen[image] = one_of_equals(source.images[image], f"{image}.dcm")
+        patients = _patients(chosen, downloads.problems)
+        downloads.problems.check()
+        return Undivided(
+            [
+                Example(
+                    f"{image}.dcm",
+                    CLASS_NAMES[labels[image][ANY]],
+                    _reader(file, labels[image], self.builder_config.windows),
+                    patient=patients[image],
+                )
+                for image, file in chosen.items()
+            ]
+        )
 
 
 def _labels(table: SourceFile, problems: Problems) -> dict[str, dict[str, int]]:

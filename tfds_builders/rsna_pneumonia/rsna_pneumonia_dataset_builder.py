@@ -1,63 +1,41 @@
 """The RSNA Pneumonia Detection Challenge as a TensorFlow Datasets builder without TensorFlow."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from radimagenet_jax.data.dicom import decode_dicom
-from radimagenet_jax.data.image_builder import Example, ImageBuilder
+from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Tables, Undivided
+from radimagenet_jax.data.image_builder import Example
 from radimagenet_jax.data.images import encode_grey
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.rsna import table_and_images
-from radimagenet_jax.data.source_files import (
-    Row,
-    SourceFile,
-    iterate_csv,
-    list_files,
-    one_of_equals,
-)
-from radimagenet_jax.data.splits import (
-    FOLDS,
-    SPLITS,
-    check_counts,
-    find_tables,
-    fold_of,
-    read_tables,
-    stand_in_examples,
-    stand_in_note,
-)
+from radimagenet_jax.data.rsna import find_challenge
+from radimagenet_jax.data.source_files import Row, SourceFile, iterate_csv, one_of_equals
+from radimagenet_jax.data.splits import Listed
 from radimagenet_jax.errors import DataError
 
 CLASS_NAMES = ("no", "yes")
 LABEL_TABLE = "stage_2_train_labels.csv"
 BOX_COLUMNS = ("x", "y", "width", "height")
 PUBLISHED_ROWS = {"train": 20_412, "val": 2_269, "test": 4_003}
-TABLES = {split: f"{split}.csv" for split in SPLITS}
 
 
-@dataclass(kw_only=True)
-class Config(tfds.core.BuilderConfig):
-    """The published split (fold 0), or one fold by patient."""
+@dataclass(frozen=True)
+class _Labelled:
+    """The examples of the owners' table by patient, and the split tables' rows about them."""
 
-    fold: int = 0
+    examples: dict[str, Example]
+    rows: dict[str, Row] = field(default_factory=dict)
 
 
-class Builder(ImageBuilder):
+class Builder(FoldBuilder[_Labelled]):
     """Chest radiographs with and without pneumonia; see README.md beside this file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
-    BUILDER_CONFIGS: ClassVar[list[Config]] = [
-        Config(name="published", description="The published split, or fold 1 in its place."),
-        *(
-            Config(name=f"fold{fold}", fold=fold, description=f"Fold {fold} of five, by patient.")
-            for fold in range(1, FOLDS + 1)
-        ),
-    ]
+    BUILDER_CONFIGS: ClassVar[list[FoldConfig]] = FoldConfig.published_and_folds()
     TERMS = (
         "the challenge's rules: non-commercial research and education; cite Shih et al. 2019 and "
         "Wang et al. 2017."
@@ -70,11 +48,9 @@ class Builder(ImageBuilder):
     )
 
     def class_names(self) -> Sequence[str]:
-        """See `ImageBuilder`."""
         return CLASS_NAMES
 
     def extra_features(self) -> dict[str, Any]:
-        """See `ImageBuilder`."""
         return {
             "boxes": tfds.features.Tensor(
                 shape=(None, 4),
@@ -83,27 +59,38 @@ class Builder(ImageBuilder):
             )
         }
 
-    def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
-        """See `ImageBuilder`."""
-        table, images = table_and_images(
-            root,
-            LABEL_TABLE,
-            "stage_2_train_images",
-            "stage_2_test_images",
-            self.MANUAL_DOWNLOAD_INSTRUCTIONS,
+    def published_tables(self) -> Tables | None:
+        if self.builder_config.fold:
+            return None
+        return Tables("{split}.csv", PUBLISHED_ROWS, folder="splits")
+
+    def find_source(self, downloads: Downloads) -> _Labelled:
+        challenge = find_challenge(
+            downloads,
+            table=LABEL_TABLE,
+            images="stage_2_train_images",
+            hidden="stage_2_test_images",
         )
-        examples = _examples(table, images, problems)
-        fold = self.builder_config.fold
-        in_splits = [file for file in list_files(root) if "splits" in file.path.parts]
-        tables = None if fold else find_tables(root, in_splits, TABLES)
-        if tables:
-            return _published(tables, examples, problems)
-        problems.check()
-        if fold:
-            self.notes.append(f"{fold_of(fold, 'patient')}.")
-        else:
-            self.notes.append(stand_in_note(1, "patient"))
-        return stand_in_examples(list(examples.values()), fold or 1)
+        return _Labelled(_examples(challenge.table, challenge.images, downloads.problems))
+
+    def published_example(self, row: Listed, source: _Labelled, downloads: Downloads) -> Example:
+        patient = row.path.stem
+        if patient not in source.examples:
+            raise row.row.error(
+                f"'{row.key}' has no row in {LABEL_TABLE}; download that table again."
+            )
+        if source.rows.setdefault(patient, row.row) is not row.row:
+            raise row.row.error(f"'{patient}' is listed before; remove one row.")
+        example = source.examples[patient]
+        if example.label != row.label:
+            raise row.row.error(
+                f"'{row.key}' is labelled '{row.label}' and in {LABEL_TABLE} '{example.label}'; "
+                "download both again."
+            )
+        return example
+
+    def undivided(self, source: _Labelled, downloads: Downloads) -> Undivided:
+        return Undivided(list(source.examples.values()))
 
 
 def _examples(
@@ -174,29 +161,3 @@ def _reader(file: SourceFile, boxes: Sequence[tuple[float, ...]]) -> Callable[[]
         return {"image": encode_grey(image), "boxes": np.array(boxes, np.float32).reshape(-1, 4)}
 
     return read
-
-
-def _published(
-    tables: Mapping[str, SourceFile], examples: Mapping[str, Example], problems: Problems
-) -> dict[str, list[Example]]:
-    listed = read_tables(tables, CLASS_NAMES, problems)
-    check_counts(listed, PUBLISHED_ROWS, problems)
-    splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
-    before: dict[str, Row] = {}
-    for split, rows in listed.items():
-        for row in rows:
-            with problems.collecting():
-                patient = PurePosixPath(row.path).stem
-                if patient not in examples:
-                    raise row.row.error(
-                        f"'{row.key}' has no row in {LABEL_TABLE}; download that table again."
-                    )
-                if before.setdefault(patient, row.row) is not row.row:
-                    raise row.row.error(f"'{patient}' is listed before; remove one row.")
-                if examples[patient].label != row.label:
-                    raise row.row.error(
-                        f"'{row.key}' is labelled '{row.label}' and in {LABEL_TABLE} "
-                        f"'{examples[patient].label}'; download both again."
-                    )
-                splits[split].append(examples[patient])
-    return splits

@@ -1,0 +1,53 @@
+"""What TFDS leaves to a builder of how it is run: progress, silence, and shuffling on disk."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, TypeVar
+
+import tensorflow_datasets as tfds
+
+from radimagenet_jax.data import spool
+
+T = TypeVar("T")
+
+
+class LocalBuilder(tfds.core.GeneratorBasedBuilder):
+    """A builder that `preparation.prepare` runs, and `tfds build` as any other.
+
+    Attributes:
+      TERMS: One sentence on what the data may be used for; printed before anything is built.
+      EXPECTED: Images a split, by configuration ('' without configurations); none for those of
+        which no count is published, or whose tables are the user's own.
+      workers: Threads that read and verify.
+      beam: Whether Apache Beam reads the images, on the runner that TFDS is given.
+      report: Called with the number of examples yielded so far, by whoever tells the user of the
+        progress; None leaves that to TFDS.
+    """
+
+    TERMS: ClassVar[str]
+    EXPECTED: ClassVar[dict[str, dict[str, int]]] = {}
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    workers = 1
+    beam = False
+    report: Callable[[int], None] | None = None
+    _yielded = 0
+
+    def counted(self, examples: Iterable[T]) -> Iterator[T]:
+        """Yields a split's examples and reports each, in one count with the other splits'."""
+        for example in examples:
+            self._yielded += 1
+            if self.report is not None:
+                self.report(self._yielded)
+            yield example
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
+        with spool.shuffling_on_disk():
+            super()._download_and_prepare(dl_manager, download_config)
+
+    # TFDS prints where the data go and that they are done, which whoever reports tells too.
+    def _log_download_bytes(self) -> None:
+        if self.report is None:
+            super()._log_download_bytes()
+
+    def _log_download_done(self) -> None:
+        if self.report is None:
+            super()._log_download_done()
