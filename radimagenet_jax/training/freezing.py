@@ -65,16 +65,16 @@ class Freeze:
 
 
 def specify(
-    structure: str, variables: Mapping[str, PyTree], keras_layers: Sequence[KerasLayer]
+    structure: str, variables: Mapping[str, PyTree], layers: Sequence[KerasLayer]
 ) -> Freeze:
     """Works out what a structure means for a network.
 
     Args:
-      structure: `freezeall`, `unfreezeall`, `unfreezetopN` or `top=N` (the last N of Keras'
-        layers), or `layers=REGEX[,REGEX...]` (every layer whose whole name one of the
+      structure: `freezeall`, `unfreezeall`, `unfreezetopN` or `top=N` (the last N of
+        the layers), or `layers=REGEX[,REGEX...]` (every layer whose whole name one of the
         expressions matches, such as `layers=stage4_.*`). The head always learns.
       variables: {'params', 'batch_stats'} of the network; arrays or their shapes.
-      keras_layers: The headless network's layers in Keras' order.
+      layers: The headless network's, in their order, see `models.Architecture.layers`.
 
     Returns:
       The specification.
@@ -84,11 +84,9 @@ def specify(
     """
     params = _flat(variables["params"])
     stats = _flat(variables.get("batch_stats", {}))
-    named = [layer.path for layer in keras_layers if layer.path is not None]
-    present = {_layer(name) for name in (*params, *stats)} - {HEAD}
-    order = [path for path in named if path in present]
-    order += sorted(present - set(order))
-    learning = set(_select(structure, order, keras_layers))
+    present = {_layer(name) for name in (*params, *stats)}
+    order = [layer.path for layer in layers if layer.path in present]
+    learning = set(_select(structure, order, layers))
     trainable = frozenset(p for p in params if _layer(p) in learning | {HEAD})
     frozen_stats = frozenset(_layer(name) for name in stats) - learning
     first = next((layer for layer in order if any(_layer(p) == layer for p in trainable)), HEAD)
@@ -157,7 +155,7 @@ def table(freeze: Freeze) -> Table:
     return out
 
 
-def _select(structure: str, order: Sequence[str], keras: Sequence[KerasLayer]) -> list[str]:
+def _select(structure: str, order: Sequence[str], layers: Sequence[KerasLayer]) -> list[str]:
     """Names of the base's layers that learn."""
     if structure == "freezeall":
         return []
@@ -166,12 +164,14 @@ def _select(structure: str, order: Sequence[str], keras: Sequence[KerasLayer]) -
     top = re.fullmatch(r"(?:unfreezetop|top=)(\d+)", structure)
     if top:
         count = int(top[1])
-        if count > len(keras):
+        if count > len(layers):
+            of_keras = any(layer.path is None for layer in layers)
+            counted = f"{len(layers)} in Keras' order" if of_keras else f"{len(layers)} layers"
             raise ConfigError(
                 f"structure {structure!r} asks for {count} layers, but the network has "
-                f"{len(keras)} in Keras' order; ask for fewer, or use 'unfreezeall'."
+                f"{counted}; ask for fewer, or use 'unfreezeall'."
             )
-        last = {layer.path for layer in keras[len(keras) - count :]}
+        last = {layer.path for layer in layers[len(layers) - count :]}
         return [name for name in order if name in last]
     if structure.startswith("layers="):
         return _matching(structure, order)
