@@ -36,10 +36,10 @@ from radimagenet_jax.training import (
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training.feed import feed
-from radimagenet_jax.training.memory import Memory
 from radimagenet_jax.training.order import Classes, DataOrder
 from radimagenet_jax.training.program import Values
 from radimagenet_jax.training.progress import TrainingProgress, waiting
+from radimagenet_jax.training.tally import Tally
 
 PyTree = Any
 
@@ -178,7 +178,7 @@ def _run(
     layout = sharding.state_layout(state, mesh, config.shard_optimizer)
     state = jax.tree.map(sharding.place, state, layout)
     saved = checkpoints.Checkpoints(folder)
-    memory = Memory()
+    tally = Tally()
     if saved.latest_step() is not None:
         state, meta = saved.restore(state)
         if meta["data"] != dataset.fingerprint:
@@ -187,7 +187,7 @@ def _run(
                 f"trained on (fingerprint {dataset.fingerprint[:12]}, then {meta['data'][:12]}); "
                 "restore that data, or give a new --workdir."
             )
-        memory = Memory.from_json(meta["memory"])
+        tally = Tally.from_json(meta["memory"])
         console.print(f"resuming at step {int(state.step)} of {values.total_steps}")
     step = int(state.step)
 
@@ -215,17 +215,17 @@ def _run(
         else writers.SilentWriter(),
         stop=stop,
     )
-    state, is_finished = _train(session, stepper, state, memory)
+    state, is_finished = _train(session, stepper, state, tally)
     if not is_finished:
         return termination.EXIT_CODE
-    return _finish(session, state, memory, command)
+    return _finish(session, state, tally, command)
 
 
 def _train(
     session: _Session,
     stepper: stepping.SingleSteps | stepping.ScannedSteps,
     state: states.TrainState,
-    memory: Memory,
+    tally: Tally,
 ) -> tuple[states.TrainState, bool]:
     """Takes the steps that are left; tells whether all were taken, or SIGTERM came before."""
     config, order, total_steps = session.config, session.order, session.total_steps
@@ -233,16 +233,16 @@ def _train(
     profiler = profiling.Profiler(session.folder, config.profile if distributed.is_lead() else "")
     with TrainingProgress(step, total_steps, order.steps_per_epoch) as progress, profiler:
         while step < total_steps:
-            memory.clock.start()
+            tally.clock.start()
             until = order.next_boundary(step, config.checkpoint_every)
             state, rows = stepper.advance(state, step, until)
             taken = sum(int(sums["count"]) for sums in rows)
-            memory.clock.step(taken, stepper.waited, stepper.computed)
+            tally.clock.step(taken, stepper.waited, stepper.computed)
             for sums in rows:
                 step += 1
-                _note(session, memory, step, sums)
+                _note(session, tally, step, sums)
             profiler.step(step)
-            progress.step(step, float(sums["loss"] / sums["count"]), memory.clock.images_per_second)
+            progress.step(step, float(sums["loss"] / sums["count"]), tally.clock.images_per_second)
             stopping = session.stop.reached()
             if step < until and not stopping:
                 continue
@@ -250,17 +250,17 @@ def _train(
             # ------------------------------------------------------------ Evaluation, saving
             # Before the next batch is drawn: whatever happens after this line, the run
             # goes on from here.
-            memory.clock.stop()
+            tally.clock.stop()
             if step % order.steps_per_epoch == 0:
-                _validate(session, memory, step, state)
+                _validate(session, tally, step, state)
             session.saved.save(
                 state,
                 {
-                    "memory": memory.to_json(),
+                    "memory": tally.to_json(),
                     "contract": session.start.contract.to_json(),
                     "data": session.dataset.fingerprint,
                 },
-                memory.best_step,
+                tally.best_step,
             )
             if stopping and step < total_steps:
                 session.saved.close()
@@ -271,15 +271,15 @@ def _train(
     return state, True
 
 
-def _note(session: _Session, memory: Memory, step: int, sums: dict[str, Any]) -> None:
+def _note(session: _Session, tally: Tally, step: int, sums: dict[str, Any]) -> None:
     """Adds a step's sums up, and writes them down when it is time.
 
     Raises:
       UserError: If the loss is not finite.
     """
     order = session.order
-    memory.add(sums)
-    if not np.isfinite(memory.loss_sum):
+    tally.add(sums)
+    if not np.isfinite(tally.loss_sum):
         keys = [session.dataset.train.keys[i] for i in order.batch(step - 1)[0][:8]]
         session.saved.wait()
         raise UserError(_diverged(step, keys, session.saved.latest_step()))
@@ -288,16 +288,16 @@ def _note(session: _Session, memory: Memory, step: int, sums: dict[str, Any]) ->
             step,
             "train",
             epoch=step / order.steps_per_epoch,
-            loss=memory.loss,
-            accuracy=memory.accuracy,
+            loss=tally.loss,
+            accuracy=tally.accuracy,
             learning_rate=schedules.rate(session.rate, step - 1),
-            images_per_second=memory.clock.images_per_second,
-            input_wait=memory.clock.input_wait,
+            images_per_second=tally.clock.images_per_second,
+            input_wait=tally.clock.input_wait,
         )
-        memory.reset_sums()
+        tally.reset_sums()
 
 
-def _validate(session: _Session, memory: Memory, step: int, state: states.TrainState) -> None:
+def _validate(session: _Session, tally: Tally, step: int, state: states.TrainState) -> None:
     """Evaluates the validation split after an epoch, and notes whether it is the best so far."""
     epoch = step // session.order.steps_per_epoch
     logits = session.predict("val", state.weights())
@@ -305,13 +305,13 @@ def _validate(session: _Session, memory: Memory, step: int, state: states.TrainS
     # What chooses the best epoch is what training minimises.
     val["loss"] = float(session.loss(logits, session.dataset.val.labels).mean())
     session.writer.write(step, "val", epoch=epoch, **{k: val[k] for k in val if k in LOGGED})
-    if memory.best_loss is None or val["loss"] < memory.best_loss:
-        memory.best_loss, memory.best_step = val["loss"], step
-    outcome.show_epoch(epoch, session.config.epochs, val, is_best=memory.best_step == step)
+    if tally.best_loss is None or val["loss"] < tally.best_loss:
+        tally.best_loss, tally.best_step = val["loss"], step
+    outcome.show_epoch(epoch, session.config.epochs, val, is_best=tally.best_step == step)
 
 
 def _finish(
-    session: _Session, state: states.TrainState, memory: Memory, command: Sequence[str]
+    session: _Session, state: states.TrainState, tally: Tally, command: Sequence[str]
 ) -> int:
     """Tests the best epoch's network, and writes what a finished run leaves."""
     config, dataset, contract = session.config, session.dataset, session.start.contract
@@ -329,14 +329,14 @@ def _finish(
     session.saved.close()
     session.writer.close()
     result |= {
-        "best_step": memory.best_step,
+        "best_step": tally.best_step,
         "train": {
             "steps": session.total_steps,
             "epochs": config.epochs,
-            "seconds": round(memory.clock.seconds, 3),
-            "images_per_second": memory.clock.images_per_second,
-            "input_wait": memory.clock.input_wait,
-            "outside_step": memory.clock.outside_step,
+            "seconds": round(tally.clock.seconds, 3),
+            "images_per_second": tally.clock.images_per_second,
+            "input_wait": tally.clock.input_wait,
+            "outside_step": tally.clock.outside_step,
         },
         "model": config.model,
         "init": config.init,

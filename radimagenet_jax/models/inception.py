@@ -169,7 +169,7 @@ def concatenated(branches: Branches, x: jax.Array, layers: Layers, width: float)
     return block_output(_side_by_side(*results))
 
 
-@ops.shared
+@ops.traced_once
 def _side_by_side(*parts: jax.Array) -> jax.Array:
     return jnp.concatenate(parts, -1)
 

@@ -19,7 +19,7 @@ from radimagenet_jax.models.ops.normalisation import Affine, Statistics, by_batc
 BLOCK = "block"
 CONV = "conv"
 
-relu = platform.shared(nn.relu)
+relu = platform.traced_once(nn.relu)
 
 
 class Conv(nn.Module):

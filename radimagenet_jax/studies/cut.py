@@ -81,7 +81,7 @@ def cut(
     tail_eqns = _needed(of_kind(_WEIGHTS, _LEARNS), _variables(jaxpr.outvars))
     read = [v for eqn in tail_eqns for v in _variables(eqn.invars)] + _variables(jaxpr.outvars)
     at_cut = list(dict.fromkeys(v for v in read if kinds[v] == _IMAGES))
-    shapes_at_cut = tuple(jax.ShapeDtypeStruct(*_form(v)) for v in at_cut)
+    shapes_at_cut = tuple(jax.ShapeDtypeStruct(*_described(v)) for v in at_cut)
     if wrong := [a for a in shapes_at_cut if a.shape[:1] != images.shape[:1]]:
         raise ValueError(
             f"{wrong[0]} at the cut is not one row for each of {images.shape[0]} images"
@@ -195,7 +195,7 @@ def _variables(atoms: Sequence[Any]) -> list[core.Var]:
     return [atom for atom in atoms if not isinstance(atom, core.Literal)]
 
 
-def _form(variable: core.Var) -> tuple[tuple[int, ...], Any]:
+def _described(variable: core.Var) -> tuple[tuple[int, ...], Any]:
     aval: Any = variable.aval
     return aval.shape, aval.dtype
 

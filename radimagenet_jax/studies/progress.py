@@ -89,7 +89,7 @@ class StudyProgress:
         self._left.remove(group)
 
     def _note(self, group: Group, seconds: float) -> None:
-        self._took.setdefault(_form(group), []).append(seconds / len(group.runs))
+        self._took.setdefault(_kind(group), []).append(seconds / len(group.runs))
 
     def _time_left(self) -> str:
         every = [seconds for known in self._took.values() for seconds in known]
@@ -97,7 +97,7 @@ class StudyProgress:
             return ""
         total = 0.0
         for group in self._left:
-            known = self._took.get(_form(group), every)
+            known = self._took.get(_kind(group), every)
             total += sum(known) / len(known) * len(group.runs)
         return f", about {duration(total)} left"
 
@@ -109,7 +109,7 @@ class StudyProgress:
             console.print(now)
 
 
-def _form(group: Group) -> tuple[str, str, bool]:
+def _kind(group: Group) -> tuple[str, str, bool]:
     """What groups of about the same cost a run have in common."""
     run = group.runs[0]
     return run.model, run.structure, group.has_trunk

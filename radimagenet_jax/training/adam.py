@@ -23,7 +23,7 @@ def _zeros_like(value: Any) -> Any:
     return np.zeros_like(value) if isinstance(value, np.ndarray) else jnp.zeros_like(value)
 
 
-@ops.shared
+@ops.traced_once
 def _moved(
     m: jax.Array, v: jax.Array, g: jax.Array, rate: jax.Array, *, b1: float, b2: float, eps: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

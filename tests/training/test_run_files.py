@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.training import clock as clocks
-from radimagenet_jax.training import memory, writers
+from radimagenet_jax.training import tally, writers
 from radimagenet_jax.training.workdir import Workdir
 
 CONFIG = ConfigDict({"model": "resnet50", "epochs": 3, "log_every": 10})
@@ -124,9 +124,9 @@ def test_the_clock_counts_training_and_neither_pauses_nor_the_first_step(monkeyp
 
 
 def test_memory_survives_json():
-    kept = memory.Memory()
+    kept = tally.Tally()
     kept.add({"loss": 2.0, "correct": 3.0, "count": 4.0})
     kept.best_loss, kept.best_step = 0.1 + 0.2, 12
-    again = memory.Memory.from_json(json.loads(json.dumps(kept.to_json())))
+    again = tally.Tally.from_json(json.loads(json.dumps(kept.to_json())))
     assert again == kept
     assert (again.loss, again.accuracy) == (0.5, 0.75)

@@ -9,7 +9,7 @@ from radimagenet_jax.models.ops.platform import (
     jit,
     keep_compiled_programs,
     materialized,
-    shared,
+    traced_once,
 )
 
-__all__ = ["computes_on_host", "jit", "keep_compiled_programs", "materialized", "shared"]
+__all__ = ["computes_on_host", "jit", "keep_compiled_programs", "materialized", "traced_once"]

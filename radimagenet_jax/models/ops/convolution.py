@@ -37,11 +37,11 @@ def conv(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> ja
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
     pads = (top, bottom), (left, right)
-    return _shared(x, kernel, strides=(strides[0], strides[1]), pads=pads)
+    return _traced(x, kernel, strides=(strides[0], strides[1]), pads=pads)
 
 
-@platform.shared
-def _shared(
+@platform.traced_once
+def _traced(
     x: jax.Array, kernel: jax.Array, *, strides: Pair, pads: tuple[Pair, Pair]
 ) -> jax.Array:
     return _conv(x, kernel, strides, pads)

@@ -55,7 +55,7 @@ class Statistics:
     dtype: Any
 
 
-@platform.shared
+@platform.traced_once
 def by_moments(
     x: jax.Array, affine: Affine, moments: Moments, *, epsilon: float, dtype: Any
 ) -> jax.Array:
@@ -77,7 +77,7 @@ def by_moments(
     return (x * factor + offset).astype(dtype)
 
 
-@platform.shared
+@platform.traced_once
 def by_batch(
     x: jax.Array, weights: jax.Array, affine: Affine, moving: Moments, *, how: Statistics
 ) -> tuple[jax.Array, Moments]:

@@ -69,7 +69,7 @@ def choose(*operands: Any, cpu: Callable[..., Any], plain: Callable[..., Any]) -
     return jax.lax.platform_dependent(*operands, cpu=cpu, default=plain)
 
 
-def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, traced and lowered once for all layers that call it alike.
 
     A network has the same layer dozens of times, and tracing each by itself takes longer than
@@ -116,7 +116,7 @@ def _identity(x: jax.Array) -> jax.Array:
     return x
 
 
-@shared
+@traced_once
 def materialized_with_gradient(x: jax.Array) -> jax.Array:
     """The same array; it and its gradient are `materialized`."""
     return _both_materialized(x)

@@ -33,11 +33,11 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: Padding = "VALID")
         sides = ((window, window), (stride, stride))
         padding = jax.lax.padtype_to_pads(x.shape[1:3], *sides, padding)
     (top, bottom), (left, right) = padding
-    return _shared(x, window=window, stride=stride, pads=((top, bottom), (left, right)))
+    return _traced(x, window=window, stride=stride, pads=((top, bottom), (left, right)))
 
 
-@platform.shared
-def _shared(x: jax.Array, *, window: int, stride: int, pads: tuple[Pair, Pair]) -> jax.Array:
+@platform.traced_once
+def _traced(x: jax.Array, *, window: int, stride: int, pads: tuple[Pair, Pair]) -> jax.Array:
     return _max_pool(x, window, stride, pads)
 
 
@@ -132,7 +132,7 @@ def _scattered(
     return interleaved(grid)[:, top : top + x.shape[1], left : left + x.shape[2]]
 
 
-@platform.shared
+@platform.traced_once
 def halve(x: jax.Array) -> jax.Array:
     """Mean over disjoint 2x2 windows; an odd last row or column is dropped, as 'VALID' does.
 
@@ -148,7 +148,7 @@ def halve(x: jax.Array) -> jax.Array:
     return (rows[:, :, 0::2] + rows[:, :, 1::2]) / 4
 
 
-@platform.shared
+@platform.traced_once
 def smooth(x: jax.Array, *, count_padding: bool = False) -> jax.Array:
     """Mean over 3x3 windows of stride 1 under 'SAME' padding, which counts nowhere by default.
 

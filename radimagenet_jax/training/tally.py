@@ -7,7 +7,7 @@ from radimagenet_jax.training.clock import Clock
 
 
 @dataclass
-class Memory:
+class Tally:
     """Running sums, the best epoch so far, and the clock.
 
     Attributes:
@@ -51,6 +51,6 @@ class Memory:
         return {**vars(self), "clock": self.clock.to_json()}
 
     @classmethod
-    def from_json(cls, kept: dict[str, Any]) -> "Memory":
+    def from_json(cls, kept: dict[str, Any]) -> "Tally":
         """What `to_json` gave."""
         return cls(**{**kept, "clock": Clock(**kept["clock"])})
