@@ -4,13 +4,11 @@
     python -m tests.fuzz --surface=all --inputs=100
     python -m tests.fuzz --surface=dicom --seed=7 --first=412 --inputs=1 --verbose
 
-The exit code is 1 if an input ended in a traceback, a crash, a hang, too much memory, a wrong acceptance, an
-unclear refusal, or left something behind.
+The exit code is 1 if an input ended in a traceback, a crash, a hang, too much memory, a wrong
+acceptance, an unclear refusal, or left something behind.
 """
 
 import argparse
-import importlib
-import pkgutil
 import sys
 import time
 from collections import Counter
@@ -18,26 +16,16 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from tests.fuzz import harness, surfaces
+from tests.fuzz import harness
 
 COLUMNS = (
     *("accepted", "refused", "trace", "crash", "hang", "memory", "wrong", "unclear", "left behind"),
 )
 
 
-def known() -> dict[str, harness.Surface]:
-    """All surfaces by name."""
-    found = [
-        surface
-        for module in pkgutil.iter_modules(surfaces.__path__)
-        for surface in importlib.import_module(f"{surfaces.__name__}.{module.name}").SURFACES
-    ]
-    return {surface.name: surface for surface in sorted(found, key=lambda one: one.name)}
-
-
 def main() -> int:
     """Parses the command line; returns the exit code."""
-    every = known()
+    every = harness.known()
     parser = argparse.ArgumentParser(
         prog="python -m tests.fuzz",
         description=__doc__,
@@ -49,7 +37,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=100, metavar="N", help="how many a surface")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all draws")
     parser.add_argument(
-        "--first", type=int, default=0, metavar="K", help="number of the first input"
+        "--first", type=int, default=0, metavar="K", help="the first input's number"
     )
     parser.add_argument("--verbose", action="store_true", help="print each bad outcome whole")
     options = parser.parse_args()

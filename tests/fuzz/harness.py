@@ -1,14 +1,17 @@
 """Tries inputs one after the other in a worker process, and says how each ended.
 
-The product's promise is that every input is either taken and right, or refused in one clear sentence: no
-traceback, no crash of the process, no hang, no memory far beyond the input's own size, nothing left
-behind. Each is looked at from outside, so that a worker which dies takes nobody with it.
+The product's promise is that every input is either taken and right, or refused in one clear
+sentence: no traceback, no crash of the process, no hang, no memory far beyond the input's own size,
+nothing left behind. Each is looked at from outside, so that a worker which dies takes nobody along.
 """
 
 import contextlib
+import functools
+import importlib
 import io
 import multiprocessing
 import os
+import pkgutil
 import resource
 import shutil
 import tempfile
@@ -24,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from radimagenet_jax.errors import UserError
+from tests.fuzz import surfaces
 
 SECONDS = 30.0
 SPARE_BYTES = 500 * 2**20
@@ -39,11 +43,12 @@ class Surface:
 
     Attributes:
       name: What `--surface` calls it.
-      make: (generator, empty folder) -> input: writes files there if need be, and returns what `attempt`
-        takes; to be pickled, and to depend on the generator alone.
-      attempt: input -> result, by public functions of the product, in the worker. It raises `UserError`
-        where the input is refused.
-      judge: (input, result) -> a sentence on what is wrong with having taken it, or None; in the worker.
+      make: (generator, empty folder) -> input: writes files there if need be, and returns what
+        `attempt` takes; to be pickled, and to depend on the generator alone.
+      attempt: input -> result, by public functions of the product, in the worker. It raises
+        `UserError` where the input is refused.
+      judge: (input, result) -> a sentence on what is wrong with having taken it, or None; in the
+        worker.
       outputs: Names below the folder that `attempt` may leave there.
       warm: Called once in each worker, so that no first import counts as an input's memory or time.
     """
@@ -91,6 +96,17 @@ class Tally:
     def count(self, verdict: str) -> int:
         """How many ended so."""
         return sum(one.verdict == verdict for one in self.outcomes)
+
+
+@functools.cache
+def known() -> dict[str, Surface]:
+    """All surfaces by name."""
+    found = [
+        surface
+        for module in pkgutil.iter_modules(surfaces.__path__)
+        for surface in importlib.import_module(f"{surfaces.__name__}.{module.name}").SURFACES
+    ]
+    return {surface.name: surface for surface in sorted(found, key=lambda one: one.name)}
 
 
 def run(surface: Surface, inputs: int, seed: int, *, first: int = 0) -> Tally:
@@ -148,9 +164,14 @@ class _Worker:
     """A process that tries inputs until one of them ends it."""
 
     def __init__(self, surface: Surface):
-        context = multiprocessing.get_context("fork")
+        # A process of its own from the start: JAX's threads do not survive a fork. A surface that is
+        # not in the list, as a test of this harness has, cannot be sent by name.
+        by_name = surface.name in known()
+        context: Any = multiprocessing.get_context("spawn" if by_name else "fork")
         self._parent, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(surface, child), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(surface.name if by_name else surface, child), daemon=True
+        )
         self._process.start()
         child.close()
         self._parent.recv()  # it is warm
@@ -176,7 +197,8 @@ class _Worker:
         self._process.join()
 
 
-def _serve(surface: Surface, pipe: Connection) -> None:
+def _serve(named: str | Surface, pipe: Connection) -> None:
+    surface = known()[named] if isinstance(named, str) else named
     # The parent's terminal stays free for the table, and quiet libraries for its reader.
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)

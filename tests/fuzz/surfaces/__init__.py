@@ -1,1 +1,1 @@
-"""What is tried: a module a group of surfaces, each with `SURFACES`, a tuple of `harness.Surface`."""
+"""What is tried: modules with `SURFACES`, a tuple of `harness.Surface`."""
