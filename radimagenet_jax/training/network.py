@@ -12,10 +12,9 @@ from ml_collections import ConfigDict
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError, WeightsError
 from radimagenet_jax.models import preprocess
-from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.training import initialise
 from radimagenet_jax.training.state import digest
-from radimagenet_jax.weights import native
+from radimagenet_jax.weights import native, reading
 from radimagenet_jax.weights.contract import Contract, check_architecture, check_preprocessing
 
 PyTree = Any
@@ -59,7 +58,7 @@ def build(
             labels=class_names,
         )
         return model, variables, contract
-    loaded = load_pretrained(config.init, architecture=config.model)
+    loaded = reading.read(config.init, architecture=config.model)
     check_architecture(loaded.contract, config.model)
     scheme = _scheme(config.preprocessing, loaded.contract.preprocessing)
     check_preprocessing(loaded.contract, scheme, config.allow_preprocessing_mismatch)
