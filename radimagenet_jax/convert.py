@@ -107,7 +107,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.verify:
             variables = reading.read(output).variables
     if options.verify:
-        print(f"fingerprint: {fingerprint(variables, contract)}")
+        print(f"fingerprint: {fingerprint(variables, contract, **weights.options)}")
     return 0
 
 
