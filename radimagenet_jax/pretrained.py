@@ -147,12 +147,8 @@ class Pretrained:
                 f"not {shape[1]} x {shape[2]}; resize them."
             )
         scheme = SCHEMES[self.contract.preprocessing]
-        low = min(
-            (0 / scheme.divisor - m) / s for m, s in zip(scheme.mean, scheme.std, strict=True)
-        )
-        high = max(
-            (255 / scheme.divisor - m) / s for m, s in zip(scheme.mean, scheme.std, strict=True)
-        )
+        ends = (np.array([[0.0], [255.0]]) / scheme.divisor - scheme.mean) / scheme.std
+        low, high = ends.min(), ends.max()
         # Interpolation may overshoot a little; ten times the range is another scheme.
         largest = float(jnp.max(jnp.abs(x)))
         if largest > 10 * max(-low, high):

@@ -62,23 +62,18 @@ class Contract:
     layout: str = "HWIO"
 
     def __post_init__(self):
-        for name in ("architecture", "variant", "preprocessing", "channel_order", "origin"):
+        texts = ("architecture", "variant", "preprocessing", "channel_order", "origin", "licence")
+        for name in texts:
             _require(isinstance(getattr(self, name), str), name, "is not a text")
         _require(bool(self.architecture), "architecture", "is empty")
-        if self.architecture in models.names():
-            known = sorted({"", *(each for name in models.names() for each in _variants(name))})
-            _require(self.variant in known, "variant", f"is none of {_listed(known)}")
-        _require(
-            self.preprocessing in PREPROCESSINGS,
-            "preprocessing",
-            f"is none of {_listed(PREPROCESSINGS)}",
-        )
-        _require(
-            self.channel_order in CHANNEL_ORDERS,
-            "channel_order",
-            f"is none of {_listed(CHANNEL_ORDERS)}",
-        )
-        _require(isinstance(self.licence, str), "licence", "is not a text")
+        # A variant of a network that is not known here may be right.
+        variants = sorted({"", *(each for name in models.names() for each in _variants(name))})
+        for name, known in (
+            ("variant", variants if self.architecture in models.names() else (self.variant,)),
+            ("preprocessing", PREPROCESSINGS),
+            ("channel_order", CHANNEL_ORDERS),
+        ):
+            _require(getattr(self, name) in known, name, f"is none of {_listed(known)}")
         _require(
             isinstance(self.sha256, str)
             and len(self.sha256) == 64

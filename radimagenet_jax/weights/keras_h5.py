@@ -16,6 +16,7 @@ the file are refused, since they would read other files of the user's.
 """
 
 import contextlib
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -119,18 +120,11 @@ def _described(file: h5py.File, path: Path, name: str) -> Opened:
     contract = None
     if stated is not None:
         contract = Contract.from_json(stated, name=f"the contract in {path}")
+    known = functools.partial(Opened, path, scheme="keras", contract=contract)
     numbered = {key: _KERAS_3_VARIABLE.fullmatch(key) for key in datasets}
     if any(numbered.values()):
         tensors, positional = _keras_3_tensors(file, datasets, numbered)
-        return Opened(
-            path,
-            "Keras 3 weights",
-            tensors,
-            scheme="keras",
-            contract=contract,
-            keras_version="3",
-            positional=positional,
-        )
+        return known("Keras 3 weights", tensors, keras_version="3", positional=positional)
     root = "model_weights/" if isinstance(file.get("model_weights"), h5py.Group) else ""
     top = file[root] if root else file
     tensors = _keras_2_tensors(datasets, root, _declared(top))
@@ -139,16 +133,12 @@ def _described(file: h5py.File, path: Path, name: str) -> Opened:
             f"{name} holds no weights of a Keras model (neither 'model_weights' nor layer "
             "groups); give a file written by Keras' save or save_weights."
         )
+    versions = [_text(group.attrs.get("keras_version")) for group in (top, file)]
     lambdas, strides = _configured(_text(file.attrs.get("model_config")))
-    return Opened(
-        path,
+    return known(
         "full save" if root else "weights only",
         tensors,
-        scheme="keras",
-        contract=contract,
-        keras_version=_text(top.attrs.get("keras_version"))
-        or _text(file.attrs.get("keras_version"))
-        or "",
+        keras_version=versions[0] or versions[1] or "",
         lambdas=lambdas,
         strides=strides,
     )

@@ -1,12 +1,11 @@
 """What the reading of a weight file gives: variables, contract and report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from radimagenet_jax import models
 from radimagenet_jax.weights.contract import Contract
-from radimagenet_jax.weights.plausibility import Plausibility
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,6 @@ class Report:
     parameters: int
     notes: tuple[str, ...]
     findings: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls, file: str, form: str, contract: Contract, seen: Plausibility, notes: Sequence[str]
-    ) -> "Report":
-        """Gathers a report from what the reading of a file left."""
-        title = models.architecture(contract.architecture).title
-        return cls(
-            file=file,
-            form=form,
-            title=f"{title} {contract.variant}".rstrip(),
-            tensors=seen.tensors,
-            parameters=seen.parameters,
-            notes=tuple(notes),
-            findings=tuple(seen.findings),
-        )
 
     def lines(self) -> list[str]:
         """Returns the report as lines of text."""

@@ -90,7 +90,15 @@ def read(
         title = models.architecture(contract.architecture).title
         variables, seen = assemble(named, shapes, file=str(path), title=title)
     form = opened.form if opened.scheme else f"{opened.form} with {SCHEMES[names].NAMES}"
-    report = Report.of(str(path), form, contract, seen, named.notes)
+    report = Report(
+        file=str(path),
+        form=form,
+        title=f"{title} {contract.variant}".rstrip(),
+        tensors=seen.tensors,
+        parameters=seen.parameters,
+        notes=named.notes,
+        findings=tuple(seen.findings),
+    )
     return Weights(variables, contract, report, opened.options, opened.config)
 
 
