@@ -1,15 +1,11 @@
 """Turns weights from one form into another: `python -m radimagenet_jax.convert`."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from radimagenet_jax import command, console
 from radimagenet_jax.errors import ConfigError
-
-if TYPE_CHECKING:
-    from radimagenet_jax.weights.contract import Contract
 
 _DESCRIPTION = """\
 Read a weight file strictly, say what it is and what was found in it, and write it as a
@@ -88,7 +84,16 @@ def main(arguments: Sequence[str]) -> int:
     from radimagenet_jax.weights import keras_export, native, reading
     from radimagenet_jax.weights.fingerprint import fingerprint
 
-    variables, contract = _read(options)
+    weights = reading.read(
+        options.weights, architecture=options.arch, preprocessing=options.preprocessing
+    )
+    variables, contract = weights.variables, weights.contract
+    first, *further = weights.report.lines()
+    if weights.config is not None:
+        classes = ", ".join(contract.labels or ())
+        first = f"{options.weights}: a run's best {contract.architecture}, classes {classes}"
+    for line in (first, *further):
+        console.console.print(line, markup=False)
     console.console.print(
         f"  input: {contract.preprocessing}, {contract.channel_order}; origin: {contract.origin}; "
         f"sha256 {contract.sha256}",
@@ -102,35 +107,8 @@ def main(arguments: Sequence[str]) -> int:
         if options.verify:
             variables = reading.read(output).variables
     if options.verify:
-        print(f"fingerprint: {fingerprint(variables, contract)}")
+        print(f"fingerprint: {fingerprint(variables, contract, **weights.options)}")
     return 0
-
-
-def _read(options: argparse.Namespace) -> tuple[Mapping[str, Any], "Contract"]:
-    """Reads the weights of a file or a run, and says what they are."""
-    from radimagenet_jax.training import finished
-    from radimagenet_jax.weights import reading
-    from radimagenet_jax.weights.contract import check_architecture, check_preprocessing
-
-    folder = Path(options.weights)
-    if not finished.is_run(folder):
-        weights = reading.read(
-            folder, architecture=options.arch, preprocessing=options.preprocessing
-        )
-        for line in weights.report.lines():
-            console.console.print(line, markup=False)
-        return weights.variables, weights.contract
-    run = finished.load(folder)
-    if options.arch:
-        name, _, variant = options.arch.partition(":")
-        check_architecture(run.contract, name, variant)
-    if options.preprocessing:
-        check_preprocessing(run.contract, options.preprocessing, allow_mismatch=False)
-    console.console.print(
-        f"{folder}: a run's best {run.contract.architecture}, classes {', '.join(run.labels)}",
-        markup=False,
-    )
-    return run.variables, run.contract
 
 
 if __name__ == "__main__":

@@ -158,12 +158,16 @@ def make_scores(
 
 
 def _of_run(folder: Path, image_size: int | None) -> _Source:
-    from radimagenet_jax.training import finished
+    from radimagenet_jax.weights import reading, run
 
-    run = finished.load(folder)
-    contract = run.contract
-    apply = make_scores(run.model, run.variables, contract.preprocessing, contract.channel_order)
-    return _Source(apply, image_size or run.config.image_size, run.labels)
+    weights = reading.read(folder) if run.is_run(folder) else None
+    if weights is None or weights.config is None:
+        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
+    contract = weights.contract
+    # As it was validated, in the precision that it was trained in.
+    model = weights.network(dtype=weights.config["dtype"])
+    apply = make_scores(model, weights.variables, contract.preprocessing, contract.channel_order)
+    return _Source(apply, image_size or weights.config["image_size"], contract.labels)
 
 
 def _of_weights(path: str, image_size: int, preprocessing: str | None) -> _Source:

@@ -18,15 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax import traverse_util
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.models import ops
-from radimagenet_jax.models.preprocess import SCHEMES, normalize
+from radimagenet_jax.models.preprocess import SCHEMES
 from radimagenet_jax.weights import reading
-from radimagenet_jax.weights.audit import Audit
-from radimagenet_jax.weights.contract import Contract, check_architecture, check_preprocessing
+from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.loaded import Report
 
 # Images per call of the compiled network: enough to keep it busy, and little memory.
@@ -64,9 +62,7 @@ class Pretrained:
             without any error.
         """
         self._check_images(images)
-        return normalize(
-            jnp.asarray(images), self.contract.preprocessing, self.contract.channel_order
-        )
+        return self.contract.input.of(jnp.asarray(images))
 
     def features(self, x: Any) -> dict[str, jax.Array]:
         """Applies the network to preprocessed images, in inference mode.
@@ -151,12 +147,8 @@ class Pretrained:
                 f"not {shape[1]} x {shape[2]}; resize them."
             )
         scheme = SCHEMES[self.contract.preprocessing]
-        low = min(
-            (0 / scheme.divisor - m) / s for m, s in zip(scheme.mean, scheme.std, strict=True)
-        )
-        high = max(
-            (255 / scheme.divisor - m) / s for m, s in zip(scheme.mean, scheme.std, strict=True)
-        )
+        ends = (np.array([[0.0], [255.0]]) / scheme.divisor - scheme.mean) / scheme.std
+        low, high = ends.min(), ends.max()
         # Interpolation may overshoot a little; ten times the range is another scheme.
         largest = float(jnp.max(jnp.abs(x)))
         if largest > 10 * max(-low, high):
@@ -188,35 +180,5 @@ def load_pretrained(
       WeightsError: In one sentence, if the file is missing, damaged, of another network,
         or contradicts an argument. Nothing is partly loaded.
     """
-    if is_run(Path(path)):
-        return _of_run(Path(path), architecture, preprocessing)
     weights = reading.read(path, architecture=architecture, preprocessing=preprocessing)
-    contract = weights.contract
-    options: dict[str, Any] = {"variant": contract.variant} if contract.variant else {}
-    if contract.labels is not None:
-        options["num_classes"] = len(contract.labels)
-    model = models.create(contract.architecture, **options)
-    return Pretrained(model, weights.variables, contract, weights.report)
-
-
-def is_run(path: Path) -> bool:
-    """Tells whether a path is the working directory of a run."""
-    return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
-
-
-def _of_run(path: Path, architecture: str | None, preprocessing: str | None) -> Pretrained:
-    # Only who asks for a run pays for the import of what reads checkpoints.
-    from radimagenet_jax.training import finished
-
-    run = finished.load(path)
-    if architecture:
-        name, _, variant = architecture.partition(":")
-        check_architecture(run.contract, name, variant)
-    if preprocessing:
-        check_preprocessing(run.contract, preprocessing, allow_mismatch=False)
-    audit = Audit()
-    for name, leaf in traverse_util.flatten_dict(run.variables, sep="/").items():
-        audit.note(name, name, np.asarray(leaf))
-    audit.refuse_invalid(str(path))
-    report = Report.of(str(path), "working directory of a run", run.contract, audit, [])
-    return Pretrained(run.model.clone(dtype=jnp.float32), run.variables, run.contract, report)
+    return Pretrained(weights.network(), weights.variables, weights.contract, weights.report)

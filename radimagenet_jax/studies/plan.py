@@ -15,13 +15,6 @@ from radimagenet_jax.reports import study_files
 from radimagenet_jax.training import config as config_pages
 
 SCRATCH = "scratch"
-# What the released files call the networks, for `{released}` in the path of an initialisation.
-_RELEASED = {
-    "resnet50": "ResNet50",
-    "densenet121": "DenseNet121",
-    "inception_v3": "InceptionV3",
-    "inception_resnet_v2": "IRV2",
-}
 
 _AS_PUBLISHED = {
     "schedule.name": "constant",
@@ -176,7 +169,8 @@ def initialisations(config: ConfigDict) -> dict[str, str]:
 
 def init_path(template: str, model: str) -> str:
     """The weight file of an initialisation for a network."""
-    return template.replace("{model}", model).replace("{released}", _RELEASED.get(model, model))
+    released = models.architecture(model).released or model
+    return template.replace("{model}", model).replace("{released}", released)
 
 
 def run_config(config: ConfigDict, run: Run) -> ConfigDict:

@@ -11,10 +11,9 @@ from ml_collections import ConfigDict
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError, WeightsError
 from radimagenet_jax.models.preprocess import PUBLISHED, Input
-from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.training.program import Program
 from radimagenet_jax.training.state import digest
-from radimagenet_jax.weights import native
+from radimagenet_jax.weights import native, reading
 from radimagenet_jax.weights.contract import Contract, check_architecture, check_preprocessing
 
 PyTree = Any
@@ -67,7 +66,7 @@ def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) ->
             labels=class_names,
         )
         return Start(program, variables, contract, contract.preprocessing)
-    loaded = load_pretrained(config.init, architecture=config.model)
+    loaded = reading.read(config.init, architecture=config.model)
     check_architecture(loaded.contract, config.model)
     made_of = _input(config.preprocessing, loaded.contract)
     check_preprocessing(loaded.contract, made_of.scheme, config.allow_preprocessing_mismatch)

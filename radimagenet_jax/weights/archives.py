@@ -51,6 +51,18 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
+def members(path: Path, start: bytes) -> list[str]:
+    """Names of a zip archive's members; none of a file whose first bytes are another form's.
+
+    Raises:
+      WeightsError: If the archive is truncated or damaged.
+    """
+    if not start.startswith(SIGNATURE):
+        return []
+    with open_archive(path) as archive:
+        return archive.namelist()
+
+
 @contextlib.contextmanager
 def unpacked(archive: zipfile.ZipFile, member: str) -> Iterator[BinaryIO]:
     """Gives one member as a file that can seek: a nameless temporary one.

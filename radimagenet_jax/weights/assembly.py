@@ -1,13 +1,13 @@
 """Puts the tensors of a file into a network's variables: all of them, or none.
 
-Every reader describes its file as named tensors that are not read yet, and every
-mapping as a list of rules (source, target, transposition). This module checks the
+Every form describes its file as named tensors that are not read yet, and every naming
+scheme says where each of the network's variables is among them. This module checks the
 two against the network first, in both directions and completely, and reads only
 if everything fits, so that a wrong file costs nothing and loads nothing.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from flax import traverse_util
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights.audit import Audit
 from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights.opened import StoredTensor
+from radimagenet_jax.weights.plausibility import Plausibility
 
 # 'params/stage1_block1/conv1/kernel': collection, layers, leaf.
 Target = str
@@ -27,23 +28,6 @@ Target = str
 # A file of another network differs in hundreds of tensors; the first few of each
 # kind and a count say all that a person can use.
 _LISTED = 12
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a file, described but not read.
-
-    Attributes:
-      name: What the file calls it, for messages.
-      shape: As stored.
-      dtype: As stored.
-      read: Reads it, with that shape and dtype.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    read: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -70,9 +54,28 @@ class Rule:
         return tuple(stored)
 
 
+@dataclass(frozen=True)
+class Named:
+    """What a naming scheme makes of a file.
+
+    Attributes:
+      contract: What the weights are.
+      tensors: The file's, by the scheme's own names.
+      rule: Gives the rule for a variable of the network.
+      problems: What does not fit already, each a part of a sentence; they refuse the file.
+      notes: What was assumed or left aside, a sentence each.
+    """
+
+    contract: Contract
+    tensors: Mapping[str, StoredTensor]
+    rule: Callable[[Target], Rule]
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 @functools.lru_cache(maxsize=16)
 def expected_shapes(
-    architecture: str, variant: str = "", num_classes: int = 0
+    architecture: str, variant: str = "", num_classes: int = 0, **options: Any
 ) -> Mapping[Target, tuple[int, ...]]:
     """Returns the shape of each variable of a network.
 
@@ -80,11 +83,13 @@ def expected_shapes(
       architecture: A name of `models.names()`.
       variant: One of its variants; '' for its default.
       num_classes: Of its head; 0 for none.
+      **options: Further fields of the network, hashable.
 
     Returns:
-      Shapes by target, in the network's own order. Nothing is computed.
+      Shapes by target. Nothing is computed.
     """
-    options: dict[str, Any] = {"variant": variant} if variant else {}
+    if variant:
+        options["variant"] = variant
     network = models.create(architecture, num_classes=num_classes or None, **options)
     size = models.architecture(architecture).min_image_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
@@ -124,60 +129,44 @@ def require_published(variables: Mapping[str, Any], contract: Contract) -> dict[
 
 
 def assemble(
-    tensors: Mapping[str, StoredTensor],
-    rules: Sequence[Rule],
-    shapes: Mapping[Target, tuple[int, ...]],
-    *,
-    file: str,
-    title: str,
-    audit: Audit,
-    further_problems: Iterable[str] = (),
-) -> dict[str, Any]:
+    named: Named, shapes: Mapping[Target, tuple[int, ...]], *, file: str, title: str
+) -> tuple[dict[str, Any], Plausibility]:
     """Reads a file's tensors into a network's variables, strictly.
 
     Args:
-      tensors: What the file holds, by source name.
-      rules: One for each variable of the network.
+      named: What the file holds.
       shapes: Of the network's variables, by target.
       file: The file's name, for messages.
       title: The network's name, for messages.
-      audit: Takes note of every tensor's statistics.
-      further_problems: What a mapping has found already; refuses the file too.
 
     Returns:
       {'params': ..., 'batch_stats': ...}, nested by layer, float32 on the default
-      device.
+      device, and what was seen of the numbers.
 
     Raises:
       WeightsError: With every mismatch at once: missing, unexpected and misshaped
         tensors, dtypes other than float32, NaN, infinite values and negative variances.
     """
-    targets = {rule.target for rule in rules}
-    if targets != set(shapes) or len(targets) != len(rules):
-        uncovered = sorted(set(shapes) ^ targets)
-        raise AssertionError(f"the rules do not cover {title} exactly: {uncovered[:5]}")
-
-    problems = list(further_problems)
-    problems += _mismatches(tensors, rules, shapes)
+    rules = [named.rule(target) for target in shapes]
+    problems = [*named.problems, *_mismatches(named.tensors, rules, shapes)]
     if problems:
         raise WeightsError(
             f"{file} does not fit {title}: {'; '.join(problems)}. Nothing was loaded; give an "
             f"intact file of {title} without its top, or name the right architecture."
         )
 
+    seen = Plausibility()
     placed: dict[Target, jax.Array] = {}
     for rule in rules:
-        values = tensors[rule.source].read()
-        audit.note(tensors[rule.source].name, rule.target, values)
+        tensor = named.tensors[rule.source]
+        values = tensor.read()
+        seen.note(tensor.name, rule.target, values)
         if rule.axes is not None:
             values = values.transpose(rule.axes)
         # To the device one by one, so that there are never two copies of the whole.
         placed[rule.target] = jax.device_put(np.ascontiguousarray(values, np.float32))
-    audit.refuse_invalid(file)
-    variables: dict[str, Any] = traverse_util.unflatten_dict(
-        {target: placed[target] for target in shapes}, sep="/"
-    )
-    return variables
+    seen.refuse_invalid(file)
+    return traverse_util.unflatten_dict(placed, sep="/"), seen
 
 
 def _mismatches(

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.models.preprocess import SCHEMES
+from radimagenet_jax.models.preprocess import SCHEMES, Input
 
 PREPROCESSINGS = tuple(SCHEMES)
 CHANNEL_ORDERS = ("RGB", "BGR")
-VARIANTS = ("", "v1", "v1.5", "torch")
 
 # Written into every contract, so that a later form can tell this one apart.
 FORMAT = 1
@@ -40,8 +40,8 @@ class Contract:
 
     Attributes:
       architecture: A name of `radimagenet_jax.models.names()`, e.g. 'resnet50'.
-      variant: 'v1' (Keras) or 'v1.5' (PyTorch) for ResNet50; '' (Keras) or 'torch' for
-        the others.
+      variant: One of the architecture's variants, such as 'v1.5' (PyTorch's strides); '' where
+        there is only one.
       preprocessing: How RGB in 0..255 becomes the input: a name of `PREPROCESSINGS`.
       channel_order: 'RGB' or 'BGR', the order that the first kernel expects.
       origin: Where the weights come from, for people.
@@ -62,21 +62,18 @@ class Contract:
     layout: str = "HWIO"
 
     def __post_init__(self):
-        for name in ("architecture", "variant", "preprocessing", "channel_order", "origin"):
+        texts = ("architecture", "variant", "preprocessing", "channel_order", "origin", "licence")
+        for name in texts:
             _require(isinstance(getattr(self, name), str), name, "is not a text")
         _require(bool(self.architecture), "architecture", "is empty")
-        _require(self.variant in VARIANTS, "variant", f"is none of {_listed(VARIANTS)}")
-        _require(
-            self.preprocessing in PREPROCESSINGS,
-            "preprocessing",
-            f"is none of {_listed(PREPROCESSINGS)}",
-        )
-        _require(
-            self.channel_order in CHANNEL_ORDERS,
-            "channel_order",
-            f"is none of {_listed(CHANNEL_ORDERS)}",
-        )
-        _require(isinstance(self.licence, str), "licence", "is not a text")
+        # A variant of a network that is not known here may be right.
+        variants = sorted({"", *(each for name in models.names() for each in _variants(name))})
+        for name, known in (
+            ("variant", variants if self.architecture in models.names() else (self.variant,)),
+            ("preprocessing", PREPROCESSINGS),
+            ("channel_order", CHANNEL_ORDERS),
+        ):
+            _require(getattr(self, name) in known, name, f"is none of {_listed(known)}")
         _require(
             isinstance(self.sha256, str)
             and len(self.sha256) == 64
@@ -94,6 +91,11 @@ class Contract:
                 "labels",
                 "is neither null nor a list of distinct class names",
             )
+
+    @property
+    def input(self) -> Input:
+        """What the network takes, to be made of images."""
+        return Input(self.preprocessing, self.channel_order)
 
     def to_json(self) -> str:
         """Returns the contract as one JSON object, with its format's number, for people too."""
@@ -203,6 +205,10 @@ def check_architecture(contract: Contract, architecture: str, variant: str = "")
             "the shapes agree (strides, epsilon or padding differ); "
             f"build the network with variant={contract.variant!r}."
         )
+
+
+def _variants(name: str) -> tuple[str, ...]:
+    return models.architecture(name).variants
 
 
 def _require(holds: bool, field: str, fault: str) -> None:

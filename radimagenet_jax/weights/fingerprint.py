@@ -33,24 +33,27 @@ def picture() -> np.ndarray:
     return ((rings // 16 + row * (channel + 2)) % 256).astype(np.uint8)[None]
 
 
-def fingerprint(variables: Mapping[str, Any], contract: Contract) -> str:
+def fingerprint(variables: Mapping[str, Any], contract: Contract, **options: Any) -> str:
     """Digests the pooled features of the fixed picture.
 
     Args:
       variables: {'params', 'batch_stats'} of the network; a head is ignored.
       contract: What they are; its preprocessing and channel order are part of it.
+      **options: Fields in which the network differs from the published one, hashable.
 
     Returns:
       The sha256 of the rounded features, 64 hexadecimal digits.
     """
-    features = precise_features(variables, contract)
+    features = precise_features(variables, contract, **options)
     largest = float(np.abs(features).max()) or 1.0
     steps = np.rint(features / largest * _STEPS).astype("<i4")
     return hashlib.sha256(f"{largest:.3e}".encode() + steps.tobytes()).hexdigest()
 
 
-def precise_features(variables: Mapping[str, Any], contract: Contract) -> np.ndarray:
-    """Returns the pooled features of the fixed picture, (C,) float64."""
+def precise_features(
+    variables: Mapping[str, Any], contract: Contract, **options: Any
+) -> np.ndarray:
+    """Returns the pooled features of the fixed picture, (C,) float64; see `fingerprint`."""
     scheme = SCHEMES[contract.preprocessing]
     x = picture().astype(np.float64)
     if scheme.channel_order == "BGR":
@@ -64,12 +67,13 @@ def precise_features(variables: Mapping[str, Any], contract: Contract) -> np.nda
     }
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         exact = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), headless)
-        spatial = _network(contract.architecture, contract.variant)(exact, jnp.asarray(x))
+        if contract.variant:
+            options["variant"] = contract.variant
+        spatial = _network(contract.architecture, **options)(exact, jnp.asarray(x))
         return np.asarray(spatial, np.float64).mean(axis=(0, 1, 2))
 
 
 @functools.lru_cache(maxsize=4)
-def _network(architecture: str, variant: str) -> Callable[[Any, jax.Array], jax.Array]:
-    options = {"variant": variant} if variant else {}
+def _network(architecture: str, **options: Any) -> Callable[[Any, jax.Array], jax.Array]:
     network = models.create(architecture, dtype=jnp.float64, **options)
     return jax.jit(lambda variables, x: network.apply(variables, x, train=False)[1]["spatial"])

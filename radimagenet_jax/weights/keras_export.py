@@ -40,6 +40,8 @@ def write(path: Path, variables: Mapping[str, Any], contract: Contract) -> None:
         published network, or the file exists or cannot be written. Nothing is left behind.
     """
     entry = models.architecture(contract.architecture)
+    if not entry.keras_layers():
+        raise WeightsError(f"Keras has no {entry.title}; convert to our form instead.")
     if contract.variant != entry.variants[0]:
         raise WeightsError(
             f"Keras has no {entry.title} of the variant {contract.variant!r}: its strides, epsilon "
@@ -54,11 +56,9 @@ def write(path: Path, variables: Mapping[str, Any], contract: Contract) -> None:
     if path.exists():
         raise WeightsError(f"{path} exists already; remove it, or choose another name.")
     leaves = require_published(variables, contract)
-    table = entry.keras_layers() + ((keras_layers.HEAD,) if contract.labels else ())
-    layers: dict[str, dict[str, Any]] = {layer.name: {} for layer in table}
-    for rule in keras_layers.rules(
-        table, {target: np.shape(leaf) for target, leaf in leaves.items()}
-    ):
+    rows = keras_layers.table(entry, with_head=contract.labels is not None)
+    layers: dict[str, dict[str, Any]] = {layer.name: {} for layer in rows}
+    for rule in map(keras_layers.rules(rows), leaves):
         layer, role = rule.source.rsplit("/", 1)
         layers[layer][role] = leaves[rule.target]
 

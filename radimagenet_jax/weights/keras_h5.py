@@ -16,17 +16,21 @@ the file are refused, since they would read other files of the user's.
 """
 
 import contextlib
+import functools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights.assembly import StoredTensor
+from radimagenet_jax.weights import archives
+from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights.opened import Opened, StoredTensor
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -60,39 +64,17 @@ _ROLES = {
 }
 
 
-@dataclass(frozen=True)
-class KerasFile:
-    """What an HDF5 file of Keras holds; its tensors can be read while it is open.
-
-    Attributes:
-      form: 'full save', 'weights only' or 'Keras 3 weights', for people.
-      keras_version: As the file states it; '' if it does not.
-      layers: The tensors by layer name and role ('kernel', 'bias', 'gamma', 'beta',
-        'moving_mean', 'moving_variance'; anything else as stored). Names are the
-        file's own.
-      positional: True if the layer names are only counts in the order of
-        `model.layers`, as older Keras 3 weights have them.
-      lambdas: Names of the Lambda layers that `model_config` mentions.
-      strides: The strides that `model_config` states, by layer name.
-      contract: Our contract's JSON, if the file came from us.
-    """
-
-    form: str
-    keras_version: str
-    layers: dict[str, dict[str, StoredTensor]]
-    positional: bool = False
-    lambdas: tuple[str, ...] = ()
-    strides: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    contract: str | None = None
+def recognises(path: Path, start: bytes) -> bool:
+    """Tells whether a file is an HDF5 file or a '.keras' archive, by its first bytes."""
+    return start.startswith(SIGNATURE) or ARCHIVE_MEMBER in archives.members(path, start)
 
 
 @contextlib.contextmanager
-def open_keras_h5(source: str | BinaryIO, name: str) -> Iterator[KerasFile]:
-    """Opens a Keras HDF5 file and describes its tensors.
+def opened(path: Path) -> Iterator[Opened]:
+    """Opens a Keras file and describes its tensors.
 
     Args:
-      source: A path, or a binary file that can seek.
-      name: What to call it in messages.
+      path: An HDF5 file, or a zip archive that holds one.
 
     Yields:
       The description. Its tensors are read on demand, until the context ends.
@@ -102,9 +84,27 @@ def open_keras_h5(source: str | BinaryIO, name: str) -> Iterator[KerasFile]:
         by Keras, or reaches outside itself; also for damage that shows up while a
         tensor is read within the context.
     """
+    with path.open("rb") as start:
+        zipped = start.read(len(archives.SIGNATURE)) == archives.SIGNATURE
+    if not zipped:
+        with _hdf5(str(path), str(path)) as file:
+            described = _described(file, path, str(path))
+            yield replace(described, form=f"Keras HDF5, {described.form}")
+        return
+    name = f"{path} ({ARCHIVE_MEMBER})"
+    with (
+        archives.open_archive(path) as archive,
+        archives.unpacked(archive, ARCHIVE_MEMBER) as copy,
+        _hdf5(copy, name) as file,
+    ):
+        yield replace(_described(file, path, name), form="Keras 3 archive")
+
+
+@contextlib.contextmanager
+def _hdf5(source: str | BinaryIO, name: str) -> Iterator[h5py.File]:
     try:
         with h5py.File(source, "r", locking=False) as file:
-            yield _describe(file, name)
+            yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         # What the HDF5 library raises depends on the byte that is wrong.
         reason = " ".join(str(error).split())
@@ -114,37 +114,33 @@ def open_keras_h5(source: str | BinaryIO, name: str) -> Iterator[KerasFile]:
         ) from error
 
 
-def _describe(file: h5py.File, name: str) -> KerasFile:
+def _described(file: h5py.File, path: Path, name: str) -> Opened:
     datasets = dict(_datasets(file, name))
-    contract = _text(file.attrs.get(CONTRACT_ATTRIBUTE))
-    numbered = {path: _KERAS_3_VARIABLE.fullmatch(path) for path in datasets}
+    stated = _text(file.attrs.get(CONTRACT_ATTRIBUTE))
+    contract = None
+    if stated is not None:
+        contract = Contract.from_json(stated, name=f"the contract in {path}")
+    known = functools.partial(Opened, path, scheme="keras", contract=contract)
+    numbered = {key: _KERAS_3_VARIABLE.fullmatch(key) for key in datasets}
     if any(numbered.values()):
-        layers, positional = _keras_3_layers(file, datasets, numbered)
-        return KerasFile(
-            form="Keras 3 weights",
-            keras_version="3",
-            layers=layers,
-            positional=positional,
-            contract=contract,
-        )
+        tensors, positional = _keras_3_tensors(file, datasets, numbered)
+        return known("Keras 3 weights", tensors, keras_version="3", positional=positional)
     root = "model_weights/" if isinstance(file.get("model_weights"), h5py.Group) else ""
     top = file[root] if root else file
-    layers = _keras_2_layers(datasets, root, _declared(top))
-    if not layers:
+    tensors = _keras_2_tensors(datasets, root, _declared(top))
+    if not tensors:
         raise WeightsError(
             f"{name} holds no weights of a Keras model (neither 'model_weights' nor layer "
             "groups); give a file written by Keras' save or save_weights."
         )
+    versions = [_text(group.attrs.get("keras_version")) for group in (top, file)]
     lambdas, strides = _configured(_text(file.attrs.get("model_config")))
-    return KerasFile(
-        form="full save" if root else "weights only",
-        keras_version=_text(top.attrs.get("keras_version"))
-        or _text(file.attrs.get("keras_version"))
-        or "",
-        layers=layers,
+    return known(
+        "full save" if root else "weights only",
+        tensors,
+        keras_version=versions[0] or versions[1] or "",
         lambdas=lambdas,
         strides=strides,
-        contract=contract,
     )
 
 
@@ -199,11 +195,11 @@ def _refuse_foreign_storage(dataset: h5py.Dataset, path: str, name: str) -> None
             )
 
 
-def _keras_2_layers(
+def _keras_2_tensors(
     datasets: dict[str, h5py.Dataset], root: str, declared: set[str]
-) -> dict[str, dict[str, StoredTensor]]:
-    """Groups `<layer>/<layer>/<variable>:0` by layer; a layer's name may have slashes."""
-    layers: dict[str, dict[str, StoredTensor]] = {}
+) -> dict[str, StoredTensor]:
+    """Names `<layer>/<layer>/<variable>:0` by layer; a layer's name may have slashes."""
+    tensors: dict[str, StoredTensor] = {}
     for path, dataset in datasets.items():
         if not path.startswith(root):
             continue  # the optimiser's state of a full save
@@ -214,23 +210,25 @@ def _keras_2_layers(
         else:
             prefixes = ["/".join(parents[:count]) for count in range(len(parents), 0, -1)]
             layer = next((prefix for prefix in prefixes if prefix in declared), "/".join(parents))
-        role = variable.removesuffix(":0")
-        layers.setdefault(layer, {})[role] = _stored(dataset, f"{layer}/{role}")
-    return layers
+        name = f"{layer}/{variable.removesuffix(':0')}"
+        tensors[name] = _stored(dataset, name)
+    return tensors
 
 
-def _keras_3_layers(
+def _keras_3_tensors(
     file: h5py.File,
     datasets: dict[str, h5py.Dataset],
     numbered: dict[str, re.Match[str] | None],
-) -> tuple[dict[str, dict[str, StoredTensor]], bool]:
+) -> tuple[dict[str, StoredTensor], bool]:
     counted: dict[str, dict[int, h5py.Dataset]] = {}
     named: dict[str, str] = {}
-    layers: dict[str, dict[str, StoredTensor]] = {}
+    tensors: dict[str, StoredTensor] = {}
+    taken: set[str] = set()
     for path, match in numbered.items():
         if match is None:
             if not path.startswith("optimizer/"):
-                layers.setdefault(path, {})["values"] = _stored(datasets[path], path)
+                taken.add(path)
+                tensors[f"{path}/values"] = _stored(datasets[path], path)
             continue
         layer = path[: match.end("layer")]
         counted.setdefault(layer, {})[int(match["index"])] = datasets[path]
@@ -240,14 +238,16 @@ def _keras_3_layers(
     positional = any(not _text(file[f"{layer}/vars"].attrs.get("name")) for layer in counted)
     for layer, variables in counted.items():
         shown = layer.rsplit("/", 1)[-1] if positional else named[layer]
-        if shown in layers:
+        if shown in taken:
             shown = layer
+        taken.add(shown)
         kind = re.sub(r"_\d+$", "", layer.rsplit("/", 1)[-1])
         roles = _ROLES.get(kind, {}).get(len(variables))
         for rank, index in enumerate(sorted(variables)):
-            role = roles[rank] if roles and rank == index else f"vars/{index}"
-            layers.setdefault(shown, {})[role] = _stored(variables[index], f"{shown}/{role}")
-    return layers, positional
+            role = roles[rank] if roles and rank == index else ""
+            tensor = _stored(variables[index], f"{shown}/{role or f'vars/{index}'}")
+            tensors[f"{shown}/{role or index}"] = tensor
+    return tensors, positional
 
 
 def _stored(dataset: h5py.Dataset, name: str) -> StoredTensor:

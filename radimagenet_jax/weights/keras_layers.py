@@ -1,4 +1,4 @@
-"""Which layer of a Keras file is which layer of ours.
+"""Keras' names: which layer of a file is which layer of ours.
 
 The table is the architecture's own list of Keras layers. Names are compared after
 '/' is written as '_', which is what Keras 3 did to DenseNet's. Automatic names
@@ -7,12 +7,17 @@ only their order is meaningful: it is the order in which the layers were made.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.models import KerasLayer
-from radimagenet_jax.weights.assembly import Rule, StoredTensor, Target, listed
+from radimagenet_jax.weights import origins
+from radimagenet_jax.weights.assembly import Named, Rule, Target, listed
+from radimagenet_jax.weights.contract import check_architecture
+from radimagenet_jax.weights.opened import Opened, StoredTensor, digest
+from radimagenet_jax.weights.request import Request
 
 _AUTOMATIC = re.compile(r"(?P<kind>conv2d|batch_normalization)(?:_v\d)?(?:_(?P<count>\d+))?")
 
@@ -38,37 +43,119 @@ ROLE_ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance
 # is reported as a damaged file of that network, rather than as a strange file.
 _LIKENESS = 0.5
 
+# For the report.
+NAMES = "Keras' names"
+
 Layers = Mapping[str, Mapping[str, StoredTensor]]
 
 
-def rules(table: Sequence[KerasLayer], shapes: Mapping[Target, tuple[int, ...]]) -> list[Rule]:
-    """Returns where each Keras tensor goes; Keras' layouts are ours.
+def recognises(opened: Opened) -> bool:
+    """Tells Keras' names from others: what is nobody else's is held against Keras' networks."""
+    del opened
+    return True
+
+
+def describe(opened: Opened, request: Request) -> Named:
+    """Says which network a Keras file is of, and where its variables are.
 
     Args:
-      table: The architecture's Keras layers.
-      shapes: Of the network's variables, by target.
+      opened: The file.
+      request: What it must be.
 
     Returns:
-      A rule for each variable, with sources '<Keras 3 layer name>/<role>'.
+      The tensors by Keras 3's layer names and their roles.
+
+    Raises:
+      WeightsError: If it is of no network that Keras has, or of one that computes otherwise.
     """
-    by_path = {layer.path: layer for layer in table if layer.path is not None}
-    result = []
-    for target in shapes:
-        _, rest = target.split("/", 1)  # the collection: 'params' or 'batch_stats'
-        path, leaf = rest.rsplit("/", 1)
+    layers: dict[str, dict[str, StoredTensor]] = {}
+    for source, tensor in opened.tensors.items():
+        layer, _, role = source.removesuffix(":0").rpartition("/")
+        layers.setdefault(layer, {})[role] = tensor
+    name = request.architecture or _recognised(layers, opened)
+    entry = models.architecture(name)
+    _refuse_other_networks(opened, entry)
+    variant, stated = entry.variants[0], opened.contract
+    if stated is not None:
+        check_architecture(stated, name, variant)
+    rows = table(entry, with_head=stated is not None and stated.labels is not None)
+    tensors, problems = _sources(layers, rows, positional=opened.positional)
+    notes: tuple[str, ...] = ()
+    if opened.lambdas:
+        notes = (f"{len(opened.lambdas)} Lambda layers were left undecoded.",)
+    sha256 = digest(opened.path, "sha256")
+    if stated is not None:
+        contract = replace(stated, sha256=sha256)
+    else:
+        origin = origins.of_keras(
+            name,
+            file_name=opened.path.name,
+            md5=digest(opened.path, "md5"),
+            sha256=sha256,
+            keras_version=opened.keras_version,
+        ).stated(request.preprocessing)
+        contract = origin.contract(name, variant, sha256)
+        notes += origin.notes
+    return Named(contract, tensors, rules(rows), tuple(problems), notes)
+
+
+def table(entry: models.Architecture, *, with_head: bool) -> tuple[KerasLayer, ...]:
+    """The layers of Keras' network, with a head as our files have it."""
+    return entry.keras_layers() + ((HEAD,) if with_head else ())
+
+
+def rules(rows: Sequence[KerasLayer]) -> Callable[[Target], Rule]:
+    """Returns what tells where a Keras tensor goes; Keras' layouts are ours.
+
+    Args:
+      rows: A network's Keras layers.
+
+    Returns:
+      From a variable to its rule, with the source '<Keras 3 layer name>/<role>'.
+    """
+    by_path = {layer.path: layer for layer in rows if layer.path is not None}
+
+    def rule(target: Target) -> Rule:
+        path, _, leaf = target.partition("/")[2].rpartition("/")  # without the collection
         layer = by_path[path]
-        result.append(Rule(f"{layer.name}/{_ROLES[layer.kind, leaf]}", target))
-    return result
+        return Rule(f"{layer.name}/{_ROLES[layer.kind, leaf]}", target)
+
+    return rule
 
 
-def sources(
+def _refuse_other_networks(opened: Opened, entry: models.Architecture) -> None:
+    """Refuses a network that Keras lacks, or whose description is not that of Keras' own."""
+    if not entry.keras_layers():
+        raise WeightsError(
+            f"{opened.path} is a Keras file, and Keras has no {entry.title}; Keras files are read "
+            f"for {', '.join(_known())}."
+        )
+    for layer in opened.lambdas:
+        if not re.fullmatch(entry.keras_lambdas, layer):
+            raise WeightsError(
+                f"{opened.path} has a Lambda layer {layer!r}, which is Python code that no "
+                f"{entry.title} has and that is never run here; give the weights of the plain "
+                "network."
+            )
+    for layer, strides in entry.keras_strides.items():
+        given = opened.strides.get(layer, strides)
+        if given != strides:
+            variant = entry.variants[0]
+            raise WeightsError(
+                f"{opened.path} describes a {entry.title} whose strides are not Keras' "
+                f"({variant}): {layer} has {given} instead of {strides}; its features would be "
+                f"silently wrong, so give a {variant} file."
+            )
+
+
+def _sources(
     layers: Layers, table: Sequence[KerasLayer], *, positional: bool
 ) -> tuple[dict[str, StoredTensor], list[str]]:
     """Gives a file's layers the names of the table.
 
     Args:
       layers: The file's tensors by layer and role.
-      table: The architecture's Keras layers.
+      table: The network's Keras layers.
       positional: True if the file only counts its layers, in the table's order.
 
     Returns:
@@ -98,31 +185,23 @@ def sources(
     return tensors, problems
 
 
-def recognise(layers: Layers, *, positional: bool, file: str) -> str:
-    """Returns the architecture whose layers are most like the file's.
+def _known() -> list[str]:
+    return [name for name in models.names() if models.architecture(name).keras_layers()]
 
-    Args:
-      layers: The file's tensors by layer and role.
-      positional: True if the file only counts its layers.
-      file: Its name, for messages.
 
-    Returns:
-      A name of `models.names()`.
-
-    Raises:
-      WeightsError: If the file is like none of them.
-    """
+def _recognised(layers: Layers, opened: Opened) -> str:
+    """Returns the network whose layers are most like the file's, or says that it is none."""
     scores = {
-        name: _likeness(layers, models.architecture(name).keras_layers(), positional)
-        for name in models.names()
+        name: _likeness(layers, models.architecture(name).keras_layers(), opened.positional)
+        for name in _known()
     }
     best = max(scores, key=lambda name: scores[name])
     if scores[best] < _LIKENESS:
-        titles = ", ".join(models.architecture(name).title for name in models.names())
+        titles = ", ".join(models.architecture(name).title for name in scores)
         raise WeightsError(
-            f"{file} is a Keras file of another network than {titles}: it has {len(layers)} "
-            f"layers with weights, such as {listed(sorted(layers)[:3])}; give the weights of one "
-            "of these networks without its top."
+            f"{opened.path} is a Keras file of another network than {titles}: it has "
+            f"{len(layers)} layers with weights, such as {listed(sorted(layers)[:3])}; give the "
+            "weights of one of these networks without its top."
         )
     return best
 

@@ -1,17 +1,11 @@
-"""What the reading of a weight file gives: variables, contract, report, checksums."""
+"""What the reading of a weight file gives: variables, contract and report."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from radimagenet_jax import models
-from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights.audit import Audit
 from radimagenet_jax.weights.contract import Contract
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -25,7 +19,7 @@ class Report:
       tensors: Number of tensors read.
       parameters: Number of values in them, statistics included.
       notes: What was assumed or left aside, a sentence each.
-      findings: What the audit of the statistics found, a sentence each.
+      findings: What was found in the statistics, a sentence each.
     """
 
     file: str
@@ -35,22 +29,6 @@ class Report:
     parameters: int
     notes: tuple[str, ...]
     findings: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls, file: str, form: str, contract: Contract, audit: Audit, notes: Sequence[str]
-    ) -> "Report":
-        """Gathers a report from what the reading of a file left."""
-        title = models.architecture(contract.architecture).title
-        return cls(
-            file=file,
-            form=form,
-            title=f"{title} {contract.variant}".rstrip(),
-            tensors=audit.tensors,
-            parameters=audit.parameters,
-            notes=tuple(notes),
-            findings=tuple(audit.findings),
-        )
 
     def lines(self) -> list[str]:
         """Returns the report as lines of text."""
@@ -70,38 +48,21 @@ class Weights:
         the contract has labels.
       contract: What they are.
       report: How they were read.
+      options: Fields in which the network differs from the published one, the variant aside.
+      config: Of the run that they were read from; None for a file.
     """
 
     variables: Mapping[str, Any]
     contract: Contract
     report: Report
+    options: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
 
-
-@dataclass(frozen=True)
-class Digests:
-    """Checksums of a file, in hexadecimal digits.
-
-    Attributes:
-      sha256: Names the file in its contract.
-      md5: Identifies the files of keras.applications, whose publisher gives only this.
-    """
-
-    sha256: str
-    md5: str
-
-    @classmethod
-    def of(cls, path: Path) -> "Digests":
-        """Reads a file once for both.
-
-        Raises:
-          WeightsError: If it cannot be read.
-        """
-        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    sha256.update(chunk)
-                    md5.update(chunk)
-        except OSError as error:
-            raise WeightsError(f"{path} cannot be read ({error.strerror}).") from error
-        return cls(sha256.hexdigest(), md5.hexdigest())
+    def network(self, **fields: Any) -> models.Network:
+        """The network that these variables are of; `fields` are further ones of its class."""
+        fields = {**self.options, **fields}
+        if self.contract.variant:
+            fields["variant"] = self.contract.variant
+        if self.contract.labels is not None:
+            fields["num_classes"] = len(self.contract.labels)
+        return models.create(self.contract.architecture, **fields)

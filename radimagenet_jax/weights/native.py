@@ -7,56 +7,31 @@ metadata too, so that the file alone can still be loaded.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights.assembly import Rule, StoredTensor, Target, require_published
+from radimagenet_jax.weights import safetensors_file
+from radimagenet_jax.weights.assembly import require_published
 from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights.opened import Opened, digest
+from radimagenet_jax.weights.safetensors_file import CONTRACT_KEY
 
 TENSORS = "model.safetensors"
 CONTRACT = "contract.json"
 
-# In the safetensors file's metadata.
-CONTRACT_KEY = "radimagenet_jax_contract"
-
 # In contract.json, beside the contract's own fields.
 _DIGEST_KEY = "model_sha256"
-
-_DTYPES = {
-    "F64": np.dtype(np.float64),
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": jnp.dtype(jnp.bfloat16),
-    "I64": np.dtype(np.int64),
-    "I32": np.dtype(np.int32),
-}
-_UNKNOWN = np.dtype(np.void)
-
-
-@dataclass(frozen=True)
-class SafetensorsFile:
-    """What a safetensors file holds; its tensors can be read while it is open.
-
-    Attributes:
-      tensors: By name.
-      contract: The JSON of our contract, if the file came from us.
-    """
-
-    tensors: dict[str, StoredTensor]
-    contract: str | None
 
 
 def write(folder: Path, variables: Mapping[str, Any], contract: Contract) -> None:
@@ -86,7 +61,7 @@ def write(folder: Path, variables: Mapping[str, Any], contract: Contract) -> Non
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         tensors = temporary / TENSORS
         save_file(flat, tensors, metadata={CONTRACT_KEY: contract.to_json(), "format": "np"})
-        record = {**json.loads(contract.to_json()), _DIGEST_KEY: sha256_of(tensors)}
+        record = {**json.loads(contract.to_json()), _DIGEST_KEY: digest(tensors, "sha256")}
         (temporary / CONTRACT).write_text(
             json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
@@ -111,6 +86,20 @@ def is_converted(folder: Path) -> bool:
     return (folder / CONTRACT).is_file() or (folder / TENSORS).is_file()
 
 
+def recognises(path: Path, start: bytes) -> bool:
+    """Tells whether a path is a folder with converted weights."""
+    del start
+    return is_converted(path)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Opened]:
+    """Opens a converted folder; see `read_contract` and `safetensors_file.opened`."""
+    contract = read_contract(path)
+    with safetensors_file.opened(path / TENSORS) as file:
+        yield replace(file, path=path, form="converted folder", scheme="own", contract=contract)
+
+
 def read_contract(folder: Path) -> Contract:
     """Reads a converted folder's contract, and checks that the tensors are those it was made for.
 
@@ -132,7 +121,6 @@ def read_contract(folder: Path) -> Contract:
     page = folder / CONTRACT
     try:
         text = page.read_text(encoding="utf-8")
-        digest = sha256_of(folder / TENSORS)
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(
             f"{page} cannot be read ({error}); convert the original weight file again."
@@ -144,57 +132,13 @@ def read_contract(folder: Path) -> Contract:
     except (ValueError, RecursionError):
         stated = None  # the strict reader says what is wrong with it
     contract = Contract.from_json(text, name=str(page))
-    if stated != digest:
+    found = digest(folder / TENSORS, "sha256")
+    if stated != found:
         raise WeightsError(
-            f"{folder / TENSORS} is not the file that {CONTRACT} was written for (sha256 {digest} "
+            f"{folder / TENSORS} is not the file that {CONTRACT} was written for (sha256 {found} "
             f"instead of {stated}); convert the original weight file again."
         )
     return contract
-
-
-@contextlib.contextmanager
-def open_safetensors(path: Path) -> Iterator[SafetensorsFile]:
-    """Opens a safetensors file and describes its tensors.
-
-    Args:
-      path: The file.
-
-    Yields:
-      The description; tensors are read on demand, until the context ends.
-
-    Raises:
-      WeightsError: If the file is truncated, damaged or not of this form.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            tensors = {name: _stored(file, name) for name in sorted(file.keys())}
-            yield SafetensorsFile(tensors, (file.metadata() or {}).get(CONTRACT_KEY))
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is truncated or damaged and cannot be read as safetensors ({error}); get it "
-            "again."
-        ) from error
-
-
-def rules(shapes: Mapping[Target, tuple[int, ...]]) -> list[Rule]:
-    """Returns where each tensor goes: each to the variable of its own name."""
-    return [Rule(target, target) for target in shapes]
-
-
-def _stored(file: Any, name: str) -> StoredTensor:
-    described = file.get_slice(name)
-    return StoredTensor(
-        name,
-        tuple(described.get_shape()),
-        _DTYPES.get(described.get_dtype(), _UNKNOWN),
-        lambda: file.get_tensor(name),
-    )
-
-
-def sha256_of(path: Path) -> str:
-    """Returns a file's sha256 in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _force_to_disk(path: Path) -> None:

@@ -15,31 +15,11 @@ The last three are conventions, not knowledge: the reader says so, and a
 preprocessing named by the user replaces what they give.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from radimagenet_jax import models
 from radimagenet_jax.models.preprocess import PUBLISHED, SCHEMES
-from radimagenet_jax.weights.contract import LICENCES
-
-# What keras.applications' preprocess_input of each network does.
-NATIVE = {
-    "resnet50": "caffe",
-    "densenet121": "torch",
-    "inception_v3": "tf",
-    "inception_resnet_v2": "tf",
-}
-
-# md5 of the files without top, as keras.applications checks them after the download.
-_IMAGENET_MD5 = {
-    "4d473c1dd8becc155b73f8504c6f6626": "resnet50",
-    "30ee3e1110167f948a6b9946edeeb738": "densenet121",
-    "bcbd6486424b2319ff4ef7d526e38f63": "inception_v3",
-    "d19885ff4a710c122648d3b5c3b684e4": "inception_resnet_v2",
-}
-
-# As third parties report it; upstream publishes none.
-_RADIMAGENET_SHA256 = {
-    "1f1d1c9fe6ab6980daa5e528145fe0db249c55415f8b3e1f3e3b1624d184f159": "resnet50",
-}
+from radimagenet_jax.weights.contract import LICENCES, Contract
 
 # Every file of keras.applications is called so; RadImageNet's are 'RadImageNet-..._notop'.
 _KERAS_APPLICATIONS_NAME = "_weights_tf_dim_ordering_tf_kernels"
@@ -63,6 +43,32 @@ class Origin:
     channel_order: str
     assumption: str = ""
 
+    def stated(self, preprocessing: str) -> "Origin":
+        """The same origin with the input that the user states; '' changes nothing."""
+        if not preprocessing:
+            return self
+        order = SCHEMES[preprocessing].channel_order
+        if preprocessing == self.preprocessing:
+            order = self.channel_order
+        return replace(self, preprocessing=preprocessing, channel_order=order, assumption="")
+
+    def contract(self, architecture: str, variant: str, sha256: str) -> Contract:
+        """The contract of a file from here that holds this network."""
+        return Contract(
+            architecture=architecture,
+            variant=variant,
+            preprocessing=self.preprocessing,
+            channel_order=self.channel_order,
+            origin=self.title,
+            licence=self.licence,
+            sha256=sha256,
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report says of it."""
+        return (self.assumption,) if self.assumption else ()
+
 
 def of_keras(
     architecture: str, *, file_name: str, md5: str, sha256: str, keras_version: str
@@ -79,10 +85,11 @@ def of_keras(
     Returns:
       The origin.
     """
-    native = NATIVE.get(architecture, PUBLISHED)
-    if _IMAGENET_MD5.get(md5) == architecture:
+    entry = models.architecture(architecture)
+    native = entry.native_input
+    if md5 == entry.imagenet_md5:
         return _imagenet("Keras Applications, ImageNet (known checksum)", native)
-    if _RADIMAGENET_SHA256.get(sha256) == architecture:
+    if sha256 == entry.radimagenet_sha256:
         return _radimagenet("RadImageNet, released Keras file (known checksum)")
     if _KERAS_APPLICATIONS_NAME in file_name:
         return _imagenet(
@@ -126,28 +133,6 @@ def of_torch(*, with_biases: bool) -> Origin:
         channel_order="BGR",
         assumption="Its input is taken as BGR in [-1, 1], as the RadImageNet notebooks feed it; if "
         "it was trained with ImageNet's mean and SD, say preprocessing='torch'.",
-    )
-
-
-def stated(origin: Origin, preprocessing: str | None) -> Origin:
-    """Returns the origin with the preprocessing that the user states, if any.
-
-    Args:
-      origin: By the rule of this module.
-      preprocessing: A name of `SCHEMES`, or None.
-
-    Returns:
-      The same origin, or one whose input is the user's word.
-    """
-    if preprocessing is None:
-        return origin
-    return Origin(
-        title=origin.title,
-        licence=origin.licence,
-        preprocessing=preprocessing,
-        channel_order=origin.channel_order
-        if preprocessing == origin.preprocessing
-        else SCHEMES[preprocessing].channel_order,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.weights import archives, torch_pickle
-from radimagenet_jax.weights.assembly import StoredTensor
+from radimagenet_jax.weights.opened import Opened, StoredTensor
 
 # Before 1.6 (2020) PyTorch wrote a bare pickle, of protocol 2.
 OLD_SIGNATURE = b"\x80\x02"
@@ -25,15 +25,20 @@ OLD_SIGNATURE = b"\x80\x02"
 _NESTED = ("state_dict", "model_state_dict", "model")
 
 
+def recognises(path: Path, start: bytes) -> bool:
+    """Tells whether a file is a PyTorch archive, by its first bytes and its members' names."""
+    return any(name.endswith("/data.pkl") for name in archives.members(path, start))
+
+
 @contextlib.contextmanager
-def open_torch(path: Path) -> Iterator[dict[str, StoredTensor]]:
+def opened(path: Path) -> Iterator[Opened]:
     """Opens a PyTorch file and describes its tensors.
 
     Args:
       path: A zip archive with a member '<name>/data.pkl'.
 
     Yields:
-      The tensors by their names in the state dict; they can be read until the context ends.
+      The description; tensors can be read until the context ends.
 
     Raises:
       WeightsError: If the file is damaged, or its pickle asks for anything but tensors.
@@ -52,7 +57,10 @@ def open_torch(path: Path) -> Iterator[dict[str, StoredTensor]]:
             ) from error
         order = _byte_order(archive, folder, path)
         views = _state_dict(described, path)
-        yield {name: _stored(archive, folder, name, view, order) for name, view in views.items()}
+        tensors = {
+            name: _stored(archive, folder, name, view, order) for name, view in views.items()
+        }
+        yield Opened(path, "PyTorch state dict", tensors, scheme="torch")
 
 
 def _state_dict(described: Any, path: Path) -> dict[str, torch_pickle.TensorView]:

@@ -164,8 +164,8 @@ class _Worker:
     """A process that tries inputs until one of them ends it."""
 
     def __init__(self, surface: Surface):
-        # A process of its own from the start: JAX's threads do not survive a fork. A surface that is
-        # not in the list, as a test of this harness has, cannot be sent by name.
+        # A process of its own from the start: JAX's threads do not survive a fork. A surface that
+        # is not in the list, as a test of this harness has, cannot be sent by name.
         by_name = surface.name in known()
         context: Any = multiprocessing.get_context("spawn" if by_name else "fork")
         self._parent, child = context.Pipe()

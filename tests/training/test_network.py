@@ -32,7 +32,7 @@ def test_colour_reaches_the_weights_in_their_own_order(monkeypatch, asked, order
     variables = initialise.scratch(model, 32, 0, "zeros")
     report = loaded.Report("file.pt", "a test", "ResNet50 v1", 0, 0, (), ())
     pretrained = Pretrained(model, variables, CONTRACT, report)
-    monkeypatch.setattr(network, "load_pretrained", lambda *a, **k: pretrained)
+    monkeypatch.setattr(network.reading, "read", lambda *a, **k: pretrained)
     start = network.build(config, ("normal", "lesion"))
     fresh, contract = start.variables, start.contract
     assert contract.channel_order == order

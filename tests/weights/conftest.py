@@ -40,7 +40,7 @@ def hollow_layers() -> Callable[[str], Layers]:
         table = entry.keras_layers()
         shapes = expected_shapes(name, entry.variants[0] if entry.variants else "")
         roles: dict[str, dict[str, Any]] = {layer.name: {} for layer in table}
-        for rule in rules(table, shapes):
+        for rule in map(rules(table), shapes):
             layer, role = rule.source.rsplit("/", 1)
             roles[layer][role] = Hollow(shapes[rule.target])
         return list(roles.items())

@@ -9,9 +9,10 @@ from configs import base
 from radimagenet_jax import convert, load_pretrained
 from radimagenet_jax.errors import CheckpointError, WeightsError
 from radimagenet_jax.training import config as config_pages
-from radimagenet_jax.training import finished, network
+from radimagenet_jax.training import network
 from radimagenet_jax.training.checkpoints import Checkpoints
 from radimagenet_jax.training.state import TrainState
+from radimagenet_jax.weights import reading
 from radimagenet_jax.weights.contract import Contract
 
 LABELS = ("benign", "malignant")
@@ -65,7 +66,7 @@ def test_a_run_of_a_smaller_network_is_refused_and_leaves_nothing(tmp_path):
 def test_a_run_without_a_checkpoint_is_refused(tmp_path):
     make_run(tmp_path / "run", checkpoint=False)
     with pytest.raises(CheckpointError, match="no checkpoint of a whole epoch"):
-        finished.load(tmp_path / "run")
+        reading.read(tmp_path / "run")
 
 
 def test_a_request_that_contradicts_the_run_is_refused(tmp_path):

@@ -12,7 +12,6 @@ from safetensors.numpy import save_file
 
 from radimagenet_jax import load_pretrained, models
 from radimagenet_jax.models.preprocess import normalize
-from radimagenet_jax.weights import origins
 
 
 def assert_close(ours, theirs):
@@ -149,13 +148,13 @@ def test_what_keras_3_writes_gives_the_same_variables(
                 group["vars"].attrs.clear()
     try:
         ours = load_pretrained(path)
-        assert ours.contract.preprocessing == origins.NATIVE[name]
+        assert ours.contract.preprocessing == models.architecture(name).native_input
         assert_same(ours.variables, load_pretrained(released_form(name)).variables)
     finally:
         path.unlink()
 
 
-@pytest.mark.parametrize("name", sorted(origins.NATIVE))
+@pytest.mark.parametrize("name", models.names())
 def test_the_native_input_is_that_of_keras_applications(name):
     import keras
 
@@ -168,7 +167,7 @@ def test_the_native_input_is_that_of_keras_applications(name):
     image = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.float32)
     expected = getattr(keras.applications, module).preprocess_input(image.copy())
     np.testing.assert_allclose(
-        normalize(jnp.asarray(image), origins.NATIVE[name]), expected, atol=1e-5
+        normalize(jnp.asarray(image), models.architecture(name).native_input), expected, atol=1e-5
     )
 
 

@@ -1,5 +1,7 @@
 """A run is a weight file: load_pretrained takes it with its head, and config.init fine-tunes it."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,12 @@ from flax import traverse_util
 
 from configs import base
 from radimagenet_jax import load_pretrained
-from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.errors import CheckpointError, ConfigError, WeightsError
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import network
 from radimagenet_jax.training.checkpoints import Checkpoints
 from radimagenet_jax.training.state import TrainState
+from radimagenet_jax.weights import reading
 from radimagenet_jax.weights.contract import Contract
 from tfds_builders.radimagenet.radimagenet_dataset_builder import class_names
 
@@ -59,6 +62,49 @@ def test_load_pretrained_gives_a_runs_network_with_its_head_and_class_names(run)
     assert loaded.features(x)["pooled"].shape == (2, 256)
     logits, _ = loaded.model.apply(loaded.variables, x)
     assert logits.shape == (2, 165)
+
+
+def test_a_run_tells_its_config_and_how_its_network_differs(run):
+    weights = reading.read(run[0])
+    assert weights.config["dtype"] == "bfloat16"
+    assert weights.options == {"stage_sizes": (1, 1, 1, 1), "width": 8}
+    assert weights.network().variant == "v1"
+    assert reading.read(run[0], architecture="resnet50:v1").contract == CONTRACT
+
+
+def test_reading_a_run_leaves_alone_what_it_writes_at_the_moment(run):
+    saving = run[0] / "checkpoints" / "7.orbax-checkpoint-tmp-123"
+    (saving / "network").mkdir(parents=True)
+    (saving / "network" / "half").write_bytes(b"half")
+    before = sorted((path, path.stat().st_mtime_ns) for path in run[0].rglob("*"))
+    reading.read(run[0])
+    assert sorted((path, path.stat().st_mtime_ns) for path in run[0].rglob("*")) == before
+
+
+def test_a_damaged_checkpoint_is_told_by_its_step(run, tmp_path):
+    folder = shutil.copytree(run[0], tmp_path / "run")
+    for file in (folder / "checkpoints" / "8" / "network").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match=r"cannot restore step 8 .* damaged"):
+        reading.read(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        reading.read(folder)
+
+
+def test_numbers_that_no_trained_network_has_are_refused_in_a_run_too(tmp_path):
+    (tmp_path / "config.json").write_text(config_pages.to_json(config_of(**SMALL)))
+    scratch = network.from_scratch(config_of(**SMALL), class_names()).scratch(3)
+    variables = jax.tree.map(jax.device_put, scratch)
+    variables["batch_stats"]["stem"]["bn"]["var"] *= -1
+    saved = Checkpoints(tmp_path)
+    saved.save(
+        TrainState(jnp.int32(8), opt_state=(), **variables), {"contract": CONTRACT.to_json()}, 8
+    )
+    saved.close()
+    with pytest.raises(WeightsError, match="batch_stats/stem/bn/var has 8 negative variances"):
+        reading.read(tmp_path)
 
 
 def test_a_run_that_is_asked_for_as_another_network_is_refused(run):

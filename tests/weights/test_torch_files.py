@@ -172,7 +172,8 @@ def test_a_port_of_the_keras_file_keeps_keras_strides_and_input(
 
 def test_a_file_that_pytorch_wrote_is_read_as_it_meant():
     """Parameters, a transposed and a shared tensor, other dtypes, beside other things."""
-    with torch_pt.open_torch(HERE / "data" / "state_dict_torch_2.14.pt") as tensors:
+    with torch_pt.opened(HERE / "data" / "state_dict_torch_2.14.pt") as opened:
+        tensors = opened.tensors
         read = {name: tensor.read() for name, tensor in tensors.items() if tensor.dtype.kind != "V"}
         assert tensors["bfloat"].dtype.name == "bfloat16"
     np.testing.assert_array_equal(read["weight"], np.arange(6.0).reshape(3, 2, 1, 1))

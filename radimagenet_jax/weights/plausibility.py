@@ -1,4 +1,4 @@
-"""Looks at the statistics of weights while they are read, and says what it found."""
+"""Whether the numbers of a weight file can be those of a trained network."""
 
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ _LISTED = 6
 
 
 @dataclass
-class Audit:
+class Plausibility:
     """Collects what is remarkable about the tensors of one file.
 
     Attributes:

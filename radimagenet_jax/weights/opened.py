@@ -1,0 +1,78 @@
+"""What an open weight file says of itself, whatever its form."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.weights.contract import Contract
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file, described but not read.
+
+    Attributes:
+      name: What the file calls it, for messages.
+      shape: As stored.
+      dtype: As stored.
+      read: Reads it, with that shape and dtype.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open file or folder: its tensors, and the clues to what they are.
+
+    Attributes:
+      path: Where it is, as the user gave it.
+      form: What it is, for people, such as 'Keras HDF5, full save'.
+      tensors: By name, '<layer>/<role>' in files of Keras; they can be read until it is closed.
+      scheme: Whose names these are, a key of `reading.SCHEMES`; '' where the form does not tell.
+      contract: Ours, if it came from us.
+      keras_version: As the file states it; '' if it does not.
+      positional: True if Keras' layers only have counts, in the order of `model.layers`.
+      lambdas: Names of the Lambda layers that Keras' description mentions.
+      strides: The strides that Keras' description states, by layer name.
+      options: Fields in which the network differs from the published one.
+      config: Of the run that this is; None if it is none.
+    """
+
+    path: Path
+    form: str
+    tensors: Mapping[str, StoredTensor]
+    scheme: str = ""
+    contract: Contract | None = None
+    keras_version: str = ""
+    positional: bool = False
+    lambdas: tuple[str, ...] = ()
+    strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """Returns a file's checksum in hexadecimal digits.
+
+    Args:
+      path: The file.
+      algorithm: 'sha256', or 'md5', which is all that Keras' publisher gives.
+
+    Raises:
+      WeightsError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = hashlib.new(algorithm, usedforsecurity=False)
+            return hashlib.file_digest(file, lambda: start).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}).") from error
