@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -309,9 +309,3 @@ def check_weights(config: ConfigDict) -> None:
 
 def _listed(values: Sequence[int]) -> str:
     return "only one split, 0" if list(values) == [0] else ", ".join(map(str, values))
-
-
-def of_structure(all_runs: Sequence[Run]) -> Iterator[tuple[str, int]]:
-    """How many runs each structure has, in order."""
-    for structure, members in itertools.groupby(sorted(r.structure for r in all_runs)):
-        yield structure, len(list(members))

@@ -209,27 +209,6 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def read(path: Path) -> ConfigDict:
-    """Reads what `to_json` wrote, perhaps an earlier version of it.
-
-    Raises:
-      ConfigError: If the file is damaged.
-    """
-    try:
-        config = ConfigDict(json.loads(path.read_text()))
-        for name, value in _ADDED.items():
-            *parents, leaf = name.split(".")
-            node = config
-            for parent in parents:
-                node = node[parent]
-            node.setdefault(leaf, value)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"{path} is damaged ({error}); give another working directory."
-        ) from error
-    return config
-
-
 def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
     """What a config would compute otherwise than one kept in a working directory.
 
@@ -240,7 +219,7 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
     Returns:
       One 'field: kept -> new' for each difference that matters to the result.
     """
-    new = dict(flatten(ConfigDict(json.loads(to_json(config)))))
+    new = _ADDED | dict(flatten(ConfigDict(json.loads(to_json(config)))))
     old = _ADDED | dict(flatten(ConfigDict(kept)))
     return [
         f"{field}: {old.get(field)!r} -> {new.get(field)!r}"

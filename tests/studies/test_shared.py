@@ -1,11 +1,14 @@
 """Runs beside each other on a shared trunk end as each of them ends alone."""
 
+import jax
 import numpy as np
 import pytest
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.studies import alone, plan, shared
+from radimagenet_jax.training import network
+from radimagenet_jax.training.program import Values
 from tests.studies.conftest import LAST_LAYERS
 
 
@@ -106,3 +109,23 @@ def test_a_bounded_pool_of_views_is_computed_once(make_config, make_images):
     courses, figures = shared.train(config, group.runs, images, 1, nothing)
     assert figures["trunk_images"] <= (2 + 2) * len(images)
     assert all(course.reason is None and course.run.views == 2 for course in courses)
+
+
+@pytest.mark.parametrize("what", ["norms", "blocks"])
+def test_computing_again_holds_on_a_shared_trunk_and_changes_no_course(
+    what, make_config, make_images
+):
+    settings = ((LAST_LAYERS["resnet50"], 1e-4),)
+    config = make_config(settings=settings)
+    images = make_images(config.image_size)
+    runs = plan.groups(config)[0].runs[:1]
+    (plain,), _ = shared.train(config, runs, images, 1, nothing)
+    config.remat = what
+    (again,), _ = shared.train(config, runs, images, 1, nothing)
+    assert_equal_courses(again, plain)
+    # The group's programs are those of this option and not of the run before.
+    single = plan.run_config(config, runs[0])
+    program = network.from_scratch(single, images.class_names)
+    values = Values.of(single, images.labels, 2)
+    gradient = program.recipe(values).gradient(lambda x: (x**2, None))
+    assert "remat" in str(jax.make_jaxpr(gradient)(1.0))

@@ -6,6 +6,7 @@ import multiprocessing
 import pytest
 from ml_collections import ConfigDict
 
+from configs import base
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.training import clock as clocks
 from radimagenet_jax.training import tally, writers
@@ -23,6 +24,20 @@ def test_a_directory_belongs_to_one_config(tmp_path):
         Workdir(tmp_path / "run", other)
     kept = json.loads((tmp_path / "run" / "config.json").read_text())
     assert kept["epochs"] == 3
+
+
+def test_a_directory_made_before_a_field_was_there_belongs_to_the_run_with_its_default(tmp_path):
+    config = base.get_config()
+    Workdir(tmp_path, config).close()
+    (tmp_path / "checkpoints" / "8").mkdir(parents=True)
+    earlier = config.to_dict()
+    for field in ("weight_decay", "clip_norm"):
+        del earlier["optimizer"][field]
+    (tmp_path / "config.json").write_text(json.dumps(earlier))
+    Workdir(tmp_path, config).close()
+    config.optimizer.clip_norm = 1.0
+    with pytest.raises(ConfigError, match=r"optimizer\.clip_norm: 0\.0 -> 1\.0"):
+        Workdir(tmp_path, config)
 
 
 def test_a_mistake_can_be_mended_before_the_first_checkpoint(tmp_path):

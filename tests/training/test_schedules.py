@@ -34,6 +34,12 @@ def test_the_cosine_falls_from_the_highest_rate_towards_zero():
     assert 0 < after[-1] < 0.001
 
 
+def test_the_line_falls_by_equal_amounts_towards_zero():
+    np.testing.assert_allclose(rates("linear", 0.0), 0.5 * (1 - np.arange(100) / 100), rtol=1e-5)
+    after = rates("linear", 2.0)[20:]
+    np.testing.assert_allclose(np.diff(after), -0.5 / 80, rtol=1e-3)
+
+
 @pytest.mark.parametrize("epochs", [1.0, 50.0])
 def test_a_warm_up_longer_than_the_run_still_ends(epochs):
     assert np.isfinite(rates("cosine", epochs, total=3)).all()
