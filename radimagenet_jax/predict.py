@@ -1,7 +1,6 @@
 """Scores or features of a folder of images: `python -m radimagenet_jax.predict`."""
 
 import argparse
-import csv
 import glob
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -227,15 +226,12 @@ def _batches(paths: Sequence[Path], size: int) -> Iterator[Any]:
 def _write_scores(
     output: Path, keys: Sequence[str], scores: Any, class_names: Sequence[str]
 ) -> Path:
-    from radimagenet_jax.files import replacing
+    from radimagenet_jax.reports import predictions
 
     path = output / "predictions.csv"
-    with replacing(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["key", "prediction", *(f"score_{name}" for name in class_names)])
-        for key, row in zip(keys, scores.tolist(), strict=True):
-            best = max(range(len(row)), key=row.__getitem__)
-            writer.writerow([key, class_names[best], *map(repr, row)])
+    called = (class_names[best] for best in scores.argmax(-1).tolist())
+    texts = zip(keys, called, strict=True)
+    predictions.write_table(path, ("key", "prediction"), texts, class_names, scores)
     return path
 
 
