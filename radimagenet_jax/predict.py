@@ -2,13 +2,14 @@
 
 import argparse
 import glob
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radimagenet_jax import command, console
+from radimagenet_jax import command, console, own_files
 from radimagenet_jax.errors import ConfigError, DataError, UserError
 
 _EPILOG = """\
@@ -17,7 +18,7 @@ examples:
       scores of a finished run's best epoch: scores/predictions.csv
   python -m radimagenet_jax.predict --weights=RadImageNet-ResNet50_notop.h5 --inputs='ct/*.png' \\
       --output=features/ --features
-      features/features.npz with keys (N,) and pooled (N, C)
+      features/features.npz with keys (N,), pooled (N, C) and their digest, sha256
 
 Images are PNG, JPEG, BMP or TIFF; a folder is searched with its subfolders. They get the very
 preprocessing that the weights were trained with.
@@ -241,12 +242,53 @@ def _write_features(output: Path, keys: Sequence[str], pooled: Any) -> Path:
     path = output / "features.npz"
     temporary = output / ".features.tmp.npz"
     try:
-        np.savez(temporary, keys=np.array(keys), pooled=pooled)
+        named = np.array(keys)
+        digest = np.array(_digest(named, pooled))
+        np.savez(temporary, keys=named, pooled=pooled, sha256=digest)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error.strerror}.") from error
     return path
+
+
+def read_features(path: Path | str) -> tuple[tuple[str, ...], Any]:
+    """Reads a features.npz that this command wrote.
+
+    Returns:
+      N keys, and the pooled features (N, C) float32.
+
+    Raises:
+      DataError: If the file is missing or damaged: the digest of its arrays is compared.
+    """
+    import numpy as np
+
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            keys, pooled = file["keys"], file["pooled"]
+            # Earlier versions wrote none.
+            kept = str(file["sha256"]) if "sha256" in file.files else None
+    except FileNotFoundError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    # NumPy and zipfile raise errors of many kinds on files that were cut or overwritten.
+    except Exception as error:
+        raise DataError(
+            f"{path} is damaged ({own_files.cut(str(error))}); make it again with --features."
+        ) from error
+    if kept is not None and kept != _digest(keys, pooled):
+        raise DataError(
+            f"{path} is damaged (it is not what was written); make it again with --features."
+        )
+    return tuple(keys.tolist()), pooled
+
+
+def _digest(keys: Any, pooled: Any) -> str:
+    sha = hashlib.sha256()
+    for array in (keys, pooled):
+        sha.update(f"{array.dtype.str} {array.shape}\n".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
 
 
 if __name__ == "__main__":

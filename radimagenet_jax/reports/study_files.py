@@ -207,7 +207,13 @@ def _pooled(workdir: Path, rows: Sequence[Row], positives: Mapping[str, str]) ->
     labels, scores = [], []
     for row in rows:
         path = predictions_path(workdir, run_id(row), "test")
-        scored = predictions.read(path)
+        try:
+            scored = predictions.read(path)
+        except DataError as error:
+            raise DataError(
+                f"{error} To have it computed again, remove the file in groups/ that names the "
+                "run, and start the study's command."
+            ) from error
         wanted = positives.get(row["dataset"], "") or scored.class_names[-1]
         if wanted not in scored.class_names:
             raise DataError(

@@ -43,6 +43,8 @@ _STUDY: Mapping[str, own_files.Form] = {
     "optimizer?": {"name?": str, "momentum?": own_files.NUMBER},
 }
 _REMEDY = "run the study's command again"
+_GROUP_REMEDY = "remove it, and the study's command computes the group again"
+_HISTORY_REMEDY = "remove it, and the page shows the setting without its epochs"
 # How the page names what is compared.
 _ASKED = {
     "init": "initialisations",
@@ -64,7 +66,7 @@ def write(workdir: Path) -> Path:
     rows = study_files.read_rows(workdir)
     config = own_files.read_json(workdir / "study.json", _STUDY, _REMEDY)
     groups = [
-        own_files.read_json(path, study_files.GROUP, _REMEDY)
+        own_files.read_json(path, study_files.GROUP, _GROUP_REMEDY)
         for path in sorted(workdir.glob("groups/*.json"))
     ]
     pooled = study_files.pool(workdir, rows, _positives(config, rows))
@@ -248,7 +250,7 @@ def _histories(
         if identity(row) == key
     ]
     return [
-        own_files.read_json(path, study_files.HISTORY, _REMEDY)["epochs"]
+        own_files.read_json(path, study_files.HISTORY, _HISTORY_REMEDY)["epochs"]
         for path in paths
         if path.exists()
     ]
