@@ -21,7 +21,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     stop = interruption.Interruption(lambda: fail("interrupted."))
     try:
         huge_pages.restart_with()
-        code = main(sys.argv[1:])
+        with stop:
+            code = main(sys.argv[1:])
     except KeyboardInterrupt:
         stop.leave()
     except BaseException as error:
@@ -30,7 +31,6 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         code = _told(error)
     if stop.noted:  # a library has passed over it
         stop.leave()
-    stop.nothing_to_unwind()
     sys.exit(code or 0)
 
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 EXIT_CODE = 128 + signal.SIGINT  # as shells have it
@@ -24,6 +24,9 @@ _PATIENCE = 5.0
 
 class Interruption:
     """Listens for Ctrl-C from when it is made until the process ends.
+
+    Use as a context manager around what has something to unwind; before and after it, the process
+    ends without more ado.
 
     Attributes:
       noted: Whether there was one.
@@ -37,18 +40,25 @@ class Interruption:
         """
         self.noted = False
         self._say = say
-        self._is_unwinding = True
+        self._unwinds = False
         self._said = threading.Lock()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `huge_pages`
 
-    def nothing_to_unwind(self) -> None:
-        """Says that the command is done: from now on a Ctrl-C ends the process at once."""
-        self._is_unwinding = False
+    def __enter__(self) -> None:
+        self._unwinds = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._unwinds = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.noted or not self._is_unwinding:
+        if self.noted or not self._unwinds:
             self.leave()
         self.noted = True
         logging.disable(logging.CRITICAL)
