@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from radimagenet_jax import huge_pages
+from radimagenet_jax import huge_pages, interruption
 from radimagenet_jax.console import fail
 from radimagenet_jax.errors import UserError
 
@@ -14,21 +14,33 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     """Runs a command's main function and turns its outcome into an exit code.
 
     A `UserError` becomes one sentence on standard error and exit code 1; Ctrl-C
-    exits with 130 and a closed pipe with 141, as shells do. Anything else is
+    one line and 130, see `interruption`, and a closed pipe with 141, as shells do. Anything else is
     a defect of ours and keeps its traceback. The process is started over first where that gives
     it memory that computes faster, see `huge_pages`.
     """
-    huge_pages.restart_with()
+    stop = interruption.Interruption(lambda: fail("interrupted."))
     try:
-        code = main(sys.argv[1:])
-    except UserError as error:
-        fail(str(error))
-        code = 1
+        huge_pages.restart_with()
+        with stop:
+            code = main(sys.argv[1:])
     except KeyboardInterrupt:
-        fail("interrupted.")
-        code = 128 + signal.SIGINT
-    except BrokenPipeError:
+        stop.leave()
+    except BaseException as error:
+        if stop.noted:  # a library has made something else of it
+            stop.leave()
+        code = _told(error)
+    if stop.noted:  # a library has passed over it
+        stop.leave()
+    sys.exit(code or 0)
+
+
+def _told(error: BaseException) -> int:
+    """Tells what ended a command; returns its exit code, or raises what is a defect of ours."""
+    if isinstance(error, UserError):
+        fail(str(error))
+        return 1
+    if isinstance(error, BrokenPipeError):
         # Python would complain again when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
-    sys.exit(code or 0)
+        return 128 + signal.SIGPIPE
+    raise error

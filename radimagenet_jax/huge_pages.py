@@ -7,6 +7,7 @@ for huge pages only if it is told to when a process starts.
 
 import os
 import platform
+import signal
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -41,4 +42,6 @@ def restart_with() -> None:
     To be called before anything is done; a process that a debugger follows goes on as it is.
     """
     if sys.gettrace() is None and ask_for(os.environ):
+        # A Ctrl-C waits until the process that takes this one's place listens.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -1,15 +1,15 @@
 """Scores or features of a folder of images: `python -m radimagenet_jax.predict`."""
 
 import argparse
-import csv
 import glob
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radimagenet_jax import command, console
+from radimagenet_jax import command, console, own_files
 from radimagenet_jax.errors import ConfigError, DataError, UserError
 
 _EPILOG = """\
@@ -18,7 +18,7 @@ examples:
       scores of a finished run's best epoch: scores/predictions.csv
   python -m radimagenet_jax.predict --weights=RadImageNet-ResNet50_notop.h5 --inputs='ct/*.png' \\
       --output=features/ --features
-      features/features.npz with keys (N,) and pooled (N, C)
+      features/features.npz with keys (N,), pooled (N, C) and their digest, sha256
 
 Images are PNG, JPEG, BMP or TIFF; a folder is searched with its subfolders. They get the very
 preprocessing that the weights were trained with.
@@ -227,15 +227,12 @@ def _batches(paths: Sequence[Path], size: int) -> Iterator[Any]:
 def _write_scores(
     output: Path, keys: Sequence[str], scores: Any, class_names: Sequence[str]
 ) -> Path:
-    from radimagenet_jax.files import replacing
+    from radimagenet_jax.reports import predictions
 
     path = output / "predictions.csv"
-    with replacing(path, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["key", "prediction", *(f"score_{name}" for name in class_names)])
-        for key, row in zip(keys, scores.tolist(), strict=True):
-            best = max(range(len(row)), key=row.__getitem__)
-            writer.writerow([key, class_names[best], *map(repr, row)])
+    called = (class_names[best] for best in scores.argmax(-1).tolist())
+    texts = zip(keys, called, strict=True)
+    predictions.write_table(path, ("key", "prediction"), texts, class_names, scores)
     return path
 
 
@@ -245,12 +242,53 @@ def _write_features(output: Path, keys: Sequence[str], pooled: Any) -> Path:
     path = output / "features.npz"
     temporary = output / ".features.tmp.npz"
     try:
-        np.savez(temporary, keys=np.array(keys), pooled=pooled)
+        named = np.array(keys)
+        digest = np.array(_digest(named, pooled))
+        np.savez(temporary, keys=named, pooled=pooled, sha256=digest)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error.strerror}.") from error
     return path
+
+
+def read_features(path: Path | str) -> tuple[tuple[str, ...], Any]:
+    """Reads a features.npz that this command wrote.
+
+    Returns:
+      N keys, and the pooled features (N, C) float32.
+
+    Raises:
+      DataError: If the file is missing or damaged: the digest of its arrays is compared.
+    """
+    import numpy as np
+
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            keys, pooled = file["keys"], file["pooled"]
+            # Earlier versions wrote none.
+            kept = str(file["sha256"]) if "sha256" in file.files else None
+    except FileNotFoundError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    # NumPy and zipfile raise errors of many kinds on files that were cut or overwritten.
+    except Exception as error:
+        raise DataError(
+            f"{path} is damaged ({own_files.cut(str(error))}); make it again with --features."
+        ) from error
+    if kept is not None and kept != _digest(keys, pooled):
+        raise DataError(
+            f"{path} is damaged (it is not what was written); make it again with --features."
+        )
+    return tuple(keys.tolist()), pooled
+
+
+def _digest(keys: Any, pooled: Any) -> str:
+    sha = hashlib.sha256()
+    for array in (keys, pooled):
+        sha.update(f"{array.dtype.str} {array.shape}\n".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A training run, from the working directory to the report, top to bottom."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
-from radimagenet_jax import outcome
+from radimagenet_jax import outcome, own_files
 from radimagenet_jax.console import console
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
@@ -39,9 +40,12 @@ from radimagenet_jax.training.feed import feed
 from radimagenet_jax.training.order import Classes, DataOrder
 from radimagenet_jax.training.program import Values
 from radimagenet_jax.training.progress import TrainingProgress, waiting
-from radimagenet_jax.training.tally import Tally
+from radimagenet_jax.training.tally import FORM, Tally
 
 PyTree = Any
+
+# What a checkpoint keeps beside the state, as `_train` gives it; `config` came later.
+_KEPT: Mapping[str, own_files.Form] = {"memory": FORM, "contract": str, "data": str}
 
 # Figures of the validation split that the log shows, those that the number of classes allows.
 LOGGED = ("loss", "accuracy", "auroc", "top5_accuracy", "balanced_accuracy", "macro_f1")
@@ -180,7 +184,7 @@ def _run(
     saved = checkpoints.Checkpoints(folder)
     tally = Tally()
     if saved.latest_step() is not None:
-        state, meta = saved.restore(state)
+        state, meta = saved.restore(state, _KEPT)
         if meta["data"] != dataset.fingerprint:
             raise ConfigError(
                 f"{dataset.name} in {config.dataset.data_dir} is not the data that {folder} was "
@@ -259,6 +263,7 @@ def _train(
                     "memory": tally.to_json(),
                     "contract": session.start.contract.to_json(),
                     "data": session.dataset.fingerprint,
+                    "config": json.loads(config_pages.to_json(config)),
                 },
                 tally.best_step,
             )

@@ -8,8 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 
 # Examples that one thread reads at a time: few enough that the threads share a batch evenly.
 _PORTION = 32
-_INDEX_VERSION = 1
+_INDEX_VERSION = 2
+_INDEXED = ("made_of", "is_colour", "keys", "patients", "labels", "digests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +253,13 @@ def read_index(source: RecordSource) -> tuple[list[Record], int]:
       DataError: If the files are damaged.
     """
     path = source.folder / f".{source.split}_index.npz"
-    # An index that is missing, damaged or of other records is made anew.
-    with (
-        contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
-        np.load(path, allow_pickle=False) as kept,
-    ):
-        if str(kept["made_of"]) == _state_of(source):
-            return _unpack(kept)
+    # An index that is missing, damaged or of other records is made anew, and NumPy, zipfile and
+    # zlib raise errors of many kinds on one that is damaged.
+    with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as kept:
+        arrays = {name: kept[name] for name in _INDEXED}
+        is_whole = str(kept["sha256"]) == _digest(arrays)
+        if is_whole and str(arrays["made_of"]) == _state_of(source):
+            return _unpack(arrays)
     records, is_colour = _scan(source)
     _keep(path, source, records, is_colour)
     return records, 3 if is_colour else 1
@@ -297,15 +297,15 @@ def _keep(path: Path, source: RecordSource, records: Sequence[Record], is_colour
     with contextlib.suppress(OSError):  # a read-only folder: the index is made at each start
         try:
             with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    made_of=np.array(_state_of(source)),
-                    is_colour=np.array(is_colour),
-                    keys=_packed([record.key for record in records]),
-                    patients=_packed([record.patient for record in records]),
-                    labels=np.array([record.label for record in records], np.int32),
-                    digests=np.frombuffer(b"".join(r.digest for r in records), np.uint8),
-                )
+                arrays = {
+                    "made_of": np.array(_state_of(source)),
+                    "is_colour": np.array(is_colour),
+                    "keys": _packed([record.key for record in records]),
+                    "patients": _packed([record.patient for record in records]),
+                    "labels": np.array([record.label for record in records], np.int32),
+                    "digests": np.frombuffer(b"".join(r.digest for r in records), np.uint8),
+                }
+                np.savez(file, allow_pickle=False, sha256=np.array(_digest(arrays)), **arrays)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -315,6 +315,14 @@ def _state_of(source: RecordSource) -> str:
     """What changes when the records do."""
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.files]
     return json.dumps([_INDEX_VERSION, source.count, files])
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    sha = hashlib.sha256()
+    for name in _INDEXED:
+        sha.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}\n".encode())
+        sha.update(arrays[name].tobytes())
+    return sha.hexdigest()
 
 
 def _packed(texts: Sequence[str]) -> np.ndarray:

@@ -2,17 +2,20 @@
 
 The file is CSV in UTF-8 with the columns `key,patient,label,score_<class>...`, a row an image.
 Scores are written with all digits of their float64 value, so that figures computed from the
-file equal those computed in memory bit for bit.
+file equal those computed in memory bit for bit. Texts that a spreadsheet would run as a formula
+have an apostrophe in front, which is taken off again on reading.
 """
 
 import csv
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from radimagenet_jax import own_files
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.files import replacing
 from radimagenet_jax.statistics.scores import Predictions
@@ -33,21 +36,45 @@ def write(path: Path | str, predictions: Predictions) -> None:
     Raises:
       DataError: If the file cannot be written.
     """
-    header = [*_FIXED, *(_SCORE + name for name in predictions.class_names)]
+    texts = zip(
+        predictions.keys,
+        predictions.patients,
+        (predictions.class_names[label] for label in predictions.labels),
+        strict=True,
+    )
+    write_table(path, _FIXED, texts, predictions.class_names, predictions.scores)
+
+
+def write_table(
+    path: Path | str,
+    columns: Sequence[str],
+    texts: Iterable[Sequence[str]],
+    class_names: Sequence[str],
+    scores: NDArray[np.floating],
+) -> None:
+    """Writes texts with scores beside them; the file appears whole or not at all.
+
+    Args:
+      path: The CSV file; one that exists is replaced.
+      columns: What the texts are called.
+      texts: Of each of N rows.
+      class_names: Of C classes.
+      scores: (N, C).
+
+    Raises:
+      DataError: If the file cannot be written.
+    """
+    header: list[object] = [*columns, *(_SCORE + name for name in class_names)]
+    table = (
+        [*map(own_files.guarded, own), *map(repr, row)]
+        for own, row in zip(texts, scores.tolist(), strict=True)
+    )
     with replacing(path, errors=_STRAY_BYTES, newline="") as file:
         plain = csv.writer(file, lineterminator="\n")
         # A carriage return needs quotes, which Python's writer gives it only when it is asked.
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        rows = zip(
-            predictions.keys,
-            predictions.patients,
-            (predictions.class_names[label] for label in predictions.labels),
-            predictions.scores.tolist(),
-            strict=True,
-        )
-        table = ([*texts, *map(repr, scores)] for *texts, scores in rows)
         for row in itertools.chain([header], table):
-            (quoted if any("\r" in text for text in row) else plain).writerow(row)
+            (quoted if any("\r" in str(text) for text in row) else plain).writerow(row)
 
 
 def read(path: Path | str) -> Predictions:
@@ -70,7 +97,7 @@ def read(path: Path | str) -> Predictions:
         raise DataError(f"{path} is not a whole CSV file ({error}); write it again.") from error
     if not rows:
         raise DataError(f"{path} is empty; write it again.")
-    header, *body = rows
+    header, *body = ([own_files.unguarded(text) for text in row] for row in rows)
     classes = _classes(path, header)
     index = {name: position for position, name in enumerate(classes)}
     labels = np.empty(len(body), np.int64)
@@ -83,15 +110,18 @@ def read(path: Path | str) -> Predictions:
             )
         if row[2] not in index:
             raise DataError(
-                f"{path}, row {number}: the label {row[2]!r} has no column "
-                f"{_SCORE + row[2]!r}; labels must be class names."
+                f"{path}, row {number}: the label {own_files.cut(repr(row[2]))} has no column "
+                f"{own_files.cut(repr(_SCORE + row[2]))}; labels must be class names."
             )
         labels[number - 1] = index[row[2]]
         scores[number - 1] = [_score(path, number, text) for text in row[3:]]
     keys = tuple(row[0] for row in body)
     repeated = [key for key, times in Counter(keys).items() if times > 1]
     if repeated:
-        raise DataError(f"{path}: the key {repeated[0]!r} occurs more than once; remove one row.")
+        raise DataError(
+            f"{path}: the key {own_files.cut(repr(repeated[0]))} occurs more than once; remove one "
+            "row."
+        )
     return Predictions(classes, keys, tuple(row[1] for row in body), labels, scores)
 
 
@@ -100,12 +130,13 @@ def _classes(path: Path, header: Sequence[str]) -> tuple[str, ...]:
     if tuple(header[: len(_FIXED)]) != _FIXED or not all(c.startswith(_SCORE) for c in columns):
         raise DataError(
             f"{path}: the header must be key,patient,label,{_SCORE}<class>..., "
-            f"not {','.join(header)!r}."
+            f"not {own_files.cut(repr(','.join(header)))}."
         )
     classes = tuple(column.removeprefix(_SCORE) for column in columns)
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise DataError(
-            f"{path}: the header must name two or more different classes, not {list(classes)}."
+            f"{path}: the header must name two or more different classes, not "
+            f"{own_files.cut(repr(list(classes)))}."
         )
     return classes
 
@@ -114,7 +145,9 @@ def _score(path: Path, number: int, text: str) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        raise DataError(f"{path}, row {number}: {text!r} is not a number.") from error
+        raise DataError(
+            f"{path}, row {number}: {own_files.cut(repr(text))} is not a number."
+        ) from error
     if not 0 <= value <= 1:
-        raise DataError(f"{path}, row {number}: the score {text} is not in [0, 1].")
+        raise DataError(f"{path}, row {number}: the score {own_files.cut(text)} is not in [0, 1].")
     return value

@@ -3,11 +3,12 @@
 import csv
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from radimagenet_jax import own_files
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.reports import predictions
 from radimagenet_jax.statistics.pooled import Pooled, Row, identity
@@ -18,8 +19,39 @@ COLUMNS = (
     *("auroc_val", "auroc_test", "best_epoch", "seconds"),
     *("preprocessing", "views", "status", "reason", "run"),
 )
+# What the files of a run, a group and a run's epochs hold.
+RUN: Mapping[str, own_files.Form] = {
+    **dict.fromkeys(("dataset", "model", "init", "structure", "preprocessing"), str),
+    **dict.fromkeys(("status", "reason", "run"), str),
+    **dict.fromkeys(("fold", "seed", "views"), int),
+    **dict.fromkeys(("learning_rate", "seconds"), own_files.NUMBER),
+    **dict.fromkeys(("auroc_val", "auroc_test", "best_epoch"), own_files.NUMBER_OR_NONE),
+}
+GROUP: Mapping[str, own_files.Form] = {
+    "group": str,
+    "seconds": own_files.NUMBER,
+    "runs": [str],
+    "warnings?": [str],
+}
+HISTORY: Mapping[str, own_files.Form] = {
+    "epochs": [
+        {"epoch": int, **dict.fromkeys(("train_loss", "val_loss"), own_files.NUMBER_OR_NONE)}
+    ]
+}
 # A table that somebody put together may lack it; see `run_id`.
 _OPTIONAL = "run"
+_AGAIN = "make it again with the study's command"
+_RANGES: Mapping[str, tuple[Callable[[str], float], float, float]] = {
+    "learning_rate": (float, 0, 1e9),
+    "fold": (int, 0, 1e9),
+    "seed": (int, 0, 2**32),
+    "views": (int, 0, 1e9),
+    "auroc_val": (float, 0, 1),
+    "auroc_test": (float, 0, 1),
+    "best_epoch": (int, 0, 1e9),
+    "seconds": (float, 0, 1e12),
+}
+_MAY_BE_EMPTY = ("views", "auroc_val", "auroc_test", "best_epoch", "seconds")
 _DEFAULT_PREPROCESSING = "published"
 
 
@@ -101,15 +133,48 @@ def read_rows(workdir: Path) -> list[dict[str, str]]:
             rows = list(reader)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    except csv.Error as error:
-        raise DataError(f"{path} is not a whole CSV file ({error}); make it again.") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a whole CSV file ({error}); {_AGAIN}.") from error
     missing = [name for name in COLUMNS if name not in present and name != _OPTIONAL]
     if missing:
-        raise DataError(f"{path} lacks the columns {', '.join(missing)}; make it again.")
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}; {_AGAIN}.")
+    names: set[tuple[str, ...]] = set()
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
-            raise DataError(f"{path}, row {number}: the file was cut off or edited; make it again.")
+            raise DataError(f"{path}, row {number}: the file was cut off or edited; {_AGAIN}.")
+        row |= {name: own_files.unguarded(text) for name, text in row.items()}
+        problem = _problem(row)
+        name = (*identity(row), row["fold"])
+        if problem is None and name in names:
+            problem = "the run is there twice"
+        if problem:
+            raise DataError(f"{path}, row {number}: {problem}; {_AGAIN}.")
+        names.add(name)
     return rows
+
+
+def guarded(row: Mapping[str, object]) -> dict[str, object]:
+    """A row as it is written: no spreadsheet runs a cell of it, and `read_rows` gives it back."""
+    return {name: own_files.guarded(value) for name, value in row.items()}
+
+
+def _problem(row: Mapping[str, str]) -> str | None:
+    """What a row of study.csv has that none of ours can have, as a part of a sentence."""
+    for column, (kind, low, high) in _RANGES.items():
+        text = row[column]
+        try:
+            # No value is that of a run which failed, or of a table without the column's use.
+            is_right = (text == "" and column in _MAY_BE_EMPTY) or low <= kind(text) <= high
+        except ValueError:
+            is_right = False
+        if not is_right:
+            return f"{column} is {own_files.cut(repr(text), 60)}"
+    if row["status"] not in ("ok", "failed"):
+        return f"status is {own_files.cut(repr(row['status']), 60)}, not 'ok' or 'failed'"
+    # A name with a path in it would leave the folder.
+    if not set(row.get(_OPTIONAL, "")).isdisjoint("/\0"):
+        return f"run is {own_files.cut(repr(row[_OPTIONAL]), 60)}, which cannot be a file's name"
+    return None
 
 
 def pool(
@@ -142,7 +207,13 @@ def _pooled(workdir: Path, rows: Sequence[Row], positives: Mapping[str, str]) ->
     labels, scores = [], []
     for row in rows:
         path = predictions_path(workdir, run_id(row), "test")
-        scored = predictions.read(path)
+        try:
+            scored = predictions.read(path)
+        except DataError as error:
+            raise DataError(
+                f"{error} To have it computed again, remove the file in groups/ that names the "
+                "run, and start the study's command."
+            ) from error
         wanted = positives.get(row["dataset"], "") or scored.class_names[-1]
         if wanted not in scored.class_names:
             raise DataError(

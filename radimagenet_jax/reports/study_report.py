@@ -1,11 +1,11 @@
 """report.html, comparisons.csv, overall.csv and settings.csv of a study, from its files alone."""
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from radimagenet_jax import own_files
 from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.files import replacing
@@ -35,6 +35,16 @@ _SETTING = (
     ),
     *("ece", "brier"),
 )
+# What the page takes from study.json.
+_STUDY: Mapping[str, own_files.Form] = {
+    "dataset": {"positive": str},
+    **dict.fromkeys(("epochs", "image_size", "batch_size"), int),
+    "study?": {"tasks?": [str], "note?": str},
+    "optimizer?": {"name?": str, "momentum?": own_files.NUMBER},
+}
+_REMEDY = "run the study's command again"
+_GROUP_REMEDY = "remove it, and the study's command computes the group again"
+_HISTORY_REMEDY = "remove it, and the page shows the setting without its epochs"
 # How the page names what is compared.
 _ASKED = {
     "init": "initialisations",
@@ -54,8 +64,11 @@ def write(workdir: Path) -> Path:
       DataError: If one of these files is missing or damaged.
     """
     rows = study_files.read_rows(workdir)
-    config = _read_json(workdir / "study.json")
-    groups = [_read_json(path) for path in sorted(workdir.glob("groups/*.json"))]
+    config = own_files.read_json(workdir / "study.json", _STUDY, _REMEDY)
+    groups = [
+        own_files.read_json(path, study_files.GROUP, _GROUP_REMEDY)
+        for path in sorted(workdir.glob("groups/*.json"))
+    ]
     pooled = study_files.pool(workdir, rows, _positives(config, rows))
     found = comparisons.compare(pooled)
     totals = comparisons.overall(pooled)
@@ -99,24 +112,21 @@ def _positives(config: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> 
     """The class meant by each task's AUROC, as the engine chose it."""
     tasks = config.get("study", {}).get("tasks", ())
     if len(tasks) > 1:
+        unknown = [row["dataset"] for row in rows if row["dataset"] not in TASKS]
+        if unknown:
+            raise DataError(
+                f"study.csv names the task {own_files.cut(repr(unknown[0]))}, which is none of "
+                f"{', '.join(TASKS)}; {_REMEDY}."
+            )
         return {row["dataset"]: TASKS[row["dataset"]].positive for row in rows}
     return {row["dataset"]: config["dataset"]["positive"] for row in rows}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); run the study's command again."
-        ) from error
 
 
 def _write_table(path: Path, columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> None:
     with replacing(path, newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(lines)
+        writer.writerows(study_files.guarded(line) for line in lines)
 
 
 def _comparison_row(one: Comparison) -> dict[str, object]:
@@ -239,7 +249,11 @@ def _histories(
         for row in finished(rows)
         if identity(row) == key
     ]
-    return [_read_json(path)["epochs"] for path in paths if path.exists()]
+    return [
+        own_files.read_json(path, study_files.HISTORY, _HISTORY_REMEDY)["epochs"]
+        for path in paths
+        if path.exists()
+    ]
 
 
 def _warnings(

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
+from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import predictions, study_files
@@ -21,6 +22,10 @@ from radimagenet_jax.training import config as config_pages
 # Fields that change where a study's data lie, how fast it is and what is said of it, not what it
 # computes.
 _FREE = ("study.note", "study.memory_gib", "study.side_by_side", "study.trunk_batch", "mesh.data")
+_GROUP = {**study_files.GROUP, "status": str, "failed": dict}
+_REMEDY = "remove it, and the study's command computes the group again"
+_RUN_REMEDY = "remove the file of its group in groups/ too, and the study's command makes both anew"
+_STUDY_REMEDY = "remove it, and the study's command writes it again"
 _FOLDERS = ("runs", "groups", "predictions", "histories", "locks")
 
 
@@ -56,7 +61,7 @@ class Ledger:
             self._claim(config)
 
     def _claim(self, config: ConfigDict) -> None:
-        kept = _read_json(self.path / "study.json")
+        kept = _read_json(self.path / "study.json", {}, _STUDY_REMEDY)
         changed = [] if kept is None else _differences(config, kept)
         if changed and any(self.path.glob("runs/*.json")):
             raise ConfigError(
@@ -96,7 +101,8 @@ class Ledger:
 
     def group(self, group: plan.Group) -> dict[str, Any] | None:
         """What is known of a group that has been computed, or of its failure."""
-        return _read_json(self.path / "groups" / f"{group.id}.json")
+        path = self.path / "groups" / f"{group.id}.json"
+        return _read_json(path, _GROUP, _REMEDY)
 
     def write_group(
         self, group: plan.Group, courses: Sequence[Course], figures: Mapping[str, Any]
@@ -146,13 +152,14 @@ class Ledger:
         rows = []
         with self._table():
             for run in runs:
-                row = _read_json(self.path / "runs" / f"{run.id}.json")
+                path = self.path / "runs" / f"{run.id}.json"
+                row = _read_json(path, study_files.RUN, _RUN_REMEDY)
                 if row is not None:
                     rows.append(row)
             with replacing(self.path / study_files.TABLE, newline="") as file:
                 writer = csv.DictWriter(file, study_files.COLUMNS, lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows(study_files.guarded(row) for row in rows)
         return rows
 
 
@@ -174,13 +181,10 @@ def _open(path: Path) -> TextIO:
         ) from error
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); remove it, and it is made anew.") from error
+def _read_json(
+    path: Path, fields: Mapping[str, own_files.Form], remedy: str
+) -> dict[str, Any] | None:
+    return own_files.read_json(path, fields, remedy) if path.exists() else None
 
 
 def _write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -4,32 +4,35 @@ Each is one folder `checkpoints/<step>/` with the network (parameters and statis
 evaluated), the rest of the training state, and what the host keeps beside it. It is written in the
 background; a folder appears under its name only when it is whole, so a kill or a full disk leaves
 the ones before. Kept are the two newest, and the one with the lowest validation loss.
+
+With it are the digests of its files, which are compared before anything is restored: orbax does
+not notice every flipped bit. Checkpoints of earlier versions have none, and are taken as they are.
 """
 
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from radimagenet_jax import own_files
 from radimagenet_jax.console import warn
 from radimagenet_jax.errors import CheckpointError
 from radimagenet_jax.models import ops
-from radimagenet_jax.training import freezing
+from radimagenet_jax.training import distributed, freezing
 from radimagenet_jax.training.state import TrainState, copied
 
 PyTree = Any
 
 _KEPT = 2  # the newest, and one to fall back on if its files are damaged later
 _SPARE = 1.05  # what a checkpoint takes on disk, relative to its arrays
-# What orbax and tensorstore raise on a file system's refusal, and on files that were cut or are
-# of another tree.
+# What orbax and tensorstore raise on a file system's refusal.
 _WRITE_ERRORS = (OSError, ValueError, RuntimeError)
-_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 class Checkpoints:
@@ -42,10 +45,19 @@ class Checkpoints:
     def __init__(self, workdir: Path):
         self.folder = workdir.absolute() / "checkpoints"
         # What is kept is decided here: orbax would judge a save that has not ended.
-        options = ocp.CheckpointManagerOptions(max_to_keep=None, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None,
+            cleanup_tmp_directories=True,
+            # Of the one process that gives a checkpoint its name, just before it does.
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._best: int | None = None  # of the latest save
         self._pending: int | None = None
+
+    def _write_digests(self) -> None:
+        for whole in self.folder.glob(f"{self._pending}.orbax-checkpoint-tmp*"):
+            own_files.write_digests(whole)
 
     def latest_step(self) -> int | None:
         """Number of steps taken in the newest whole state, or None before the first."""
@@ -123,12 +135,15 @@ class Checkpoints:
             "free some space and run the same command again."
         )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    def restore(
+        self, like: TrainState, kept: Mapping[str, own_files.Form] = MappingProxyType({})
+    ) -> tuple[TrainState, dict[str, Any]]:
         """Restores the newest training state, or with a warning the one before if it is damaged.
 
         Args:
           like: A state of the same structure; the restored arrays take its shapes, dtypes and
             shardings, so the number of devices may have changed.
+          kept: The form of what was saved beside it.
 
         Returns:
           The state, and what was saved beside it.
@@ -143,19 +158,48 @@ class Checkpoints:
         first: CheckpointError | None = None
         for place, step in enumerate(steps):
             try:
-                items, meta = self._restore(step, _items(like))
+                items, meta = self._restore(step, _items(like), kept)
             except CheckpointError as error:
                 first = first or error
                 continue
-            for damaged in steps[:place]:
-                warn(
-                    f"the checkpoint of step {damaged} in {self.folder} is damaged and was "
-                    f"removed; the run goes on from step {step}."
-                )
-                self._manager.delete(damaged)
+            if place:
+                self._set_aside(steps[:place], step)
             self._best = meta["best_step"]
+            self._look_at_best(step)
             return _state(items, like), meta
         raise first or AssertionError("a step that is neither restored nor refused.")
+
+    def _set_aside(self, damaged: Sequence[int], step: int) -> None:
+        """Frees the names of damaged checkpoints, whose files may still be of use to somebody."""
+
+        def rename() -> bool:
+            for each in damaged:
+                aside = self.folder / f"damaged-{each}"
+                shutil.rmtree(aside, ignore_errors=True)  # of an earlier fall-back
+                (self.folder / str(each)).rename(aside)
+            return True
+
+        distributed.lead_first(rename, lambda: True)
+        self._manager.reload()
+        for each in damaged:
+            warn(
+                f"the checkpoint of step {each} in {self.folder} is damaged and was set aside as "
+                f"damaged-{each}/, which you may remove; the run goes on from step {step}."
+            )
+
+    def _look_at_best(self, step: int) -> None:
+        """Says in time that a run may end without the network that it has chosen so far."""
+        best = self._best
+        if best is None or best == step:
+            return
+        is_there = best in self._manager.all_steps()
+        damage = own_files.damage(self.folder / str(best)) if is_there else "it is missing"
+        if damage:
+            warn(
+                f"the best network so far, that of step {best} in {self.folder}, is damaged "
+                f"({damage}); the run goes on, and can only be finished if a later epoch is "
+                "better: otherwise start it anew with another --workdir."
+            )
 
     def restore_best(self, like: dict[str, PyTree]) -> tuple[dict[str, PyTree], dict[str, Any]]:
         """Restores {'params', 'batch_stats'} with the lowest validation loss.
@@ -191,7 +235,10 @@ class Checkpoints:
         return best
 
     def _restore(
-        self, step: int, items: Mapping[str, PyTree]
+        self,
+        step: int,
+        items: Mapping[str, PyTree],
+        kept: Mapping[str, own_files.Form] = MappingProxyType({}),
     ) -> tuple[dict[str, PyTree], dict[str, Any]]:
         asked = {
             name: ocp.args.StandardRestore(
@@ -204,18 +251,28 @@ class Checkpoints:
             )
             for name, tree in items.items()
         }
+        damage = own_files.damage(self.folder / str(step))
+        if damage:
+            raise self._damaged(step, damage)
         try:
             with _quiet():
                 restored = self._manager.restore(
                     step, args=ocp.args.Composite(**asked, meta=ocp.args.JsonRestore())
                 )
-        except _READ_ERRORS as error:
-            raise CheckpointError(
-                f"cannot restore step {step} from {self.folder}: its files are damaged or of "
-                f"another model ({str(error).splitlines()[0][:200]}); give a new --workdir, or "
-                f"remove {step}/ there to fall back on a checkpoint before it, if there is one."
-            ) from error
-        return {name: restored[name] for name in items}, restored["meta"]
+            meta = restored["meta"]
+            own_files.check(meta, {"best_step": (int, NoneType), **kept})
+            return {name: restored[name] for name in items}, meta
+        # Orbax, tensorstore and zstd raise errors of many kinds on files that were cut,
+        # overwritten or removed. They all mean that the checkpoint is of no use.
+        except Exception as error:
+            raise self._damaged(step, str(error) or type(error).__name__) from error
+
+    def _damaged(self, step: int, why: str) -> CheckpointError:
+        return CheckpointError(
+            f"cannot restore step {step} from {self.folder}: its files are damaged or of "
+            f"another model ({own_files.cut(why, 200)}); give a new --workdir, or "
+            f"remove {step}/ there to fall back on a checkpoint before it, if there is one."
+        )
 
     def close(self) -> None:
         """Waits for what is being written and frees the manager.

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from radimagenet_jax import models
+from radimagenet_jax import models, own_files
 from radimagenet_jax.data import augment, tasks
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.models import preprocess
@@ -218,11 +218,25 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
 
     Returns:
       One 'field: kept -> new' for each difference that matters to the result.
+
+    Raises:
+      ConfigError: If what was kept cannot be a config.
     """
     new = _ADDED | dict(flatten(ConfigDict(json.loads(to_json(config)))))
-    old = _ADDED | dict(flatten(ConfigDict(kept)))
+    try:
+        old = _ADDED | dict(flatten(ConfigDict(kept)))
+    # ConfigDict cannot hold every key that JSON can, nor read every nesting.
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            "the config that was kept in the working directory is damaged "
+            f"({own_files.cut(str(error))}); give another working directory."
+        ) from error
     return [
-        f"{field}: {old.get(field)!r} -> {new.get(field)!r}"
+        f"{own_files.cut(field)}: {_shown(old.get(field))} -> {_shown(new.get(field))}"
         for field in sorted(new.keys() | old.keys())
         if field not in _FREE_FIELDS and new.get(field) != old.get(field)
     ]
+
+
+def _shown(value: Any) -> str:
+    return own_files.cut(repr(value))

@@ -1,9 +1,20 @@
 """What the host remembers between the steps of a run, and a checkpoint keeps."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import NoneType
 from typing import Any
 
+from radimagenet_jax import own_files
 from radimagenet_jax.training.clock import Clock
+
+# Of what `to_json` gives.
+FORM: Mapping[str, own_files.Form] = {
+    **dict.fromkeys(("loss_sum", "correct", "count"), own_files.NUMBER),
+    "best_loss": own_files.NUMBER_OR_NONE,
+    "best_step": (int, NoneType),
+    "clock": dict.fromkeys(("seconds", "images", "rated_seconds"), own_files.NUMBER),
+}
 
 
 @dataclass
@@ -52,5 +63,7 @@ class Tally:
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "Tally":
-        """What `to_json` gave."""
-        return cls(**{**kept, "clock": Clock(**kept["clock"])})
+        """What `to_json` gave, of the form `FORM`."""
+        clock = {each.name: kept["clock"].get(each.name, 0) for each in fields(Clock)}
+        own = {each.name: kept[each.name] for each in fields(cls)}
+        return cls(**{**own, "clock": Clock(**clock)})

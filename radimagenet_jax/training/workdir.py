@@ -1,16 +1,41 @@
 """A run's working directory: one config, one process, finished or to be resumed."""
 
 import fcntl
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
+from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.files import replacing
 from radimagenet_jax.training import config as config_pages
+
+# What is shown again of a finished run; see `outcome.show`.
+_SHOWN = {
+    "n": int,
+    **dict.fromkeys(("accuracy", "loss"), own_files.NUMBER_OR_NONE),
+    "auroc": own_files.NUMBER_OR_NONE,
+}
+_FIELDS: Mapping[str, Mapping[str, own_files.Form]] = {
+    "config.json": {},
+    "result.json": {
+        "best_step": int,
+        "val": _SHOWN,
+        "test": _SHOWN,
+        "train": {
+            "epochs": int,
+            "seconds": own_files.NUMBER,
+            "images_per_second": own_files.NUMBER_OR_NONE,
+        },
+    },
+}
+_REMEDIES = {
+    "config.json": "remove the directory to start the run anew",
+    "result.json": "remove it, and the same command makes it anew from the last checkpoint",
+}
 
 
 class Workdir:
@@ -47,7 +72,11 @@ class Workdir:
             ) from error
         self._lock = self._acquire()
         kept = self._read("config.json")
-        changed = [] if kept is None else config_pages.differences(config, kept)
+        try:
+            changed = [] if kept is None else config_pages.differences(config, kept)
+        except ConfigError:
+            self.close()
+            raise
         # Before the first checkpoint there is nothing to lose: a mistyped field may be mended.
         if changed and any(self.path.glob("checkpoints/[0-9]*")):
             self.close()
@@ -83,12 +112,10 @@ class Workdir:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
-        except ValueError as error:
+            return own_files.read_json(path, _FIELDS[name], _REMEDIES[name], ConfigError)
+        except ConfigError:
             self.close()
-            raise ConfigError(
-                f"{path} is damaged ({error}); remove the directory to start the run anew."
-            ) from error
+            raise
 
     def close(self) -> None:
         """Lets other processes in."""

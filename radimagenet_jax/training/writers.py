@@ -2,37 +2,49 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from radimagenet_jax import own_files
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.files import replacing
 
 METRICS = "metrics.jsonl"
+_ROW: Mapping[str, own_files.Form] = {
+    "step": int,
+    "split": str,
+    **{f"{name}?": own_files.NUMBER_OR_NONE for name in ("epoch", "loss", "accuracy", "auroc")},
+}
+_LONGEST_ROW = 2**20  # ours have some hundred bytes
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl; a last line that a kill cut off is left out.
 
     Raises:
-      DataError: If another line is damaged.
+      DataError: If another line is damaged, or the file cannot be read.
     """
     path = workdir / METRICS
     if not path.exists():
         return []
     rows = []
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            row = json.loads(line)
-            row["step"], row["split"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(
-                f"{path}, line {number}, is damaged; remove this line and start the command again."
-            ) from error
-        rows.append(row)
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_ROW), b""), start=1):
+                if not line.endswith(b"\n") and not file.peek(1):
+                    break  # what a kill cut off
+                try:
+                    rows.append(own_files.parse_json(line, _ROW))
+                except ValueError as error:
+                    raise DataError(
+                        f"{path}, line {number}, is damaged ({own_files.cut(str(error))}); remove "
+                        "this line and start the command again."
+                    ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); look at its folder.") from error
     return rows
 
 

@@ -6,22 +6,25 @@ under its name when it is whole, and what is being written beside it is left alo
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from flax import core, traverse_util
 
+from radimagenet_jax import own_files
 from radimagenet_jax.errors import CheckpointError, ConfigError
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import Opened, StoredTensor
 
-# What orbax and tensorstore raise on files that were cut.
-_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+# The fields of a run's config that are used.
+_CONFIG: Mapping[str, own_files.Form] = {"image_size": int, "dtype": str, "model_options": dict}
+_LARGEST_IMAGE = 4096
+_DTYPES = ("float32", "bfloat16")
 
 _T = TypeVar("_T")
 
@@ -55,12 +58,14 @@ def opened(path: Path) -> Iterator[Opened]:
     config = _config(path / "config.json")
     folder = path.absolute() / "checkpoints"
     best, meta = _best(folder)
+    if "config" in meta:  # the same, under the checkpoint's digests
+        config = _checked(meta["config"], path / "config.json")
     contract = Contract.from_json(meta["contract"], name=f"{path}: contract")
     if contract.labels is None:
         raise ConfigError(f"{path}: the checkpoint names no classes; train the run again.")
     options = {
         name: _hashable(value)
-        for name, value in config.get("model_options", {}).items()
+        for name, value in config["model_options"].items()
         if name != "variant"  # the contract has it
     }
     yield Opened(
@@ -75,12 +80,21 @@ def opened(path: Path) -> Iterator[Opened]:
 
 
 def _config(page: Path) -> dict[str, Any]:
+    return _checked(own_files.read_json(page, {}, "give a run's --workdir", ConfigError), page)
+
+
+def _checked(config: Any, page: Path) -> dict[str, Any]:
+    """A run's config, whose fields that are used are what they must be."""
     try:
-        config = json.loads(page.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{page} cannot be read ({error}); give a run's --workdir.") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{page} is not a run's config; give a run's --workdir.")
+        own_files.check(config, _CONFIG)
+        if not 1 <= config["image_size"] <= _LARGEST_IMAGE:
+            raise ValueError(f"'image_size' is not from 1 to {_LARGEST_IMAGE}")
+        if config["dtype"] not in _DTYPES:
+            raise ValueError(f"'dtype' is none of {', '.join(_DTYPES)}")
+    except ValueError as error:
+        raise ConfigError(
+            f"{page} is not a run's config ({error}); train the run again."
+        ) from error
     return config
 
 
@@ -92,15 +106,27 @@ def _best(folder: Path) -> tuple[int, dict[str, Any]]:
     def meta(step: int) -> dict[str, Any]:
         handler = ocp.JsonCheckpointHandler()
         item = folder / str(step) / "meta"
-        return _whole(folder, step, lambda: handler.restore(item, args=ocp.args.JsonRestore()))
+        read = functools.partial(handler.restore, item, args=ocp.args.JsonRestore())
+        return _whole(folder, step, "meta", read)
 
     steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
-    best = meta(max(steps))["best_step"] if steps else None
+    best = _meta_of(meta(max(steps)), folder)["best_step"] if steps else None
     if best is None:
         raise CheckpointError(
             f"there is no checkpoint of a whole epoch in {folder}; let the run finish one."
         )
-    return best, meta(best)
+    return best, _meta_of(meta(best), folder, contract=str)
+
+
+def _meta_of(meta: Any, folder: Path, **fields: own_files.Form) -> dict[str, Any]:
+    try:
+        own_files.check(meta, {"best_step": (int, NoneType), **fields})
+    except ValueError as error:
+        raise CheckpointError(
+            f"what was kept beside a checkpoint in {folder} is damaged ({error}); train the run "
+            "again."
+        ) from error
+    return meta
 
 
 def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
@@ -108,13 +134,14 @@ def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
 
     item = folder / str(step) / "network"
     handler = ocp.StandardCheckpointHandler()
-    described = _whole(folder, step, lambda: handler.metadata(item).tree)
+    described = _whole(folder, step, "network", lambda: handler.metadata(item).tree)
 
     @functools.cache
     def values() -> Mapping[str, np.ndarray]:
         like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
         asked = ocp.args.StandardRestore(like)
-        restored = _whole(folder, step, lambda: handler.restore(item, args=asked))
+        read = functools.partial(handler.restore, item, args=asked)
+        restored = _whole(folder, step, "network", read)
         return traverse_util.flatten_dict(restored, sep="/")
 
     def stored(name: str, leaf: Any) -> StoredTensor:
@@ -124,16 +151,31 @@ def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
     return {name: stored(name, leaf) for name, leaf in leaves.items()}
 
 
-def _whole(folder: Path, step: int, read: Callable[[], _T]) -> _T:
-    """Reads a part of a checkpoint, or says that it is damaged."""
+def _whole(folder: Path, step: int, part: str, read: Callable[[], _T]) -> _T:
+    """Reads a part of a checkpoint, or says that it is damaged or was replaced meanwhile."""
+    before = _steps(folder)
     try:
+        damage = own_files.damage(folder / str(step), part)
+        if damage:
+            raise ValueError(damage)
         return read()
-    except _READ_ERRORS as error:
+    # Orbax, tensorstore and zstd raise errors of many kinds on files that were cut.
+    except Exception as error:
+        if _steps(folder) != before:
+            raise CheckpointError(
+                f"the run in {folder.parent} is training, and saved another step while step {step} "
+                "was being read; run the same command again."
+            ) from error
         raise CheckpointError(
             f"cannot restore step {step} from {folder}: its files are damaged or of another model "
-            f"({str(error).splitlines()[0][:200]}); give a new --workdir, or remove {step}/ there "
-            "to fall back on a checkpoint before it, if there is one."
+            f"({own_files.cut(str(error) or type(error).__name__, 200)}); give a new --workdir, or "
+            f"remove {step}/ there to fall back on a checkpoint before it, if there is one."
         ) from error
+
+
+def _steps(folder: Path) -> set[str]:
+    """The checkpoints that are there, or half removed."""
+    return {path.name for path in folder.glob("[0-9]*") if path.name.isdigit()}
 
 
 def _hashable(value: Any) -> Any:

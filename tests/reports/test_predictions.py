@@ -131,3 +131,19 @@ def test_the_file_is_plain_csv_for_other_readers(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["key"] for row in rows] == list(written.keys)
     assert [row["label"] for row in rows] == [written.class_names[i] for i in written.labels]
+
+
+def test_no_cell_is_a_formula_for_a_spreadsheet_and_all_come_back(tmp_path):
+    keys = ("=HYPERLINK(1)", "+1+1", "-2+3", "@SUM(A1)", "'=quoted", "-0.5", "a=b.png")
+    made = Predictions(
+        ("=no", "yes"), keys, tuple("=" + key for key in keys), np.arange(7) % 2,
+        np.tile([[1e-5, 1 - 1e-5]], (7, 1)),
+    )  # fmt: skip
+    predictions.write(tmp_path / "p.csv", made)
+    again = predictions.read(tmp_path / "p.csv")
+    assert (again.keys, again.patients, again.class_names) == (keys, made.patients, ("=no", "yes"))
+    np.testing.assert_array_equal(again.scores, made.scores)
+    with open(tmp_path / "p.csv", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if cell[:1] in tuple("=+-@") and cell != "-0.5"]
+    assert "1e-05" in cells

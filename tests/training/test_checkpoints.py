@@ -120,6 +120,93 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, state, 
     assert equal(checkpoints.Checkpoints(tmp_path).restore(state)[0], at(state, 2))
 
 
+DAMAGES = {
+    "flipped": lambda content: bytes([content[0] ^ 4]) + content[1:],
+    "flipped late": lambda content: content[:-1] + bytes([content[-1] ^ 64]),
+    "halved": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "removed": None,
+}
+
+
+def test_every_file_of_a_checkpoint_damaged_in_any_way_falls_back(tmp_path, state, capsys):
+    """The state is then bit for bit that of the step before, or of the newest if it is whole."""
+    original = tmp_path / "original"
+    saved = checkpoints.Checkpoints(original)
+    for step in (1, 2):
+        saved.save(at(state, step), {"memory": step}, 1)
+    saved.close()
+    newest = original / "checkpoints" / "2"
+    files = [path.relative_to(newest) for path in newest.rglob("*") if path.is_file()]
+    kinds = {name.name if "d" not in name.parts else "data": name for name in files}
+    assert {"data", "metadata", "process_0", "_METADATA", "manifest.ocdbt", "digests.json"} <= set(
+        kinds
+    )
+    for number, (name, how) in enumerate((name, how) for name in kinds.values() for how in DAMAGES):
+        folder = tmp_path / str(number)
+        shutil.copytree(original, folder)
+        path = folder / "checkpoints" / "2" / name
+        damaged = DAMAGES[how]
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged(path.read_bytes()))
+        reopened = checkpoints.Checkpoints(folder)
+        restored, meta = reopened.restore(state)
+        assert equal(restored, at(state, meta["memory"])), (name, how)
+        # What lies beside the parts tells nothing of the state; all in them is compared.
+        if len(name.parts) > 1:
+            assert meta["memory"] == 1, (name, how)
+            assert "is damaged and was set aside" in capsys.readouterr().err.replace("\n", " ")
+            assert (folder / "checkpoints" / "damaged-2").is_dir()
+        reopened.save(at(state, 2), {}, 2)  # the run comes to this step again
+        reopened.close()
+        shutil.rmtree(folder)
+
+
+def test_the_last_checkpoint_is_refused_in_a_sentence_and_never_removed(tmp_path, state):
+    saved = checkpoints.Checkpoints(tmp_path)
+    for step in (1, 2):
+        saved.save(at(state, step), {}, 1)
+    saved.close()
+    for path in (tmp_path / "checkpoints").glob("*/meta/metadata"):
+        path.write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match=r"step 2 from .*meta/metadata is not what was writ"):
+        checkpoints.Checkpoints(tmp_path).restore(state)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2"]
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_digests_and_is_restored(tmp_path, state):
+    saved = checkpoints.Checkpoints(tmp_path)
+    saved.save(at(state, 1), {}, 1)
+    saved.close()
+    (tmp_path / "checkpoints" / "1" / "digests.json").unlink()
+    assert equal(checkpoints.Checkpoints(tmp_path).restore(state)[0], at(state, 1))
+
+
+def test_what_was_saved_beside_a_state_has_a_form(tmp_path, state):
+    saved = checkpoints.Checkpoints(tmp_path)
+    saved.save(at(state, 1), {"memory": {"n": 1}}, 1)
+    saved.close()
+    reopened = checkpoints.Checkpoints(tmp_path)
+    assert reopened.restore(state, {"memory": {"n": int}})[1]["memory"] == {"n": 1}
+    with pytest.raises(CheckpointError, match=r"'memory\.n' is not a text"):
+        reopened.restore(state, {"memory": {"n": str}})
+
+
+def test_a_damaged_best_network_is_told_at_the_start_and_not_at_the_end(tmp_path, state, capsys):
+    saved = checkpoints.Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        saved.save(at(state, step), {}, 1)
+    saved.close()
+    (tmp_path / "checkpoints" / "1" / "network" / "_METADATA").unlink()
+    reopened = checkpoints.Checkpoints(tmp_path)
+    assert equal(reopened.restore(state)[0], at(state, 3))
+    assert "the best network so far, that of step 1" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="network/_METADATA is missing"):
+        reopened.restore_best(state.weights())
+
+
 def test_a_state_of_another_structure_is_refused(tmp_path, state):
     saved = checkpoints.Checkpoints(tmp_path)
     saved.save(state, {}, None)
