@@ -7,11 +7,11 @@ under its name when it is whole, and what is being written beside it is left alo
 import contextlib
 import functools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 from flax import core, traverse_util
 
@@ -19,9 +19,19 @@ from radimagenet_jax.errors import CheckpointError, ConfigError
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import Opened, StoredTensor
+from radimagenet_jax.weights.texts import shown
 
-# What orbax and tensorstore raise on files that were cut.
-_READ_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+# What orbax and tensorstore raise on files that were cut or changed.
+_READ_ERRORS = (
+    *(OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError, AssertionError),
+    *(EOFError, MemoryError),
+)
+
+# In bytes: some thousand times what a run writes.
+_LARGEST_CONFIG = 8_000_000
+
+# More than any network and its states; only a damaged description has it.
+_LARGEST = 2**33
 
 _T = TypeVar("_T")
 
@@ -56,6 +66,8 @@ def opened(path: Path) -> Iterator[Opened]:
     folder = path.absolute() / "checkpoints"
     best, meta = _best(folder)
     contract = Contract.from_json(meta["contract"], name=f"{path}: contract")
+    if not isinstance(config.get("model_options", {}), dict):
+        raise ConfigError(f"{path / 'config.json'}: model_options is no object; train again.")
     if contract.labels is None:
         raise ConfigError(f"{path}: the checkpoint names no classes; train the run again.")
     options = {
@@ -76,9 +88,12 @@ def opened(path: Path) -> Iterator[Opened]:
 
 def _config(page: Path) -> dict[str, Any]:
     try:
-        config = json.loads(page.read_text(encoding="utf-8"))
+        with page.open("rb") as file:
+            config = json.loads(file.read(_LARGEST_CONFIG))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{page} cannot be read ({error}); give a run's --workdir.") from error
+        raise ConfigError(
+            f"{page} cannot be read ({shown(str(error), 200)}); give a run's --workdir."
+        ) from error
     if not isinstance(config, dict):
         raise ConfigError(f"{page} is not a run's config; give a run's --workdir.")
     return config
@@ -92,7 +107,8 @@ def _best(folder: Path) -> tuple[int, dict[str, Any]]:
     def meta(step: int) -> dict[str, Any]:
         handler = ocp.JsonCheckpointHandler()
         item = folder / str(step) / "meta"
-        return _whole(folder, step, lambda: handler.restore(item, args=ocp.args.JsonRestore()))
+        kept = _whole(folder, step, lambda: handler.restore(item, args=ocp.args.JsonRestore()))
+        return _whole(folder, step, lambda: _checked(kept))
 
     steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
     best = meta(max(steps))["best_step"] if steps else None
@@ -103,16 +119,27 @@ def _best(folder: Path) -> tuple[int, dict[str, Any]]:
     return best, meta(best)
 
 
+def _checked(meta: Any) -> dict[str, Any]:
+    """Returns what is kept beside a checkpoint, as far as it is used here, or raises ValueError."""
+    if not isinstance(meta, dict) or not isinstance(meta.get("contract"), str):
+        raise ValueError("its notes have no contract")
+    best = meta.get("best_step")
+    if best is not None and (type(best) is not int or best < 0):
+        raise ValueError("its notes have a best step that is no step")
+    return {"contract": meta["contract"], "best_step": best}
+
+
 def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
     import orbax.checkpoint as ocp
 
     item = folder / str(step) / "network"
     handler = ocp.StandardCheckpointHandler()
-    described = _whole(folder, step, lambda: handler.metadata(item).tree)
+    leaves = _whole(folder, step, lambda: _leaves(handler.metadata(item).tree))
 
     @functools.cache
     def values() -> Mapping[str, np.ndarray]:
-        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
+        flat = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+        like = traverse_util.unflatten_dict(flat, sep="/")
         asked = ocp.args.StandardRestore(like)
         restored = _whole(folder, step, lambda: handler.restore(item, args=asked))
         return traverse_util.flatten_dict(restored, sep="/")
@@ -120,8 +147,16 @@ def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
     def stored(name: str, leaf: Any) -> StoredTensor:
         return StoredTensor(name, tuple(leaf.shape), np.dtype(leaf.dtype), lambda: values()[name])
 
-    leaves = traverse_util.flatten_dict(described, sep="/")
     return {name: stored(name, leaf) for name, leaf in leaves.items()}
+
+
+def _leaves(described: Any) -> dict[str, Any]:
+    """Returns the arrays of a checkpoint's description by name, or raises ValueError."""
+    leaves = traverse_util.flatten_dict(described, sep="/")
+    size = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in leaves.values())
+    if size > _LARGEST:
+        raise ValueError(f"it describes {size:,} bytes, more than any network here")
+    return leaves
 
 
 def _whole(folder: Path, step: int, read: Callable[[], _T]) -> _T:
@@ -129,10 +164,11 @@ def _whole(folder: Path, step: int, read: Callable[[], _T]) -> _T:
     try:
         return read()
     except _READ_ERRORS as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"cannot restore step {step} from {folder}: its files are damaged or of another model "
-            f"({str(error).splitlines()[0][:200]}); give a new --workdir, or remove {step}/ there "
-            "to fall back on a checkpoint before it, if there is one."
+            f"({shown(reason, 200)}); give a new --workdir, or remove {step}/ there to fall "
+            "back on a checkpoint before it, if there is one."
         ) from error
 
 

@@ -244,7 +244,12 @@ def _damaged(
     def make(rng: np.random.Generator, folder: Path) -> Made:
         files = dict(base(str(rng.choice(forms))))
         name = str(rng.choice(list(files)))
-        files[name] = harness.mutated(rng, files[name])
+        if rng.random() < 0.5:
+            files[name] = harness.mutated(rng, files[name])
+        else:  # a single bit, as a disk or a line changes it
+            content = bytearray(files[name])
+            content[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+            files[name] = bytes(content)
         return Made(_write(folder, files), is_proof)
 
     return make
@@ -297,11 +302,11 @@ def _doubling(rng: np.random.Generator) -> bytes:
         get = b"h" + bytes([number])
         put = b"q" + bytes([number + 1])
         if pair == b"\x86":
-            body += get + get + b"\x86" + put + b"0"
+            body += get + get + b"\x86" + put
         elif pair == b"l":
-            body += b"](" + get + get + b"e" + put + b"0"
+            body += b"](" + get + get + b"e" + put
         else:
-            body += b"}(" + _text("a") + get + _text("b") + get + b"u" + put + b"0"
+            body += b"}(" + _text("a") + get + _text("b") + get + b"u" + put
     last = b"h" + bytes([rounds])
     end = rng.choice(4)
     if end == 0:
@@ -471,7 +476,7 @@ def _odd_h5(rng: np.random.Generator) -> dict[str, bytes]:
             layout[:] = h5py.VirtualSource("/etc/hosts", "x", values.shape)
             file.create_virtual_dataset(kernel, layout)
         elif kind == 5:
-            file.create_dataset(kernel, shape, h5py.string_dtype(), data=np.full(shape, "x" * 999))
+            file.create_dataset(kernel, shape, h5py.string_dtype(), fillvalue="x" * 999)
         elif kind == 6:
             file.create_dataset(kernel, values.shape, [("a", "f4"), ("b", "i8", (9,))])
         elif kind == 7:
