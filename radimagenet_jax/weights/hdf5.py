@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -95,12 +95,15 @@ class File:
 
 
 @contextlib.contextmanager
-def opened(content: BinaryIO, name: str) -> Iterator[File]:
+def opened(
+    content: BinaryIO, name: str, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[File]:
     """Opens an HDF5 file.
 
     Args:
       content: The file, open for reading; it need not have a name.
       name: What to call it in an error.
+      meanwhile: Called while the worker starts, which takes some tenths of a second.
 
     Yields:
       The file, which can be read until the context ends.
@@ -111,6 +114,7 @@ def opened(content: BinaryIO, name: str) -> Iterator[File]:
     """
     worker = _Worker(content, name)
     try:
+        meanwhile()
         yield File(content, worker, name)
     finally:
         worker.stop()

@@ -27,7 +27,7 @@ from typing import Any
 
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.weights import archives, hdf5, seal
-from radimagenet_jax.weights.opened import Opened, StoredTensor
+from radimagenet_jax.weights.opened import Opened, StoredTensor, digest
 from radimagenet_jax.weights.texts import shown
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -72,20 +72,26 @@ def opened(path: Path) -> Iterator[Opened]:
         by Keras, or reaches outside itself; also for damage that shows up while a
         tensor is read within the context.
     """
+    digests: dict[str, str] = {}
+
+    def sum_up() -> None:
+        digests.update({algorithm: digest(path, algorithm) for algorithm in ("sha256", "md5")})
+
     with path.open("rb") as start:
         zipped = start.read(len(archives.SIGNATURE)) == archives.SIGNATURE
     if not zipped:
-        with path.open("rb") as content, hdf5.opened(content, str(path)) as file:
+        with path.open("rb") as content, hdf5.opened(content, str(path), sum_up) as file:
             described = _described(file, path, str(path))
-            yield replace(described, form=f"Keras HDF5, {described.form}")
+            form = f"Keras HDF5, {described.form}"
+            yield replace(described, form=form, digests=digests)
         return
     name = f"{path} ({ARCHIVE_MEMBER})"
     with (
         archives.open_archive(path) as archive,
         archives.unpacked(archive, ARCHIVE_MEMBER) as copy,
-        hdf5.opened(copy, name) as file,
+        hdf5.opened(copy, name, sum_up) as file,
     ):
-        yield replace(_described(file, path, name), form="Keras 3 archive")
+        yield replace(_described(file, path, name), form="Keras 3 archive", digests=digests)
 
 
 def _described(file: hdf5.File, path: Path, name: str) -> Opened:
@@ -93,9 +99,9 @@ def _described(file: hdf5.File, path: Path, name: str) -> Opened:
     stated = _text(attributes.get(CONTRACT_ATTRIBUTE))
     known = functools.partial(Opened, path, scheme="keras")
     if stated is not None:
-        contract, digest = seal.opened(stated, name=f"the contract in {path}")
-        notes = () if digest else (seal.UNSEALED,)
-        known = functools.partial(known, contract=contract, seal=digest, notes=notes)
+        contract, kept = seal.opened(stated, name=f"the contract in {path}")
+        notes = () if kept else (seal.UNSEALED,)
+        known = functools.partial(known, contract=contract, seal=kept, notes=notes)
     numbered = {key: _KERAS_3_VARIABLE.fullmatch(key) for key in file.datasets}
     if any(numbered.values()):
         tensors, positional = _keras_3_tensors(file, numbered)

@@ -53,6 +53,7 @@ class Opened:
       seal: What `seal.of` gave for the contract and the variables when we wrote them; None if it
         is not kept, or the form is proof against changes already.
       notes: What was noticed at the opening, a sentence each.
+      digests: Checksums of the file by algorithm, as far as its form had the time; see `digest`.
 
     Raises:
       WeightsError: If there are more tensors than in any network, or a name is no name.
@@ -71,6 +72,7 @@ class Opened:
     config: Mapping[str, Any] | None = None
     seal: str | None = None
     notes: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if len(self.tensors) > _MOST_TENSORS:
@@ -84,6 +86,10 @@ class Opened:
                     f"{self.path} calls a tensor {shown(name)!r}, which is no name of a layer; get "
                     "the original file."
                 )
+
+    def digest(self, algorithm: str) -> str:
+        """The file's checksum, as the function `digest` gives it."""
+        return self.digests.get(algorithm) or digest(self.path, algorithm)
 
 
 def digest(path: Path, algorithm: str) -> str:
