@@ -21,6 +21,8 @@ from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import StoredTensor
 from radimagenet_jax.weights.plausibility import Plausibility
+from radimagenet_jax.weights.seal import Seal
+from radimagenet_jax.weights.texts import shown
 
 # 'params/stage1_block1/conv1/kernel': collection, layers, leaf.
 Target = str
@@ -129,7 +131,12 @@ def require_published(variables: Mapping[str, Any], contract: Contract) -> dict[
 
 
 def assemble(
-    named: Named, shapes: Mapping[Target, tuple[int, ...]], *, file: str, title: str
+    named: Named,
+    shapes: Mapping[Target, tuple[int, ...]],
+    *,
+    file: str,
+    title: str,
+    seal: Seal | None = None,
 ) -> tuple[dict[str, Any], Plausibility]:
     """Reads a file's tensors into a network's variables, strictly.
 
@@ -138,6 +145,7 @@ def assemble(
       shapes: Of the network's variables, by target.
       file: The file's name, for messages.
       title: The network's name, for messages.
+      seal: Takes note of every variable, to be verified by the caller.
 
     Returns:
       {'params': ..., 'batch_stats': ...}, nested by layer, float32 on the default
@@ -163,8 +171,11 @@ def assemble(
         seen.note(tensor.name, rule.target, values)
         if rule.axes is not None:
             values = values.transpose(rule.axes)
+        values = np.ascontiguousarray(values, np.float32)
+        if seal is not None:
+            seal.note(rule.target, values)
         # To the device one by one, so that there are never two copies of the whole.
-        placed[rule.target] = jax.device_put(np.ascontiguousarray(values, np.float32))
+        placed[rule.target] = jax.device_put(values)
     seen.refuse_invalid(file)
     return traverse_util.unflatten_dict(placed, sep="/"), seen
 
@@ -202,8 +213,8 @@ def _mismatches(
 
 def listed(names: Sequence[str]) -> str:
     """Returns the first few names, and how many more there are."""
-    shown = ", ".join(names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+    first = ", ".join(shown(name) for name in names[:_LISTED])
+    return first if len(names) <= _LISTED else f"{first} and {len(names) - _LISTED} more"
 
 
 def _tensors(count: int) -> str:

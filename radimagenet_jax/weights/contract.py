@@ -14,12 +14,20 @@ from typing import Any
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.models.preprocess import SCHEMES, Input
+from radimagenet_jax.weights.texts import is_plain
 
 PREPROCESSINGS = tuple(SCHEMES)
 CHANNEL_ORDERS = ("RGB", "BGR")
 
 # Written into every contract, so that a later form can tell this one apart.
 FORMAT = 1
+
+# In characters: of the whole text, with thousands of labels, and of one of its texts.
+_LONGEST = 4_000_000
+_LONGEST_TEXT = 2000
+
+# Of unknown fields or choices, in a message.
+_LISTED = 12
 
 LICENCES = {
     "RadImageNet": (
@@ -65,6 +73,9 @@ class Contract:
         texts = ("architecture", "variant", "preprocessing", "channel_order", "origin", "licence")
         for name in texts:
             _require(isinstance(getattr(self, name), str), name, "is not a text")
+            _require(
+                _can_be_shown(getattr(self, name)), name, "is too long or has control characters"
+            )
         _require(bool(self.architecture), "architecture", "is empty")
         # A variant of a network that is not known here may be right.
         variants = sorted({"", *(each for name in models.names() for each in _variants(name))})
@@ -74,13 +85,7 @@ class Contract:
             ("channel_order", CHANNEL_ORDERS),
         ):
             _require(getattr(self, name) in known, name, f"is none of {_listed(known)}")
-        _require(
-            isinstance(self.sha256, str)
-            and len(self.sha256) == 64
-            and set(self.sha256) <= set("0123456789abcdef"),
-            "sha256",
-            "is not 64 lower-case hexadecimal digits",
-        )
+        _require(_is_sha256(self.sha256), "sha256", "is not 64 lower-case hexadecimal digits")
         _require(self.layout == "HWIO", "layout", "is not 'HWIO', the only one that is read")
         if self.labels is not None:
             _require(
@@ -90,6 +95,11 @@ class Contract:
                 and len(set(self.labels)) == len(self.labels),
                 "labels",
                 "is neither null nor a list of distinct class names",
+            )
+            _require(
+                all(map(_can_be_shown, self.labels)),
+                "labels",
+                "has a name that is too long or has control characters",
             )
 
     @property
@@ -116,8 +126,30 @@ class Contract:
           WeightsError: If the text is not JSON, a field is missing, unknown or
             wrong, or the format is a later one.
         """
+        return cls.with_extra(text, None, name=name)[0]
+
+    @classmethod
+    def with_extra(cls, text: str, key: str | None, *, name: str) -> tuple["Contract", str | None]:
+        """Reads a contract whose text may have a digest beside the contract's own fields.
+
+        Args:
+          text: The JSON text.
+          key: What the digest is called; None if there must be none.
+          name: What to call the text in an error.
+
+        Returns:
+          The contract, and the digest; None if there is none.
+
+        Raises:
+          WeightsError: As for `from_json`, and if the digest is not 64 hexadecimal digits.
+        """
+        if len(text) > _LONGEST:
+            raise WeightsError(
+                f"{name} is not a weight contract: it has {len(text):,} characters; convert the "
+                "original weight file again."
+            )
         try:
-            record: Any = json.loads(text)
+            record: Any = json.loads(text, object_pairs_hook=_distinct)
         except (ValueError, RecursionError) as error:
             raise WeightsError(
                 f"{name} is not a weight contract: it is not valid JSON ({error}); convert the "
@@ -129,10 +161,16 @@ class Contract:
                 "weight file again."
             )
         given = dict(record)
-        version = given.pop("format", None)
-        if version != FORMAT or isinstance(version, bool):
+        extra = given.pop(key, None) if key else None
+        if extra is not None and not _is_sha256(extra):
             raise WeightsError(
-                f"{name} has contract format {version!r}, but this version of radimagenet_jax "
+                f"{name} has a {key} that is not 64 lower-case hexadecimal digits; convert the "
+                "original weight file again."
+            )
+        version = given.pop("format", None)
+        if version != FORMAT or not isinstance(version, int) or isinstance(version, bool):
+            raise WeightsError(
+                f"{name} has contract format {_said(version)}, but this version of radimagenet_jax "
                 f"reads format {FORMAT}; convert the original weight file again."
             )
         known = [field.name for field in fields(cls)]
@@ -150,7 +188,7 @@ class Contract:
         if isinstance(given["labels"], list):
             given["labels"] = tuple(given["labels"])
         try:
-            return cls(**given)
+            return cls(**given), extra
         except WeightsError as error:
             raise WeightsError(f"{name}: {error}") from error
 
@@ -217,4 +255,25 @@ def _require(holds: bool, field: str, fault: str) -> None:
 
 
 def _listed(names: Any) -> str:
-    return ", ".join(repr(name) for name in names)
+    shown = ", ".join(repr(name[:80]) for name in names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+
+
+def _said(version: Any) -> str:
+    return repr(version)[:40] if isinstance(version, int | float | str | None) else "of its own"
+
+
+def _is_sha256(text: Any) -> bool:
+    return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def _can_be_shown(text: str) -> bool:
+    return is_plain(text, _LONGEST_TEXT)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are distinct: of two of one name, either may be the right one."""
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise ValueError("it has two fields of one name")
+    return record

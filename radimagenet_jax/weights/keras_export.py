@@ -18,7 +18,7 @@ import numpy as np
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights import keras_layers
+from radimagenet_jax.weights import keras_layers, seal
 from radimagenet_jax.weights.assembly import require_published
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.keras_h5 import CONTRACT_ATTRIBUTE
@@ -68,7 +68,7 @@ def write(path: Path, variables: Mapping[str, Any], contract: Contract) -> None:
         with h5py.File(temporary, "w") as file:
             file.attrs["keras_version"] = _LAYOUT_OF
             file.attrs["backend"] = b"tensorflow"
-            file.attrs[CONTRACT_ATTRIBUTE] = contract.to_json()
+            file.attrs[CONTRACT_ATTRIBUTE] = seal.sealed(contract, leaves)
             file.attrs["layer_names"] = np.array([name.encode() for name in layers])
             for name, roles in layers.items():
                 _write_layer(file.create_group(name), name, roles)

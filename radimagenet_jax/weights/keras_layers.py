@@ -16,7 +16,7 @@ from radimagenet_jax.models import KerasLayer
 from radimagenet_jax.weights import origins
 from radimagenet_jax.weights.assembly import Named, Rule, Target, listed
 from radimagenet_jax.weights.contract import check_architecture
-from radimagenet_jax.weights.opened import Opened, StoredTensor, digest
+from radimagenet_jax.weights.opened import Opened, StoredTensor
 from radimagenet_jax.weights.request import Request
 
 _AUTOMATIC = re.compile(r"(?P<kind>conv2d|batch_normalization)(?:_v\d)?(?:_(?P<count>\d+))?")
@@ -83,14 +83,14 @@ def describe(opened: Opened, request: Request) -> Named:
     notes: tuple[str, ...] = ()
     if opened.lambdas:
         notes = (f"{len(opened.lambdas)} Lambda layers were left undecoded.",)
-    sha256 = digest(opened.path, "sha256")
+    sha256 = opened.digest("sha256")
     if stated is not None:
         contract = replace(stated, sha256=sha256)
     else:
         origin = origins.of_keras(
             name,
             file_name=opened.path.name,
-            md5=digest(opened.path, "md5"),
+            md5=opened.digest("md5"),
             sha256=sha256,
             keras_version=opened.keras_version,
         ).stated(request.preprocessing)

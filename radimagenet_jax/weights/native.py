@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights import safetensors_file
+from radimagenet_jax.weights import safetensors_file, seal
 from radimagenet_jax.weights.assembly import require_published
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import Opened, digest
@@ -29,6 +29,9 @@ from radimagenet_jax.weights.safetensors_file import CONTRACT_KEY
 
 TENSORS = "model.safetensors"
 CONTRACT = "contract.json"
+
+# In bytes: a contract with thousands of labels has a tenth of it.
+_LARGEST_CONTRACT = 8_000_000
 
 # In contract.json, beside the contract's own fields.
 _DIGEST_KEY = "model_sha256"
@@ -60,7 +63,9 @@ def write(folder: Path, variables: Mapping[str, Any], contract: Contract) -> Non
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         tensors = temporary / TENSORS
-        save_file(flat, tensors, metadata={CONTRACT_KEY: contract.to_json(), "format": "np"})
+        save_file(
+            flat, tensors, metadata={CONTRACT_KEY: seal.sealed(contract, flat), "format": "np"}
+        )
         record = {**json.loads(contract.to_json()), _DIGEST_KEY: digest(tensors, "sha256")}
         (temporary / CONTRACT).write_text(
             json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -97,7 +102,9 @@ def opened(path: Path) -> Iterator[Opened]:
     """Opens a converted folder; see `read_contract` and `safetensors_file.opened`."""
     contract = read_contract(path)
     with safetensors_file.opened(path / TENSORS) as file:
-        yield replace(file, path=path, form="converted folder", scheme="own", contract=contract)
+        # The checksum of the whole file is more than the seal of what is in it.
+        described = replace(file, path=path, form="converted folder", seal=None, notes=())
+        yield replace(described, scheme="own", contract=contract)
 
 
 def read_contract(folder: Path) -> Contract:
@@ -120,25 +127,41 @@ def read_contract(folder: Path) -> Contract:
             )
     page = folder / CONTRACT
     try:
-        text = page.read_text(encoding="utf-8")
+        with page.open("rb") as file:
+            text = file.read(_LARGEST_CONTRACT).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(
             f"{page} cannot be read ({error}); convert the original weight file again."
         ) from error
-    try:
-        record = json.loads(text)
-        stated = record.pop(_DIGEST_KEY, None) if isinstance(record, dict) else None
-        text = json.dumps(record)
-    except (ValueError, RecursionError):
-        stated = None  # the strict reader says what is wrong with it
-    contract = Contract.from_json(text, name=str(page))
+    contract, stated = Contract.with_extra(text, _DIGEST_KEY, name=str(page))
     found = digest(folder / TENSORS, "sha256")
     if stated != found:
         raise WeightsError(
             f"{folder / TENSORS} is not the file that {CONTRACT} was written for (sha256 {found} "
             f"instead of {stated}); convert the original weight file again."
         )
+    with safetensors_file.opened(folder / TENSORS) as tensors:
+        _require_same(contract, tensors.contract, folder)
     return contract
+
+
+def _require_same(contract: Contract, within: Contract | None, folder: Path) -> None:
+    """Refuses a contract that was changed: the tensors' file has it too, under its checksum."""
+    if within is None:
+        raise WeightsError(
+            f"{folder / TENSORS} does not carry its contract, as every file that `convert` wrote "
+            "does; convert the original weight file again."
+        )
+    changed = [
+        field.name
+        for field in fields(Contract)
+        if getattr(contract, field.name) != getattr(within, field.name)
+    ]
+    if changed:
+        raise WeightsError(
+            f"{folder / CONTRACT} was changed after it was written: {', '.join(changed)} differ "
+            f"from what {TENSORS} carries; put it back, or convert the original weight file again."
+        )
 
 
 def _force_to_disk(path: Path) -> None:

@@ -10,6 +10,11 @@ import numpy as np
 
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights.texts import is_plain, shown
+
+# No file in use has a tenth of either.
+_MOST_TENSORS = 30_000
+_LONGEST_NAME = 1024
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,13 @@ class Opened:
       strides: The strides that Keras' description states, by layer name.
       options: Fields in which the network differs from the published one.
       config: Of the run that this is; None if it is none.
+      seal: What `seal.of` gave for the contract and the variables when we wrote them; None if it
+        is not kept, or the form is proof against changes already.
+      notes: What was noticed at the opening, a sentence each.
+      digests: Checksums of the file by algorithm, as far as its form had the time; see `digest`.
+
+    Raises:
+      WeightsError: If there are more tensors than in any network, or a name is no name.
     """
 
     path: Path
@@ -58,6 +70,26 @@ class Opened:
     strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
+    seal: str | None = None
+    notes: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if len(self.tensors) > _MOST_TENSORS:
+            raise WeightsError(
+                f"{self.path} has {len(self.tensors):,} tensors, more than any network here; get "
+                "the original file."
+            )
+        for name in self.tensors:
+            if not is_plain(name, _LONGEST_NAME):
+                raise WeightsError(
+                    f"{self.path} calls a tensor {shown(name)!r}, which is no name of a layer; get "
+                    "the original file."
+                )
+
+    def digest(self, algorithm: str) -> str:
+        """The file's checksum, as the function `digest` gives it."""
+        return self.digests.get(algorithm) or digest(self.path, algorithm)
 
 
 def digest(path: Path, algorithm: str) -> str:

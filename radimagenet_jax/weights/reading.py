@@ -26,6 +26,7 @@ from radimagenet_jax.weights.assembly import Named, assemble, expected_shapes
 from radimagenet_jax.weights.loaded import Report, Weights
 from radimagenet_jax.weights.opened import Opened
 from radimagenet_jax.weights.request import Request
+from radimagenet_jax.weights.seal import Seal, verify
 
 
 class Form(Protocol):
@@ -88,7 +89,10 @@ def read(
             contract.architecture, contract.variant, len(contract.labels or ()), **opened.options
         )
         title = models.architecture(contract.architecture).title
-        variables, seen = assemble(named, shapes, file=str(path), title=title)
+        seal = Seal(opened.contract) if opened.contract and opened.seal else None
+        variables, seen = assemble(named, shapes, file=str(path), title=title, seal=seal)
+        if seal is not None and opened.seal is not None:
+            verify(seal, opened.seal, str(path))
     form = opened.form if opened.scheme else f"{opened.form} with {SCHEMES[names].NAMES}"
     report = Report(
         file=str(path),
@@ -96,7 +100,7 @@ def read(
         title=f"{title} {contract.variant}".rstrip(),
         tensors=seen.tensors,
         parameters=seen.parameters,
-        notes=named.notes,
+        notes=(*named.notes, *opened.notes),
         findings=tuple(seen.findings),
     )
     return Weights(variables, contract, report, opened.options, opened.config)
@@ -136,6 +140,8 @@ def _form(path: Path) -> Form:
 
 def _start(path: Path) -> bytes:
     """Returns a file's first bytes."""
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is neither a file nor a folder; give a weight file.")
     try:
         with path.open("rb") as file:
             start = file.read(512)

@@ -6,12 +6,12 @@ under its name when it is whole, and what is being written beside it is left alo
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 from flax import core, traverse_util
 
@@ -25,6 +25,9 @@ from radimagenet_jax.weights.opened import Opened, StoredTensor
 _CONFIG: Mapping[str, own_files.Form] = {"image_size": int, "dtype": str, "model_options": dict}
 _LARGEST_IMAGE = 4096
 _DTYPES = ("float32", "bfloat16")
+
+# Bytes: more than any network and its states; only a damaged description has it.
+_LARGEST = 2**33
 
 _T = TypeVar("_T")
 
@@ -134,11 +137,12 @@ def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
 
     item = folder / str(step) / "network"
     handler = ocp.StandardCheckpointHandler()
-    described = _whole(folder, step, "network", lambda: handler.metadata(item).tree)
+    leaves = _whole(folder, step, "network", lambda: _leaves(handler.metadata(item).tree))
 
     @functools.cache
     def values() -> Mapping[str, np.ndarray]:
-        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described)
+        flat = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+        like = traverse_util.unflatten_dict(flat, sep="/")
         asked = ocp.args.StandardRestore(like)
         read = functools.partial(handler.restore, item, args=asked)
         restored = _whole(folder, step, "network", read)
@@ -147,8 +151,16 @@ def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
     def stored(name: str, leaf: Any) -> StoredTensor:
         return StoredTensor(name, tuple(leaf.shape), np.dtype(leaf.dtype), lambda: values()[name])
 
-    leaves = traverse_util.flatten_dict(described, sep="/")
     return {name: stored(name, leaf) for name, leaf in leaves.items()}
+
+
+def _leaves(described: Any) -> dict[str, Any]:
+    """Returns the arrays of a checkpoint's description by name, or raises ValueError."""
+    leaves = traverse_util.flatten_dict(described, sep="/")
+    size = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in leaves.values())
+    if size > _LARGEST:
+        raise ValueError(f"it describes {size:,} bytes, more than any network here")
+    return leaves
 
 
 def _whole(folder: Path, step: int, part: str, read: Callable[[], _T]) -> _T:

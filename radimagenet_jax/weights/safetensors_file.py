@@ -1,6 +1,7 @@
 """Reads safetensors files as named tensors, whoever wrote them."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,18 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights import seal
 from radimagenet_jax.weights.opened import Opened, StoredTensor
+from radimagenet_jax.weights.texts import shown
 
 # In the file's metadata.
 CONTRACT_KEY = "radimagenet_jax_contract"
 
 # The file begins with the length of its header, 8 bytes, little end first; the form allows no more.
 _LONGEST_HEADER = 100_000_000
+
+# What is read of it: the largest network's has 0.2 MB, and each tensor in it costs memory.
+_LONGEST_READ = 8_000_000
 
 _DTYPES = {
     "F64": np.dtype(np.float64),
@@ -51,19 +56,53 @@ def opened(path: Path) -> Iterator[Opened]:
       WeightsError: If the file is truncated, damaged or not of this form, or its contract is wrong.
     """
     try:
+        _check_header(path)
         with safe_open(path, framework="numpy") as file:
             tensors = {name: _stored(file, name) for name in sorted(file.keys())}
             described = Opened(path, "safetensors", tensors)
             stated = (file.metadata() or {}).get(CONTRACT_KEY)
             if stated is not None:
-                contract = Contract.from_json(stated, name=f"the contract in {path}")
-                described = replace(described, scheme="own", contract=contract)
+                contract, digest = seal.opened(stated, name=f"the contract in {path}")
+                described = replace(
+                    described,
+                    scheme="own",
+                    contract=contract,
+                    seal=digest,
+                    notes=() if digest else (seal.UNSEALED,),
+                )
             yield described
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is truncated or damaged and cannot be read as safetensors ({error}); get it "
-            "again."
-        ) from error
+        raise _damaged(path, str(error)) from error
+
+
+def _check_header(path: Path) -> None:
+    """Refuses a header that is longer than any network's, or has two tensors of one name.
+
+    That it fits the numbers behind it is checked by the library, before it reads any.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LONGEST_READ:
+            raise _damaged(path, f"its header has {length:,} bytes")
+        content = file.read(length)
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(pairs)
+        if len(record) != len(pairs):
+            raise ValueError("its header has one name twice")
+        return record
+
+    try:
+        json.loads(content, object_pairs_hook=distinct)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, reason: str) -> WeightsError:
+    return WeightsError(
+        f"{path} is truncated or damaged and cannot be read as safetensors ({shown(reason, 300)}); "
+        "get it again."
+    )
 
 
 def _stored(file: Any, name: str) -> StoredTensor:

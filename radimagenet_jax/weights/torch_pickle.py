@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from radimagenet_jax.weights.texts import shown
+
 # The storage classes by which PyTorch states dtypes, as numpy knows them.
 STORAGES = {
     "FloatStorage": "float32",
@@ -29,6 +31,23 @@ STORAGES = {
 # The published files have about 1,000 tensors and 20 opcodes for each.
 _MOST_OPCODES = 1_000_000
 _MOST_ITEMS = 200_000
+
+# Of the longest published program about a hundredth.
+MOST_BYTES = 32_000_000
+
+# A training checkpoint has about six levels.
+_DEEPEST = 32
+
+# What everything in it comes to where it is written out, since references cost next to nothing.
+_LARGEST = 2_000_000
+
+# Kernels of convolutions over volumes have five.
+_MOST_AXES = 8
+
+# 1e30 elements are no tensor, and numbers of a thousand digits are slow to say.
+_LARGEST_NUMBER = 2**62
+
+_KEYS = (str, int, float, bool, bytes, type(None))
 
 
 class PickleError(ValueError):
@@ -91,7 +110,9 @@ def interpret(program: bytes) -> Any:
             if count > _MOST_OPCODES:
                 raise PickleError("it is longer than any state dict's")
             if opcode.name == "STOP":
-                return machine.pop()
+                described = machine.pop()
+                _require_modest(described)
+                return described
             step = _STEPS.get(opcode.name)
             if step is None:
                 raise PickleError(f"it uses the opcode {opcode.name}, which no state dict needs")
@@ -99,7 +120,7 @@ def interpret(program: bytes) -> Any:
     except PickleError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise PickleError(f"it is damaged ({error})") from error
+        raise PickleError(f"it is damaged ({shown(str(error), 200)})") from error
     raise PickleError("it ends before its end")
 
 
@@ -109,6 +130,12 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+
+    @property
+    def top(self) -> Any:
+        if not self.stack or self.stack[-1] is _MARK:
+            raise PickleError("it is damaged (nothing to take)")
+        return self.stack[-1]
 
     def push(self, value: Any) -> None:
         if len(self.stack) > _MOST_ITEMS:
@@ -132,7 +159,7 @@ class _Machine:
     def name(self, module: Any, name: Any) -> None:
         symbol = _Symbol(str(module), str(name))
         if str(symbol) not in _NAMES:
-            raise PickleError(f"it asks for {symbol}, which is code and not a tensor")
+            raise PickleError(f"it asks for {shown(str(symbol))}, which is code and not a tensor")
         self.push(symbol)
 
     def call(self) -> None:
@@ -157,42 +184,90 @@ class _Machine:
             or not isinstance(kind, _Symbol)
             or kind.name not in STORAGES
             or not isinstance(key, str)
-            or not isinstance(elements, int)
+            or not _is_count(elements)
         ):
             raise PickleError("it refers to something that is no storage")
         self.push(Storage(key, STORAGES[kind.name], elements))
 
     def set_items(self, pairs: list[Any]) -> None:
-        target = self.stack[-1]
+        target = self.top
         if not isinstance(target, dict) or len(pairs) % 2:
             raise PickleError("it fills something that is no dict")
+        # A tuple is hashed through and through, at any depth and in the C stack.
+        if not all(isinstance(key, _KEYS) for key in pairs[::2]):
+            raise PickleError("it has a key that is neither a text nor a number")
         target.update(zip(pairs[::2], pairs[1::2], strict=True))
 
     def extend(self, items: list[Any]) -> None:
-        if not isinstance(self.stack[-1], list):
+        if not isinstance(self.top, list):
             raise PickleError("it fills something that is no list")
-        self.stack[-1].extend(items)
+        self.top.extend(items)
 
     def build(self) -> None:
         # Only an OrderedDict's attributes, PyTorch's `_metadata` of module versions, which
         # say nothing of the tensors.
         state = self.pop()
-        if not isinstance(self.stack[-1], dict) or not isinstance(state, dict):
+        if not isinstance(self.top, dict) or not isinstance(state, dict):
             raise PickleError("it sets the state of something that is no dict")
 
 
 def _view(storage: Any, offset: Any, shape: Any, strides: Any) -> TensorView:
-    numbers = (offset, *shape, *strides)
     if (
         not isinstance(storage, Storage)
+        or not isinstance(shape, tuple)
+        or not isinstance(strides, tuple)
         or len(shape) != len(strides)
-        or not all(isinstance(number, int) and number >= 0 for number in numbers)
+        or len(shape) > _MOST_AXES
+        or not all(_is_count(number) for number in (offset, *shape, *strides))
     ):
         raise PickleError("it describes a tensor wrongly")
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if 0 not in shape and last >= storage.elements:
-        raise PickleError(f"it describes a tensor beyond the end of its storage {storage.key!r}")
+        raise PickleError(
+            f"it describes a tensor beyond the end of its storage {shown(storage.key)!r}"
+        )
     return TensorView(storage, offset, tuple(shape), tuple(strides))
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int) and 0 <= number <= _LARGEST_NUMBER
+
+
+def _require_modest(described: Any) -> None:
+    """Refuses what is nested deeper, or larger when written out, than any training checkpoint.
+
+    References make it possible to describe 2**40 objects by 40, and a list that holds itself: who
+    walks, compares or prints such a thing does not end. Whatever passes here can be walked.
+    """
+    # Depth and size of each container that was seen to its end; None of one that is being seen.
+    known: dict[int, tuple[int, int] | None] = {}
+    pending = [described]
+    while pending:
+        item = pending[-1]
+        if known.get(id(item)) is not None:
+            pending.pop()
+            continue
+        parts = item.values() if isinstance(item, dict) else item if _holds(item) else ()
+        if id(item) not in known:
+            known[id(item)] = None
+            pending += [part for part in parts if _holds(part) and id(part) not in known]
+            if len(pending) > _LARGEST:
+                raise PickleError("it describes more objects than any checkpoint has")
+            continue
+        within = [known[id(part)] if _holds(part) else (0, 1) for part in parts]
+        if None in within:
+            raise PickleError("it holds something that holds itself")
+        depth = 1 + max((each[0] for each in within if each), default=0)
+        size = 1 + sum(each[1] for each in within if each)
+        if depth > _DEEPEST or size > _LARGEST:
+            raise PickleError("it nests its objects deeper, or has more, than any checkpoint")
+        known[id(item)] = (depth, size)
+        pending.pop()
+
+
+def _holds(item: Any) -> bool:
+    """Whether an object is a container with something in it."""
+    return isinstance(item, dict | list | tuple) and bool(item)
 
 
 def _push_argument(machine: _Machine, argument: Any) -> None:
@@ -212,7 +287,7 @@ def _take(count: int) -> Callable[[_Machine, Any], None]:
 
 
 def _put(machine: _Machine, argument: Any) -> None:
-    machine.memo[int(argument)] = machine.stack[-1]
+    machine.memo[int(argument)] = machine.top
 
 
 def _global(machine: _Machine, argument: Any) -> None:

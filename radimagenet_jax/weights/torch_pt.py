@@ -7,7 +7,8 @@
 
 import contextlib
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +18,12 @@ import numpy as np
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.weights import archives, torch_pickle
 from radimagenet_jax.weights.opened import Opened, StoredTensor
+from radimagenet_jax.weights.texts import shown
 
 # Before 1.6 (2020) PyTorch wrote a bare pickle, of protocol 2.
 OLD_SIGNATURE = b"\x80\x02"
+
+_LONGEST_ORDER = 16
 
 # What training scripts call the state dict among the other things that they save.
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -49,7 +53,9 @@ def opened(path: Path) -> Iterator[Opened]:
             raise WeightsError(f"{path} holds no PyTorch state dict; give one from torch.save.")
         folder = pickles[0].removesuffix("data.pkl")
         try:
-            described = torch_pickle.interpret(archive.read(pickles[0]))
+            described = torch_pickle.interpret(
+                archives.content(archive, pickles[0], torch_pickle.MOST_BYTES)
+            )
         except torch_pickle.PickleError as error:
             raise WeightsError(
                 f"{path} is not a plain PyTorch state dict: {error}; nothing was run, so save it "
@@ -57,9 +63,8 @@ def opened(path: Path) -> Iterator[Opened]:
             ) from error
         order = _byte_order(archive, folder, path)
         views = _state_dict(described, path)
-        tensors = {
-            name: _stored(archive, folder, name, view, order) for name, view in views.items()
-        }
+        numbers = _numbers(archive, folder, views.values())
+        tensors = {name: _stored(numbers, name, view, order) for name, view in views.items()}
         yield Opened(path, "PyTorch state dict", tensors, scheme="torch")
 
 
@@ -89,7 +94,7 @@ def _byte_order(archive: zipfile.ZipFile, folder: str, path: Path) -> Literal["<
     name = f"{folder}byteorder"
     if name not in archive.namelist():
         return "<"
-    stated = archive.read(name)
+    stated = archives.content(archive, name, _LONGEST_ORDER)
     if stated == b"little":
         return "<"
     if stated != b"big":
@@ -97,9 +102,41 @@ def _byte_order(archive: zipfile.ZipFile, folder: str, path: Path) -> Literal["<
     return ">"
 
 
+# (key of a storage, its bytes, the tensor's name) -> the storage's numbers.
+_Numbers = Callable[[str, int, str], bytes]
+
+
+def _numbers(
+    archive: zipfile.ZipFile, folder: str, views: Iterable[torch_pickle.TensorView]
+) -> _Numbers:
+    """Returns what reads a storage: once, also if it is that of many tensors."""
+    uses = Counter(view.storage.key for view in views)
+    kept: dict[str, bytes] = {}
+
+    def read(key: str, size: int, name: str) -> bytes:
+        if key in kept:
+            content = kept[key]
+        else:
+            member = f"{folder}data/{key}"
+            if member not in archive.NameToInfo:
+                raise WeightsError(
+                    f"{archive.filename} lacks the numbers of {shown(name)}; get an intact file."
+                )
+            content = archives.content(archive, member, size)
+            if uses[key] > 1:
+                kept[key] = content
+        if len(content) != size:
+            raise WeightsError(
+                f"{archive.filename} has {len(content)} bytes for {shown(name)} instead of "
+                f"{size}; get an intact file."
+            )
+        return content
+
+    return read
+
+
 def _stored(
-    archive: zipfile.ZipFile,
-    folder: str,
+    numbers: _Numbers,
     name: str,
     view: torch_pickle.TensorView,
     order: Literal["<", ">"],
@@ -110,17 +147,7 @@ def _stored(
         dtype = np.dtype(view.storage.dtype).newbyteorder(order)
 
     def read() -> np.ndarray:
-        member = f"{folder}data/{view.storage.key}"
-        if member not in archive.namelist():
-            raise WeightsError(
-                f"{archive.filename} lacks the numbers of {name}; get an intact file."
-            )
-        content = archive.read(member)
-        if len(content) != view.storage.elements * dtype.itemsize:
-            raise WeightsError(
-                f"{archive.filename} has {len(content)} bytes for {name} instead of "
-                f"{view.storage.elements * dtype.itemsize}; get an intact file."
-            )
+        content = numbers(view.storage.key, view.storage.elements * dtype.itemsize, name)
         values = np.frombuffer(content, dtype, offset=view.offset * dtype.itemsize)
         # The interpreter has checked that the window ends within its storage.
         return np.lib.stride_tricks.as_strided(
