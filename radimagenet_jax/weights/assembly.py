@@ -69,13 +69,18 @@ class Known:
       architecture: A name of `models.names()`.
       variant: One of its variants.
       sha256: Of the file.
-      origin: Where it comes from, and which input it can expect.
+      source: Where it comes from, and which input it expects, as far as that can be told.
     """
 
     architecture: str
     variant: str
     sha256: str
-    origin: Origin
+    source: Origin
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for people."""
+        return self.source.title
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,15 @@ class Named:
     notes: tuple[str, ...] = ()
     known: Known | None = None
     num_classes: int = 0
+
+    @property
+    def network(self) -> tuple[str, str, tuple[str, ...]]:
+        """The architecture, its variant, and the labels that the file states."""
+        if self.contract is not None:
+            stated = self.contract
+            return stated.architecture, stated.variant, stated.labels or ()
+        assert self.known is not None, "a scheme gives the contract or what is known without one"
+        return self.known.architecture, self.known.variant, ()
 
 
 @functools.lru_cache(maxsize=16)

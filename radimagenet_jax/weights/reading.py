@@ -96,16 +96,19 @@ def read(
     with _form(path).opened(path) as opened:
         names = opened.scheme or next(key for key in SCHEMES if SCHEMES[key].recognises(opened))
         named = SCHEMES[names].describe(opened, request)
-        contract, told = request.settled(named, file=str(path))
-        classes = len(contract.labels or ()) or named.num_classes
-        shapes = expected_shapes(contract.architecture, contract.variant, classes, **opened.options)
-        title = models.architecture(contract.architecture).title
+        request.check(named)
+        name, variant, labels = named.network
+        classes = len(labels) or named.num_classes
+        shapes = expected_shapes(name, variant, classes, **opened.options)
+        title = models.architecture(name).title
         variables, seen = assemble(named, shapes, file=str(path), title=title)
+    # Last, so that a damaged file is called so before anybody has to look for its input.
+    contract, told = request.settled(named, file=str(path))
     form = opened.form if opened.scheme else f"{opened.form} with {SCHEMES[names].NAMES}"
     report = Report(
         file=str(path),
         form=form,
-        title=f"{title} {contract.variant}".rstrip(),
+        title=f"{title} {variant}".rstrip(),
         tensors=seen.tensors,
         parameters=seen.parameters,
         notes=(*_notes(named, contract, told), *named.notes),
@@ -119,7 +122,7 @@ def read(
 def _notes(named: Named, contract: Contract, told: str) -> Iterator[str]:
     """What a report says of a file without a contract: its input, its head, its precision."""
     if told == "evidence" and named.known is not None:
-        yield from named.known.origin.notes
+        yield from named.known.source.notes
     elif told == "user":
         yield f"Its input is taken as {contract.preprocessing!r}, as you say."
     if named.num_classes:

@@ -54,8 +54,24 @@ class Request:
                 )
         return cls(name, variant, preprocessing or "", unless_told or "")
 
+    def check(self, named: Named) -> None:
+        """Refuses weights that are something else.
+
+        Args:
+          named: What the file holds.
+
+        Raises:
+          WeightsError: With what it is instead.
+        """
+        if self.architecture:
+            described = named.contract or named.known
+            assert described is not None, "a scheme gives one of them"
+            check_architecture(described, self.architecture, self.variant)
+        if named.contract is not None and self.preprocessing:
+            check_preprocessing(named.contract, self.preprocessing, allow_mismatch=False)
+
     def settled(self, named: Named, *, file: str) -> tuple[Contract, str]:
-        """Settles what a file's weights are and which input they expect.
+        """Settles which input a file's weights expect.
 
         Args:
           named: What the file holds.
@@ -66,23 +82,17 @@ class Request:
           is 'evidence', or only the 'user' says it.
 
         Raises:
-          WeightsError: If the weights are something else, or nobody tells their input.
+          WeightsError: If nobody tells it.
         """
         if named.contract is not None:
-            if self.architecture:
-                check_architecture(named.contract, self.architecture, self.variant)
-            if self.preprocessing:
-                check_preprocessing(named.contract, self.preprocessing, allow_mismatch=False)
             return named.contract, "stated"
         known = named.known
         assert known is not None, "a scheme gives the contract or what is known without one"
-        told = "user" if self.preprocessing or not known.origin.preprocessing else "evidence"
+        told = "user" if self.preprocessing or not known.source.preprocessing else "evidence"
         said = self.preprocessing
         if told == "user":
             said = said or self.unless_told
-        contract = known.origin.stated(said).contract(
+        contract = known.source.stated(said).contract(
             known.architecture, known.variant, known.sha256, file=file
         )
-        if self.architecture:
-            check_architecture(contract, self.architecture, self.variant)
         return contract, told
