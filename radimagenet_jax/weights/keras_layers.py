@@ -358,7 +358,7 @@ def _found(layers: Layers, opened: Opened, asked: str) -> tuple[str, str]:
         )
     found = [where for where, score in scores.items() if score == best]
     if len(found) > 1 and best >= _LIKENESS:
-        places = ", ".join(repr(place) for _, place in found)
+        places = ", ".join(sorted(repr(place) for _, place in found))
         raise WeightsError(
             f"{opened.path} holds {len(found)} networks ({places}), and which one is meant cannot "
             "be told; save the one alone, with its own save()."

@@ -179,7 +179,7 @@ def _found(opened: Opened, asked: str) -> _Place:
         )
     found = [place for place, score in scores.items() if score == best]
     if len(found) > 1 and best >= _LIKENESS:
-        places = ", ".join(repr(place.prefix) for place in found)
+        places = ", ".join(sorted(repr(place.prefix) for place in found))
         raise WeightsError(
             f"{opened.path} holds {len(found)} networks ({places}), and which one is meant cannot "
             "be told; save the state dict of the one alone."
