@@ -1,5 +1,6 @@
 """Weight files in their true layouts."""
 
+import collections
 import io
 import json
 import pickle
@@ -185,7 +186,7 @@ class _Tensor:
     """A tensor of a pickle that PyTorch could have written."""
 
     def __init__(self, values: np.ndarray):
-        self.values = np.ascontiguousarray(values)
+        self.values = np.asarray(values, order="C")
 
 
 @pytest.fixture(scope="session")
@@ -241,7 +242,7 @@ def _write_checkpoint(path: Path, saved: Any, *, kinds: dict[str, str] | None = 
     def as_tensors(node: Any) -> Any:
         if isinstance(node, np.ndarray):
             return _Tensor(node)
-        if isinstance(node, dict):
+        if type(node) in (dict, collections.OrderedDict):
             return type(node)((key, as_tensors(value)) for key, value in node.items())
         if isinstance(node, list):
             return [as_tensors(value) for value in node]

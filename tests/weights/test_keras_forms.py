@@ -288,7 +288,7 @@ def test_two_networks_in_one_file_are_not_told_apart(tmp_path, hollow_layers, wr
                     file.create_dataset(
                         f"model_weights/{place}/{layer}/{role}:0", value.shape, "f4", fillvalue=1
                     )
-    with pytest.raises(WeightsError, match="holds 2 networks .*'left', 'right'"):
+    with pytest.raises(WeightsError, match=r"holds 2 networks .*'left', 'right'"):
         load_pretrained(path, preprocessing="tf")
 
 

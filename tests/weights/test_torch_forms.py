@@ -1,4 +1,4 @@
-"""A network is found in whatever form training scripts leave it, and nothing is unpickled for it."""
+"""A network is found in whatever form training scripts leave it, and nothing is unpickled."""
 
 import argparse
 import collections
@@ -211,7 +211,7 @@ def test_two_state_dicts_without_a_usual_name_are_not_told_apart(tmp_path, write
 def timm(tmp_path_factory):
     """A ResNet50 with timm's names, which are torchvision's."""
     path = tmp_path_factory.mktemp("timm") / "timm.safetensors"
-    tensors = {k: v for k, v in (state_dict("resnet50") | head("resnet50")).items()}
+    tensors = state_dict("resnet50") | head("resnet50")
     save_file(tensors, path, metadata={"format": "pt"})
     return path
 
@@ -248,7 +248,7 @@ def test_in_training_the_config_is_the_users_word(asked, taken, timm):
 
 def test_a_head_is_converted_when_its_classes_are_named(timm, tmp_path):
     flags = [f"--weights={timm}", "--preprocessing=torch"]
-    with pytest.raises(ConfigError, match="names 3 classes, but the head .* has 2"):
+    with pytest.raises(ConfigError, match=r"names 3 classes, but the head .* has 2"):
         convert.main([*flags, "--labels=a,b,c", f"--output={tmp_path / 'no'}"])
     assert convert.main([*flags, "--labels=no, yes", f"--output={tmp_path / 'w'}"]) == 0
     ours = load_pretrained(tmp_path / "w")
