@@ -1,11 +1,17 @@
 """Turns weights from one form into another: `python -m radimagenet_jax.convert`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from radimagenet_jax import command, console
 from radimagenet_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from radimagenet_jax.weights.contract import Contract
+    from radimagenet_jax.weights.loaded import Weights
 
 _DESCRIPTION = """\
 Read a weight file strictly, say what it is and what was found in it, and write it as a
@@ -23,6 +29,8 @@ examples:
       converts; then config.init=resnet50/ or load_pretrained('resnet50/') uses it
   python -m radimagenet_jax.convert --weights=model.h5 --preprocessing=torch --output=mine/
       states the input of a file whose origin is another than its form suggests
+  python -m radimagenet_jax.convert --weights=m.h5 --preprocessing=tf --labels=no,yes --output=m/
+      keeps the head of a user's network, whose classes no file of Keras or PyTorch names
   python -m radimagenet_jax.convert --weights=runs/covid --to=keras_h5 --output=covid.h5
       a fine-tuned network for Keras: build the base, Dropout and Dense, then load_weights
   python -m radimagenet_jax.convert --weights=resnet50/ --verify
@@ -34,9 +42,8 @@ preprocessings (of RGB in 0..255):
   torch         (RGB / 255 - mean) / SD of ImageNet, Keras' ImageNet DenseNet121, torchvision
   tf            RGB / 127.5 - 1, Keras' ImageNet Inception networks
 
-Without --preprocessing, the file's contract or checksum decides; else a Keras 2 file is taken
-as RadImageNet's (caffe_div255), and one that Keras 3 wrote, or that has the name of
-Keras Applications' own files, as ImageNet's; the command says which.
+Without --preprocessing, the file's contract, its checksum, or signs that only RadImageNet's files
+have decide, and the command says which. Of any other file the input has to be said.
 """
 
 
@@ -73,6 +80,11 @@ def main(arguments: Sequence[str]) -> int:
         "--preprocessing", metavar="NAME", help="the input that the weights expect (see below)"
     )
     parser.add_argument(
+        "--labels",
+        metavar="NAME,NAME",
+        help="the classes of the file's head, in its order, where the file does not name them",
+    )
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="print the fingerprint, of the written folder if there is one",
@@ -87,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     weights = reading.read(
         options.weights, architecture=options.arch, preprocessing=options.preprocessing
     )
-    variables, contract = weights.variables, weights.contract
+    variables, contract = _headed(weights, options.labels)
     first, *further = weights.report.lines()
     if weights.config is not None:
         classes = ", ".join(contract.labels or ())
@@ -99,6 +111,12 @@ def main(arguments: Sequence[str]) -> int:
         f"sha256 {contract.sha256}",
         markup=False,
     )
+    if weights.num_classes and contract.labels is None and options.output:
+        console.console.print(
+            "  the head is left out of what is written, since nobody names its classes; say them "
+            "with --labels=NAME,NAME",
+            markup=False,
+        )
     if options.output:
         output = Path(options.output)
         writer = {"native": native, "keras_h5": keras_export}[options.to]
@@ -109,6 +127,30 @@ def main(arguments: Sequence[str]) -> int:
     if options.verify:
         print(f"fingerprint: {fingerprint(variables, contract, **weights.options)}")
     return 0
+
+
+def _headed(weights: "Weights", labels: str | None) -> tuple[Mapping[str, Any], "Contract"]:
+    """The variables and the contract to write: with a head only if somebody names its classes.
+
+    Raises:
+      ConfigError: If the classes are named already, or are others than the head's in number.
+    """
+    contract = weights.contract
+    if labels is not None:
+        names = tuple(name.strip() for name in labels.split(","))
+        if contract.labels is not None or weights.num_classes is None:
+            has = "names its classes itself" if contract.labels else "has no head"
+            raise ConfigError(f"{weights.report.file} {has}; leave --labels out.")
+        if len(names) != weights.num_classes:
+            raise ConfigError(
+                f"--labels names {len(names)} classes, but the head of {weights.report.file} has "
+                f"{weights.num_classes}; name each, in the order of its outputs."
+            )
+        contract = replace(contract, labels=names)
+    if contract.labels is not None:
+        return weights.variables, contract
+    params = {name: leaf for name, leaf in weights.variables["params"].items() if name != "head"}
+    return {**weights.variables, "params": params}, contract
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ examples:
   python -m radimagenet_jax.predict --weights=RadImageNet-ResNet50_notop.h5 --inputs='ct/*.png' \\
       --output=features/ --features
       features/features.npz with keys (N,), pooled (N, C) and their digest, sha256
+  python -m radimagenet_jax.predict --weights=runs/covid/weights --inputs=slices/ --output=scores/
+      scores of a weight file or folder whose contract names the classes of its head
 
 Images are PNG, JPEG, BMP or TIFF; a folder is searched with its subfolders. They get the very
 preprocessing that the weights were trained with.
@@ -67,11 +69,6 @@ def main(arguments: Sequence[str]) -> int:
         help=f"side of the square input; the run's own, or {_IMAGE_SIZE} with --weights",
     )
     options = parser.parse_args(arguments)
-    if options.weights and not options.features:
-        raise ConfigError(
-            f"{options.weights} has no classes to score; add --features, or give a trained run "
-            "with --workdir."
-        )
     if options.workdir and options.preprocessing:
         raise ConfigError(
             f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
@@ -86,6 +83,12 @@ def main(arguments: Sequence[str]) -> int:
     else:
         size = options.image_size or _IMAGE_SIZE
         network = _of_weights(options.weights, size, options.preprocessing)
+        if network.class_names is None and not options.features:
+            raise ConfigError(
+                f"{options.weights} has no classes to score, or does not state their names; add "
+                "--features, or give a run with --workdir, or weights that state them, as "
+                "`convert --labels=...` writes them."
+            )
     results = _apply(network, paths)
 
     output = Path(options.output)
@@ -177,10 +180,17 @@ def _of_weights(path: str, image_size: int, preprocessing: str | None) -> _Sourc
     for line in pretrained.report.lines():
         console.console.print(line, markup=False)
 
-    def apply(images: Any) -> dict[str, Any]:
+    contract = pretrained.contract
+    if contract.labels is not None:
+        apply = make_scores(
+            pretrained.model, pretrained.variables, contract.preprocessing, contract.channel_order
+        )
+        return _Source(apply, image_size, contract.labels)
+
+    def features(images: Any) -> dict[str, Any]:
         return {"pooled": pretrained.features(pretrained.preprocess(images))["pooled"]}
 
-    return _Source(apply, image_size, None)
+    return _Source(features, image_size, None)
 
 
 def _apply(network: _Source, paths: dict[str, Path]) -> dict[str, Any]:

@@ -36,16 +36,20 @@ class Pretrained:
     """A network with its weights and their contract.
 
     Attributes:
-      model: The Linen module in float32; with a head only if the contract has labels.
+      model: The Linen module in float32, with a head if the file has one dense layer on the pooled
+        features.
       variables: {'params', 'batch_stats'}, plain nested dicts of float32 arrays.
       contract: What the weights are, and which input they expect.
       report: How they were read; `report.lines()` is for people.
+      num_classes: Of the head, None without one; `contract.labels` names its classes if the file
+        does.
     """
 
     model: nn.Module
     variables: Mapping[str, Any]
     contract: Contract
     report: Report
+    num_classes: int | None = None
 
     def preprocess(self, images: Any) -> jax.Array:
         """Turns images into the input that these weights were trained on.
@@ -171,14 +175,21 @@ def load_pretrained(
       architecture: What the network must be, e.g. 'resnet50' or 'resnet50:v1'; None
         recognises it by the file's layers.
       preprocessing: The input that the weights expect: 'caffe_div255', 'caffe', 'torch' or
-        'tf'. None takes the file's contract or the rule of `weights.origins`.
+        'tf'. None takes the file's contract or the signs of `weights.origins`; it has to be said
+        for a file that has neither.
 
     Returns:
       The network, its variables, its contract, and the two functions of its use.
 
     Raises:
       WeightsError: In one sentence, if the file is missing, damaged, of another network,
-        or contradicts an argument. Nothing is partly loaded.
+        contradicts an argument, or does not tell its input. Nothing is partly loaded.
     """
     weights = reading.read(path, architecture=architecture, preprocessing=preprocessing)
-    return Pretrained(weights.network(), weights.variables, weights.contract, weights.report)
+    return Pretrained(
+        weights.network(),
+        weights.variables,
+        weights.contract,
+        weights.report,
+        weights.num_classes,
+    )

@@ -150,4 +150,5 @@ ARCHITECTURE = Architecture(
     native_input="torch",
     released="DenseNet121",
     imagenet_md5="30ee3e1110167f948a6b9946edeeb738",
+    imagenet_top_md5="9d60b8095a5708f2dcce2bca79d332c7",
 )

@@ -181,4 +181,5 @@ ARCHITECTURE = Architecture(
     native_input="tf",
     released="IRV2",
     imagenet_md5="d19885ff4a710c122648d3b5c3b684e4",
+    imagenet_top_md5="e693bd0210a403b3192acc6073ad2e96",
 )

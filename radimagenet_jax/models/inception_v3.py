@@ -163,4 +163,5 @@ ARCHITECTURE = Architecture(
     native_input="tf",
     released="InceptionV3",
     imagenet_md5="bcbd6486424b2319ff4ef7d526e38f63",
+    imagenet_top_md5="9a0d58056eeedaa3f26cb7ebd46da564",
 )

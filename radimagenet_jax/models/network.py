@@ -168,6 +168,7 @@ class Architecture:
       native_input: The scheme that `preprocess_input` of keras.applications applies for it.
       released: What RadImageNet's files call it, in RadImageNet-<released>_notop.h5.
       imagenet_md5: Of Keras' own ImageNet file without its top.
+      imagenet_top_md5: Of the one with its top.
       radimagenet_sha256: Of RadImageNet's file, as third parties report it.
     """
 
@@ -180,6 +181,7 @@ class Architecture:
     native_input: str = PUBLISHED
     released: str = ""
     imagenet_md5: str = ""
+    imagenet_top_md5: str = ""
     radimagenet_sha256: str = ""
 
     @property

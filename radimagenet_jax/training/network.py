@@ -66,7 +66,9 @@ def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) ->
             labels=class_names,
         )
         return Start(program, variables, contract, contract.preprocessing)
-    loaded = reading.read(config.init, architecture=config.model)
+    # Where the file does not tell its input, the config is the user's word on it.
+    said = {"published": PUBLISHED, "native": None}.get(config.preprocessing, config.preprocessing)
+    loaded = reading.read(config.init, architecture=config.model, unless_told=said)
     check_architecture(loaded.contract, config.model)
     made_of = _input(config.preprocessing, loaded.contract)
     check_preprocessing(loaded.contract, made_of.scheme, config.allow_preprocessing_mismatch)

@@ -20,12 +20,19 @@ from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import StoredTensor
+from radimagenet_jax.weights.origins import Origin
 from radimagenet_jax.weights.plausibility import Plausibility
 from radimagenet_jax.weights.seal import Seal
 from radimagenet_jax.weights.texts import shown
 
+# Half-precision dtypes, each of whose numbers is one of float32.
+HALVES = ("float16", "bfloat16")
+
 # 'params/stage1_block1/conv1/kernel': collection, layers, leaf.
 Target = str
+
+# What is float32, or becomes it exactly.
+_READ_DTYPES = ("float32", *HALVES)
 
 # A file of another network differs in hundreds of tensors; the first few of each
 # kind and a count say all that a person can use.
@@ -57,22 +64,57 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of a file without a contract.
+
+    Attributes:
+      architecture: A name of `models.names()`.
+      variant: One of its variants.
+      sha256: Of the file.
+      source: Where it comes from, and which input it expects, as far as that can be told.
+    """
+
+    architecture: str
+    variant: str
+    sha256: str
+    source: Origin
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for people."""
+        return self.source.title
+
+
+@dataclass(frozen=True)
 class Named:
     """What a naming scheme makes of a file.
 
     Attributes:
-      contract: What the weights are.
+      contract: What the weights are, if the file states it.
       tensors: The file's, by the scheme's own names.
       rule: Gives the rule for a variable of the network.
       problems: What does not fit already, each a part of a sentence; they refuse the file.
       notes: What was assumed or left aside, a sentence each.
+      known: What the file itself tells, where it has no contract.
+      num_classes: Of a head whose classes the file does not name; 0 for none.
     """
 
-    contract: Contract
+    contract: Contract | None
     tensors: Mapping[str, StoredTensor]
     rule: Callable[[Target], Rule]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    known: Known | None = None
+    num_classes: int = 0
+
+    @property
+    def network(self) -> tuple[str, str, tuple[str, ...]]:
+        """The architecture, its variant, and the labels that the file states."""
+        if self.contract is not None:
+            stated = self.contract
+            return stated.architecture, stated.variant, stated.labels or ()
+        assert self.known is not None, "a scheme gives the contract or what is known without one"
+        return self.known.architecture, self.known.variant, ()
 
 
 @functools.lru_cache(maxsize=16)
@@ -103,6 +145,11 @@ def expected_shapes(
         target: tuple(leaf.shape)
         for target, leaf in traverse_util.flatten_dict(variables, sep="/").items()
     }
+
+
+def features(architecture: str, variant: str) -> int:
+    """Returns the width of a network's pooled features."""
+    return expected_shapes(architecture, variant, 1)["params/head/kernel"][0]
 
 
 def require_published(variables: Mapping[str, Any], contract: Contract) -> dict[Target, Any]:
@@ -168,6 +215,8 @@ def assemble(
     for rule in rules:
         tensor = named.tensors[rule.source]
         values = tensor.read()
+        if tensor.dtype.itemsize == 2:
+            values = values.astype(np.float32)
         seen.note(tensor.name, rule.target, values)
         if rule.axes is not None:
             values = values.transpose(rule.axes)
@@ -194,8 +243,9 @@ def _mismatches(
         wanted = rule.shape_in_file(shapes[rule.target])
         if tensor.shape != wanted:
             misshapen.append(f"{tensor.name} {tensor.shape} instead of {wanted}")
-        # Another byte order is the same numbers; another precision is not.
-        if tensor.dtype.kind != "f" or tensor.dtype.itemsize != 4:
+        # Another byte order is the same numbers, and float32 holds what half of its bits do; more
+        # precision would be lost.
+        if tensor.dtype.name not in _READ_DTYPES:
             mistyped.append(f"{tensor.name} {tensor.dtype.name}")
     sources = {rule.source for rule in rules}
     unexpected = [tensor.name for source, tensor in tensors.items() if source not in sources]

@@ -9,7 +9,7 @@ checkpoint and in every report.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
@@ -217,14 +217,30 @@ def check_preprocessing(contract: Contract, preprocessing: str, allow_mismatch: 
         )
 
 
-def check_architecture(contract: Contract, architecture: str, variant: str = "") -> None:
+class Described(Protocol):
+    """What a contract says of the network alone, and where it comes from."""
+
+    @property
+    def architecture(self) -> str:
+        """A name of `models.names()`."""
+
+    @property
+    def variant(self) -> str:
+        """One of the architecture's variants."""
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from, for people."""
+
+
+def check_architecture(contract: Described, architecture: str, variant: str = "") -> None:
     """Refuses weights for another network, or for another variant of the same one.
 
     ResNet50 v1 and v1.5 have the same names and shapes, so that only the contract
     can tell a wrong pairing.
 
     Args:
-      contract: Of the weights.
+      contract: Of the weights, or what is known of them without one.
       architecture: The network that they are about to be loaded into.
       variant: Its variant; '' accepts whichever the contract names.
 

@@ -20,7 +20,8 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,12 @@ ARCHIVE_MEMBER = "model.weights.h5"
 # The attribute in which `convert --to=keras_h5` keeps our contract.
 CONTRACT_ATTRIBUTE = "radimagenet_jax_contract"
 
-_KERAS_3_VARIABLE = re.compile(
-    r"(?:.*/)?(?:layers|_layer_checkpoint_dependencies)/(?P<layer>[^/]+)/vars/(?P<index>\d+)"
+_KERAS_3_VARIABLE = re.compile(r"(?P<layer>.+)/vars/(?P<index>\d+)")
+
+# Where Keras 3 and the '.keras' archives of Keras 2 keep what no layer owns.
+_NO_LAYERS = (
+    *("optimizer", "metrics", "_metrics", "compile_metrics", "_compile_metrics"),
+    *("loss_tracker", "_loss_tracker", "compiled_metrics", "compiled_loss"),
 )
 
 # Keras 3 numbers a layer's variables in the order in which the layer made them.
@@ -49,7 +54,14 @@ _ROLES = {
         4: ("gamma", "beta", "moving_mean", "moving_variance"),
         3: ("beta", "moving_mean", "moving_variance"),
     },
+    "dense": {2: ("kernel", "bias"), 1: ("kernel",)},
 }
+
+# Members of a '.keras' archive beside its weights: who wrote it, and its model.
+_METADATA, _CONFIG = "metadata.json", "config.json"
+
+# A description has a few hundred bytes a layer.
+_LONGEST_DESCRIPTION = 16 << 20
 
 
 def recognises(path: Path, start: bytes) -> bool:
@@ -91,7 +103,37 @@ def opened(path: Path) -> Iterator[Opened]:
         archives.unpacked(archive, ARCHIVE_MEMBER) as copy,
         hdf5.opened(copy, name, sum_up) as file,
     ):
-        yield replace(_described(file, path, name), form="Keras 3 archive", digests=digests)
+        described = _described(file, path, name)
+        version = shown(_written_by(_text_member(archive, _METADATA)), 40)
+        lambdas, strides, average_pooled = _configured(_text_member(archive, _CONFIG))
+        yield replace(
+            described,
+            form=f"Keras {version.partition('.')[0]} archive".replace("  ", " "),
+            keras_version=version,
+            whole_model=True,
+            lambdas=lambdas,
+            strides=strides,
+            average_pooled=average_pooled,
+            digests=digests,
+        )
+
+
+def _text_member(archive: zipfile.ZipFile, member: str) -> str | None:
+    """The text of a small member; None if there is none."""
+    if member not in archive.namelist():
+        return None
+    content = archives.content(archive, member, _LONGEST_DESCRIPTION)
+    return content.decode("utf-8", errors="replace")
+
+
+def _written_by(metadata: str | None) -> str:
+    """The version of Keras in an archive's metadata; '' if it is not told."""
+    try:
+        record = json.loads(metadata or "null")
+    except (ValueError, RecursionError):
+        return ""
+    version = record.get("keras_version") if isinstance(record, dict) else None
+    return version if isinstance(version, str) else ""
 
 
 def _described(file: hdf5.File, path: Path, name: str) -> Opened:
@@ -104,113 +146,141 @@ def _described(file: hdf5.File, path: Path, name: str) -> Opened:
         known = functools.partial(known, contract=contract, seal=kept, notes=notes)
     numbered = {key: _KERAS_3_VARIABLE.fullmatch(key) for key in file.datasets}
     if any(numbered.values()):
-        tensors, positional = _keras_3_tensors(file, numbered)
-        return known("Keras 3 weights", tensors, keras_version="3", positional=positional)
+        return _keras_3(file, numbered, known)
     root = "model_weights/" if "model_weights" in file.groups else ""
     top = file.attributes(root.removesuffix("/"))
-    tensors = _keras_2_tensors(file, root, _declared(top))
+    tensors = _keras_2_tensors(file, root)
     if not tensors:
         raise WeightsError(
             f"{name} holds no weights of a Keras model (neither 'model_weights' nor layer "
             "groups); give a file written by Keras' save or save_weights."
         )
     versions = [_text(each.get("keras_version")) for each in (top, attributes)]
-    lambdas, strides = _configured(_text(attributes.get("model_config")))
+    description = _text(attributes.get("model_config"))
+    lambdas, strides, average_pooled = _configured(description)
     return known(
         "full save" if root else "weights only",
         tensors,
         keras_version=shown(versions[0] or versions[1] or "", 40),
+        whole_model=description is not None,
+        order={layer: ("", place) for place, layer in enumerate(_declared(top))},
+        average_pooled=average_pooled,
         lambdas=lambdas,
         strides=strides,
     )
 
 
-def _keras_2_tensors(file: hdf5.File, root: str, declared: set[str]) -> dict[str, StoredTensor]:
-    """Names `<layer>/<layer>/<variable>:0` by layer; a layer's name may have slashes."""
+def _keras_2_tensors(file: hdf5.File, root: str) -> dict[str, StoredTensor]:
+    """Names a variable by its layer, and that by the networks in which it is called.
+
+    A layer's group holds the layer's full name once more, `<layer>/<layer>/<variable>:0`, which
+    may begin with the network around it: `dense/sequential/dense/kernel`. A network that is
+    called as a layer is a group of its layers' names: `resnet50/conv1_conv/kernel:0`.
+    """
     tensors: dict[str, StoredTensor] = {}
     for path, dataset in file.datasets.items():
         if not path.startswith(root):
             continue  # the optimiser's state of a full save
         *parents, variable = path.removeprefix(root).split("/")
-        half = len(parents) // 2
-        if parents and parents[:half] == parents[half:]:
-            layer = "/".join(parents[:half])
-        else:
-            prefixes = ["/".join(parents[:count]) for count in range(len(parents), 0, -1)]
-            layer = next((prefix for prefix in prefixes if prefix in declared), "/".join(parents))
-        name = f"{layer}/{variable.removesuffix(':0')}"
+        for repeated in range(len(parents) // 2, 0, -1):
+            if parents[:repeated] == parents[-repeated:]:
+                parents = parents[repeated:]
+                break
+        name = "/".join([*parents, variable.removesuffix(":0")])
+        if name in tensors:
+            name = path
         tensors[name] = _stored(file, dataset, name)
     return tensors
 
 
-def _keras_3_tensors(
+def _keras_3(
     file: hdf5.File,
     numbered: dict[str, re.Match[str] | None],
-) -> tuple[dict[str, StoredTensor], bool]:
+    known: Callable[..., Opened],
+) -> Opened:
+    """Names the variables of `<places>/<class>_<count>/vars/<index>` by their layers' names."""
     counted: dict[str, dict[int, hdf5.Dataset]] = {}
-    named: dict[str, str] = {}
-    labels: dict[str, str] = {}
     tensors: dict[str, StoredTensor] = {}
-    taken: set[str] = set()
+    passed_over = 0
     for path, match in numbered.items():
-        if match is None:
-            if not path.startswith("optimizer/"):
-                taken.add(path)
-                tensors[f"{path}/values"] = _stored(file, file.datasets[path], path)
-            continue
-        layer = path[: match.end("layer")]
-        counted.setdefault(layer, {})[int(match["index"])] = file.datasets[path]
-        labels[layer] = _text(file.attributes(f"{layer}/vars").get("name")) or ""
-        named[layer] = labels[layer] or match["layer"]
-    # Layer names are only useful if every layer has its own.
-    positional = not all(labels.values())
+        if path.partition("/")[0] in _NO_LAYERS:
+            passed_over += 1
+        elif match is None:
+            tensors[f"{path}/values"] = _stored(file, file.datasets[path], path)
+        else:
+            counted.setdefault(match["layer"], {})[int(match["index"])] = file.datasets[path]
+    labels = {layer: _text(file.attributes(f"{layer}/vars").get("name")) for layer in counted}
+    # Layer names are only useful if every layer of a network has its own.
+    positional = any(
+        not label and re.fullmatch(r"(conv2d|batch_normalization)(_\d+)?", layer.rpartition("/")[2])
+        for layer, label in labels.items()
+    )
+    order: dict[str, tuple[str, int]] = {}
     for layer, variables in counted.items():
-        shown = layer.rsplit("/", 1)[-1] if positional else named[layer]
-        if shown in taken:
-            shown = layer
-        taken.add(shown)
-        kind = re.sub(r"_\d+$", "", layer.rsplit("/", 1)[-1])
+        place, _, last = layer.rpartition("/")
+        label = last if positional else labels[layer] or last
+        name = f"{place}/{label}" if place else label
+        if name in order:
+            name = layer
+        kind = re.sub(r"_\d+$", "", last)
+        order[name] = (f"{place}/{kind}", int(last[len(kind) + 1 :] or 0))
         roles = _ROLES.get(kind, {}).get(len(variables))
         for rank, index in enumerate(sorted(variables)):
             role = roles[rank] if roles and rank == index else ""
-            tensor = _stored(file, variables[index], f"{shown}/{role or f'vars/{index}'}")
-            tensors[f"{shown}/{role or index}"] = tensor
-    return tensors, positional
+            tensor = _stored(file, variables[index], f"{label}/{role or f'vars/{index}'}")
+            tensors[f"{name}/{role or index}"] = tensor
+    notes = (f"{passed_over} variables of the optimiser and the metrics were left aside.",)
+    return known(
+        "weights",
+        tensors,
+        positional=positional,
+        order=order,
+        notes=notes if passed_over else (),
+    )
 
 
 def _stored(file: hdf5.File, dataset: hdf5.Dataset, name: str) -> StoredTensor:
     return StoredTensor(name, dataset.shape, dataset.dtype, lambda: file.read(dataset))
 
 
-def _declared(attributes: Mapping[str, str | list[str]]) -> set[str]:
-    """The layer names that Keras lists, in one attribute or split over several."""
-    names: set[str] = set()
-    for attribute, listed in attributes.items():
-        if re.fullmatch(r"layer_names\d*", attribute):
-            names.update(listed)
-    return names - {""}
+def _declared(attributes: Mapping[str, str | list[str]]) -> list[str]:
+    """The layers in Keras' order, as it lists them in one attribute or split over several."""
+    found = [re.fullmatch(r"layer_names(\d*)", attribute) for attribute in attributes]
+    parts = sorted((int(match[1] or 0), match[0]) for match in found if match)
+    return [name for _, attribute in parts for name in attributes[attribute]]
 
 
-def _configured(model_config: str | None) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
-    """Reads from a model's JSON which layers are Lambdas, and the strides; evaluates nothing."""
+def _configured(
+    model_config: str | None,
+) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]], bool]:
+    """Reads a model's JSON; evaluates nothing.
+
+    Returns:
+      Its Lambda layers, each after the networks around it; the strides by layer; and whether what
+      stands before a head can be the average over the image.
+    """
     if model_config is None:
-        return (), {}
+        return (), {}, True
     try:
-        pending: list[Any] = [json.loads(model_config)]
+        pending: list[tuple[str, Any]] = [("", json.loads(model_config))]
     except (ValueError, RecursionError):
-        return (), {}  # the weights are read from their groups, with or without a description
+        return (), {}, True  # the weights are read from their groups, described or not
+    outermost = pending[0][1]
     lambdas: list[str] = []
     strides: dict[str, tuple[int, ...]] = {}
+    average_pooled = True
     while pending:
-        node = pending.pop()
+        within, node = pending.pop()
         if isinstance(node, list):
-            pending.extend(node)
+            pending.extend((within, each) for each in node)
         elif isinstance(node, dict):
-            config = node.get("config")
+            kind, config = node.get("class_name"), node.get("config")
+            if kind in ("GlobalMaxPooling2D", "Flatten"):
+                average_pooled = False
             if isinstance(config, dict):
                 layer = str(config.get("name", node.get("name", "?")))
-                if node.get("class_name") == "Lambda":
-                    lambdas.append(layer)
+                if kind == "Lambda":
+                    lambdas.append(within + layer)
                 given = config.get("strides")
                 if (
                     isinstance(given, list)
@@ -218,8 +288,11 @@ def _configured(model_config: str | None) -> tuple[tuple[str, ...], dict[str, tu
                     and all(isinstance(step, int) for step in given)
                 ):
                     strides[layer] = tuple(given)
-            pending.extend(node.values())
-    return tuple(sorted(lambdas)), strides
+                # The outermost network has no name in the file's groups either.
+                if isinstance(config.get("layers"), list) and node is not outermost:
+                    within = f"{within}{layer}/"
+            pending.extend((within, each) for each in node.values())
+    return tuple(sorted(lambdas)), strides, average_pooled
 
 
 def _text(value: str | list[str] | None) -> str | None:

@@ -6,15 +6,25 @@ The table is the architecture's own list of Keras layers. Names are compared aft
 only their order is meaningful: it is the order in which the layers were made.
 """
 
+import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.models import KerasLayer
 from radimagenet_jax.weights import origins
-from radimagenet_jax.weights.assembly import Named, Rule, Target, listed
+from radimagenet_jax.weights.assembly import (
+    Known,
+    Named,
+    Rule,
+    Target,
+    expected_shapes,
+    features,
+    listed,
+)
 from radimagenet_jax.weights.contract import check_architecture
 from radimagenet_jax.weights.opened import Opened, StoredTensor
 from radimagenet_jax.weights.request import Request
@@ -33,7 +43,7 @@ _ROLES = {
     ("dense", "bias"): "bias",
 }
 
-# What keras.applications call the classifier on top; only files of ours may have it.
+# What keras.applications call the classifier on top, and so do our files.
 HEAD = KerasLayer("predictions", "head", "dense")
 
 # The order in which a Keras layer keeps its variables.
@@ -72,31 +82,192 @@ def describe(opened: Opened, request: Request) -> Named:
     for source, tensor in opened.tensors.items():
         layer, _, role = source.removesuffix(":0").rpartition("/")
         layers.setdefault(layer, {})[role] = tensor
-    name = request.architecture or _recognised(layers, opened)
+    name, place = _found(layers, opened, request.architecture)
     entry = models.architecture(name)
-    _refuse_other_networks(opened, entry)
+    _refuse_other_networks(opened, entry, place)
     variant, stated = entry.variants[0], opened.contract
     if stated is not None:
         check_architecture(stated, name, variant)
-    rows = table(entry, with_head=stated is not None and stated.labels is not None)
-    tensors, problems = _sources(layers, rows, positional=opened.positional)
-    notes: tuple[str, ...] = ()
-    if opened.lambdas:
-        notes = (f"{len(opened.lambdas)} Lambda layers were left undecoded.",)
-    sha256 = opened.digest("sha256")
-    if stated is not None:
-        contract = replace(stated, sha256=sha256)
+    rows = entry.keras_layers()
+    base = _Base(layers, place, opened, rows, expected_shapes(name, variant))
+    tensors, problems = base.sources()
+    above, amid = base.others()
+    if stated is not None and stated.labels is not None:
+        head = HEAD.name
     else:
-        origin = origins.of_keras(
-            name,
-            file_name=opened.path.name,
-            md5=opened.digest("md5"),
-            sha256=sha256,
-            keras_version=opened.keras_version,
-        ).stated(request.preprocessing)
-        contract = origin.contract(name, variant, sha256)
-        notes += origin.notes
-    return Named(contract, tensors, rules(rows), tuple(problems), notes)
+        head = _head(layers, above, opened, features(name, variant))
+    if head:
+        rows += (KerasLayer(head, HEAD.path, HEAD.kind),)
+    if head in above:
+        above.remove(head)
+        amid.append(head)
+    tensors |= {
+        f"{layer}/{role}": tensor for layer in amid for role, tensor in layers[layer].items()
+    }
+    sha256 = opened.digest("sha256")
+    origin = origins.of_keras(
+        name, opened, md5=opened.digest("md5"), sha256=sha256, whole=not (above or head)
+    )
+    return Named(
+        None if stated is None else replace(stated, sha256=sha256),
+        tensors,
+        rules(rows),
+        tuple(problems),
+        notes=tuple(_notes(opened, above)),
+        known=Known(name, variant, sha256, origin),
+        num_classes=layers[head]["kernel"].shape[1] if head and stated is None else 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A network within a file, whatever is built around it.
+
+    Attributes:
+      layers: The file's tensors by layer and role.
+      place: What stands before the names of the network's layers: the networks in which it is
+        called; '' for none.
+      opened: The file.
+      rows: The network's Keras layers.
+      shapes: Of its variables.
+    """
+
+    layers: Layers
+    place: str
+    opened: Opened
+    rows: Sequence[KerasLayer]
+    shapes: Mapping[Target, tuple[int, ...]]
+
+    @functools.cached_property
+    def ours(self) -> dict[str, str]:
+        """The row of each of the file's layers that is one of the network's."""
+        return self._matched[0]
+
+    def sources(self) -> tuple[dict[str, StoredTensor], list[str]]:
+        """Gives the network's layers the names of the table.
+
+        Returns:
+          The tensors by source name, and what does not fit, each a part of a sentence.
+        """
+        tensors = {
+            f"{row}/{role}": tensor
+            for layer, row in self.ours.items()
+            for role, tensor in self.layers[layer].items()
+        }
+        return tensors, self._matched[1]
+
+    def others(self) -> tuple[list[str], list[str]]:
+        """The layers that are none of the network's: those outside it, and those amid its own."""
+        last: dict[str, int] = {}
+        order = self.opened.order
+        for layer in self.ours:
+            group, index = order.get(self._within(layer), ("?", 0))
+            last[group] = max(index, last.get(group, -1))
+        outside: list[str] = []
+        amid: list[str] = []
+        for layer, values in self.layers.items():
+            if layer in self.ours:
+                continue
+            group, index = order.get(self._within(layer), ("", -1))
+            if not _is_at(layer, self.place):
+                outside.append(layer)
+            elif index >= 0:
+                (amid if index < last.get(group, -1) else outside).append(layer)
+            else:
+                # What the order does not tell, the form does: convolutions make other features.
+                flat = all(len(tensor.shape) < 3 for tensor in values.values())
+                (outside if flat else amid).append(layer)
+        return outside, amid
+
+    def _within(self, layer: str) -> str:
+        """The layer under which the order knows it."""
+        order = self.opened.order
+        if layer in order or self.place:
+            return layer
+        # Keras 3 notes the network around a layer in its group: 'sequential/dense'.
+        return layer.rpartition("/")[2]
+
+    @functools.cached_property
+    def _matched(self) -> tuple[dict[str, str], list[str]]:
+        names = {_name_at(layer, self.place): layer for layer in self.layers}
+        names.pop("", None)
+        rows = {row.name: row for row in self.rows if row.path is not None}
+        ours = {layer: name for name, layer in names.items() if name in rows}
+        problems = []
+        for kind, table_kind in (("conv2d", "conv"), ("batch_normalization", "batch_norm")):
+            found = _automatic(names, kind)
+            of_kind = [row.name for row in self.rows if row.kind == table_kind]
+            table = of_kind if self.opened.positional else list(_automatic(rows, kind).values())
+            if not table:
+                continue  # then these are layers of something else
+            for name in found.values():
+                ours.pop(names[name], None)
+            theirs = self._window(found, names, table)
+            order = _order(theirs, len(table))
+            if order is None:
+                problems.append(
+                    f"{len(found)} automatically named {kind} layers instead of {len(table)}: "
+                    f"{listed(list(found.values())) or 'none'}"
+                )
+            else:
+                ours.update({names[theirs[c]]: table[rank] for c, rank in order.items()})
+        return ours, problems
+
+    def _window(
+        self, found: dict[int, str], names: Mapping[str, str], table: Sequence[str]
+    ) -> dict[int, str]:
+        """Of more automatic names than the network has, those that can be its own, in a row."""
+        counts = list(found)
+        if len(counts) <= len(table):
+            return found
+        by_source = {rule.source: self.shapes[rule.target] for rule in map(self._rule, self.shapes)}
+        for start in range(len(counts) - len(table) + 1):
+            window = counts[start : start + len(table)]
+            layers = [self.layers[names[found[count]]] for count in window]
+            if all(
+                tensor.shape == by_source.get(f"{row}/{role}")
+                for row, layer in zip(table, layers, strict=True)
+                for role, tensor in layer.items()
+            ):
+                return {count: found[count] for count in window}
+        return found
+
+    @functools.cached_property
+    def _rule(self) -> Callable[[Target], Rule]:
+        return rules(self.rows)
+
+
+def _head(layers: Layers, above: Sequence[str], opened: Opened, width: int) -> str:
+    """The layer above a network that is a dense head on its pooled features; '' if none is."""
+    heads = []
+    for layer in above:
+        shapes = [tensor.shape for tensor in layers[layer].values()]
+        if sorted(map(len, shapes)) == [1, 2] and set(layers[layer]) == {"kernel", "bias"}:
+            kernel = layers[layer]["kernel"].shape
+            if kernel[0] != width or layers[layer]["bias"].shape != kernel[1:]:
+                return ""
+            heads.append(layer)
+        elif any(len(shape) > 1 or shape == (width,) for shape in shapes):
+            return ""  # something else computes between the features and the classes
+    return heads[0] if len(heads) == 1 and opened.average_pooled else ""
+
+
+def _notes(opened: Opened, above: Sequence[str]) -> Iterator[str]:
+    if opened.lambdas:
+        yield f"{len(opened.lambdas)} Lambda layers were left undecoded."
+    if above:
+        yield f"Left out, since it is no part of the network: {listed(sorted(above))}."
+
+
+def _name_at(layer: str, place: str) -> str:
+    """A layer's name as Keras 3 writes it, within the network at a place; '' if it is elsewhere."""
+    if not _is_at(layer, place):
+        return ""
+    return (layer[len(place) + 1 :] if place else layer).replace("/", "_")
+
+
+def _is_at(layer: str, place: str) -> bool:
+    return not place or layer.startswith(f"{place}/")
 
 
 def table(entry: models.Architecture, *, with_head: bool) -> tuple[KerasLayer, ...]:
@@ -123,14 +294,17 @@ def rules(rows: Sequence[KerasLayer]) -> Callable[[Target], Rule]:
     return rule
 
 
-def _refuse_other_networks(opened: Opened, entry: models.Architecture) -> None:
+def _refuse_other_networks(opened: Opened, entry: models.Architecture, place: str) -> None:
     """Refuses a network that Keras lacks, or whose description is not that of Keras' own."""
     if not entry.keras_layers():
         raise WeightsError(
             f"{opened.path} is a Keras file, and Keras has no {entry.title}; Keras files are read "
             f"for {', '.join(_known())}."
         )
-    for layer in opened.lambdas:
+    for path in opened.lambdas:
+        *within, layer = path.split("/")
+        if place and not within:
+            continue  # it stands beside the network, which is called as a layer
         if not re.fullmatch(entry.keras_lambdas, layer):
             raise WeightsError(
                 f"{opened.path} has a Lambda layer {layer!r}, which is Python code that no "
@@ -148,84 +322,82 @@ def _refuse_other_networks(opened: Opened, entry: models.Architecture) -> None:
             )
 
 
-def _sources(
-    layers: Layers, table: Sequence[KerasLayer], *, positional: bool
-) -> tuple[dict[str, StoredTensor], list[str]]:
-    """Gives a file's layers the names of the table.
-
-    Args:
-      layers: The file's tensors by layer and role.
-      table: The network's Keras layers.
-      positional: True if the file only counts its layers, in the table's order.
-
-    Returns:
-      The tensors by source name, and what does not fit, each a part of a sentence.
-    """
-    renamed: dict[str, str] = {name: name.replace("/", "_") for name in layers}
-    problems = []
-    for kind, table_kind in (("conv2d", "conv"), ("batch_normalization", "batch_norm")):
-        theirs = _automatic(layers, kind)
-        rows = [layer.name for layer in table if layer.kind == table_kind]
-        ours = rows if positional else list(_automatic(rows, kind).values())
-        order = _order(theirs, len(ours))
-        if order is None:
-            problems.append(
-                f"{len(theirs)} automatically named {kind} layers instead of {len(ours)}: "
-                f"{listed(list(theirs.values())) or 'none'}"
-            )
-            for name in theirs.values():
-                del renamed[name]
-        else:
-            renamed.update({theirs[count]: ours[rank] for count, rank in order.items()})
-    tensors = {
-        f"{ours}/{role}": tensor
-        for theirs, ours in renamed.items()
-        for role, tensor in layers[theirs].items()
-    }
-    return tensors, problems
-
-
 def _known() -> list[str]:
     return [name for name in models.names() if models.architecture(name).keras_layers()]
 
 
-def _recognised(layers: Layers, opened: Opened) -> str:
-    """Returns the network whose layers are most like the file's, or says that it is none."""
+def _found(layers: Layers, opened: Opened, asked: str) -> tuple[str, str]:
+    """Finds a network within a file, by its layers' names.
+
+    Args:
+      layers: The file's, by name.
+      opened: The file.
+      asked: The architecture that it must be; '' takes any.
+
+    Returns:
+      Its architecture, and its place: what stands before its layers' names.
+
+    Raises:
+      WeightsError: If there is none, or more than one.
+    """
     scores = {
-        name: _likeness(layers, models.architecture(name).keras_layers(), opened.positional)
-        for name in _known()
+        (name, place): score
+        for name in ([asked] if asked else _known())
+        for place, score in _likeness(
+            layers, models.architecture(name).keras_layers(), opened.positional
+        ).items()
     }
-    best = max(scores, key=lambda name: scores[name])
-    if scores[best] < _LIKENESS:
-        titles = ", ".join(models.architecture(name).title for name in scores)
+    best = max(scores.values(), default=0)
+    if best < (0 if asked else _LIKENESS):
+        titles = ", ".join(models.architecture(name).title for name in _known())
         raise WeightsError(
             f"{opened.path} is a Keras file of another network than {titles}: it has "
             f"{len(layers)} layers with weights, such as {listed(sorted(layers)[:3])}; give the "
             "weights of one of these networks without its top."
         )
-    return best
-
-
-def _likeness(layers: Layers, table: Sequence[KerasLayer], positional: bool) -> float:
-    """Returns the share of layers that a file and a table have in common, 0 to 1."""
-    rows = {layer.name: layer.kind for layer in table if layer.path is not None}
-    common = 0
-    automatic_rows: set[str] = set()
-    automatic_layers: set[str] = set()
-    for kind, table_kind in (("conv2d", "conv"), ("batch_normalization", "batch_norm")):
-        theirs = set(_automatic(layers, kind).values())
-        ours = (
-            {name for name, row_kind in rows.items() if row_kind == table_kind}
-            if positional
-            else set(_automatic(rows, kind).values())
+    found = [where for where, score in scores.items() if score == best]
+    if len(found) > 1 and best >= _LIKENESS:
+        places = ", ".join(sorted(repr(place) for _, place in found))
+        raise WeightsError(
+            f"{opened.path} holds {len(found)} networks ({places}), and which one is meant cannot "
+            "be told; save the one alone, with its own save()."
         )
-        common += min(len(theirs), len(ours))
-        automatic_layers |= theirs
-        automatic_rows |= ours
-    named_layers = {name.replace("/", "_") for name in layers if name not in automatic_layers}
-    named_rows = set(rows) - automatic_rows
-    common += len(named_layers & named_rows)
-    return common / max(1, len(layers) + len(rows) - common)
+    return found[0] if found else (asked, "")
+
+
+def _likeness(layers: Layers, table: Sequence[KerasLayer], positional: bool) -> dict[str, float]:
+    """Returns, by place, the share of layers that a file and a table have in common, 0 to 1."""
+    rows = {layer.name: layer.kind for layer in table if layer.path is not None}
+    automatic_rows = {}
+    for kind, table_kind in (("conv2d", "conv"), ("batch_normalization", "batch_norm")):
+        automatic_rows[kind] = (
+            [name for name, row_kind in rows.items() if row_kind == table_kind]
+            if positional
+            else list(_automatic(rows, kind).values())
+        )
+    named_rows = set(rows).difference(*automatic_rows.values())
+    # By place: how many layers have names of the table, and how many automatic ones there are.
+    named: Counter[str] = Counter()
+    automatic: dict[str, Counter[str]] = {}
+    for layer in layers:
+        parts = layer.split("/")
+        match = _AUTOMATIC.fullmatch(parts[-1])
+        if match:
+            automatic.setdefault("/".join(parts[:-1]), Counter())[match["kind"]] += 1
+        # A name of DenseNet's may have a slash: of 'conv1/conv' both readings are tried.
+        for first in range(len(parts)):
+            if "_".join(parts[first:]) in named_rows:
+                named["/".join(parts[:first])] += 1
+    shares = {}
+    for place in {*named, *automatic}:
+        theirs = automatic.get(place, Counter())
+        common = named[place]
+        strange = 0
+        for kind, of_kind in automatic_rows.items():
+            common += min(theirs[kind], len(of_kind))
+            strange += max(0, theirs[kind] - len(of_kind))
+        shares[place] = common / max(1, len(rows) + strange)
+    return shares
 
 
 def _automatic(names: Sequence[str] | Mapping[str, object], kind: str) -> dict[int, str]:

@@ -45,10 +45,14 @@ class Weights:
 
     Attributes:
       variables: {'params', 'batch_stats'} of the network, float32, with a 'head' only if
-        the contract has labels.
+        there are classes.
       contract: What they are.
       report: How they were read.
       options: Fields in which the network differs from the published one, the variant aside.
+      num_classes: Of the head, whose names the contract has if the file states them; None without
+        a head.
+      told: Whether the file tells its input: 'stated' by its contract, by 'evidence', or not, so
+        that it is the 'user' who says it.
       config: Of the run that they were read from; None for a file.
     """
 
@@ -57,12 +61,14 @@ class Weights:
     report: Report
     options: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
+    num_classes: int | None = None
+    told: str = "stated"
 
     def network(self, **fields: Any) -> models.Network:
         """The network that these variables are of; `fields` are further ones of its class."""
         fields = {**self.options, **fields}
         if self.contract.variant:
             fields["variant"] = self.contract.variant
-        if self.contract.labels is not None:
-            fields["num_classes"] = len(self.contract.labels)
+        if self.num_classes is not None:
+            fields["num_classes"] = self.num_classes
         return models.create(self.contract.architecture, **fields)

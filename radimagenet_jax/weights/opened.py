@@ -41,18 +41,22 @@ class Opened:
     Attributes:
       path: Where it is, as the user gave it.
       form: What it is, for people, such as 'Keras HDF5, full save'.
-      tensors: By name, '<layer>/<role>' in files of Keras; they can be read until it is closed.
+      tensors: By name, '<places>/<layer>/<role>' in files of Keras; they can be read until it is
+        closed.
       scheme: Whose names these are, a key of `reading.SCHEMES`; '' where the form does not tell.
       contract: Ours, if it came from us.
       keras_version: As the file states it; '' if it does not.
+      whole_model: True if the file describes its model, as Keras' full saves do.
+      order: Of Keras' layers, by layer: a group of layers, and the place within that group.
+      average_pooled: False if Keras' description says that the head's input is no average.
       positional: True if Keras' layers only have counts, in the order of `model.layers`.
-      lambdas: Names of the Lambda layers that Keras' description mentions.
+      lambdas: The Lambda layers that Keras' description mentions, '<networks around it>/<name>'.
       strides: The strides that Keras' description states, by layer name.
       options: Fields in which the network differs from the published one.
       config: Of the run that this is; None if it is none.
       seal: What `seal.of` gave for the contract and the variables when we wrote them; None if it
         is not kept, or the form is proof against changes already.
-      notes: What was noticed at the opening, a sentence each.
+      notes: What was noticed or left aside at the opening, a sentence each.
       digests: Checksums of the file by algorithm, as far as its form had the time; see `digest`.
 
     Raises:
@@ -65,6 +69,9 @@ class Opened:
     scheme: str = ""
     contract: Contract | None = None
     keras_version: str = ""
+    whole_model: bool = False
+    order: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    average_pooled: bool = True
     positional: bool = False
     lambdas: tuple[str, ...] = ()
     strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

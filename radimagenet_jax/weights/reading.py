@@ -5,9 +5,12 @@ network that is and where its variables are, and what fits whole is read and des
 A file that does not fit entirely loads nothing.
 """
 
+import re
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
@@ -22,11 +25,17 @@ from radimagenet_jax.weights import (
     torch_layers,
     torch_pt,
 )
-from radimagenet_jax.weights.assembly import Named, assemble, expected_shapes
+from radimagenet_jax.weights.assembly import HALVES, Named, assemble, expected_shapes
+from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.loaded import Report, Weights
 from radimagenet_jax.weights.opened import Opened
 from radimagenet_jax.weights.request import Request
 from radimagenet_jax.weights.seal import Seal, verify
+
+_TF_CHECKPOINT = (
+    "a TensorFlow checkpoint, which says nothing of the network; build the network in Keras, call "
+    "model.load_weights(...) on it and save it with model.save_weights('weights.h5')."
+)
 
 
 class Form(Protocol):
@@ -58,7 +67,11 @@ SCHEMES: dict[str, Scheme] = {"own": own_names, "torch": torch_layers, "keras": 
 
 
 def read(
-    path: str | Path, *, architecture: str | None = None, preprocessing: str | None = None
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    preprocessing: str | None = None,
+    unless_told: str | None = None,
 ) -> Weights:
     """Reads a weight file.
 
@@ -66,44 +79,65 @@ def read(
       path: The file, a converted folder, or the working directory of a run.
       architecture: What the network must be; None recognises it by its layers. A
         stride variant may follow a colon: 'resnet50:v1.5'.
-      preprocessing: The input that the weights expect, where the file itself does not
-        state it; see `origins` for what is taken otherwise.
+      preprocessing: The input that the weights expect, where no contract states it; it overrules
+        what `origins` takes from other signs.
+      unless_told: The input where neither a contract nor another sign tells it.
 
     Returns:
       The variables, their contract, and a report.
 
     Raises:
       WeightsError: In one sentence, if the file cannot be loaded whole, strictly and
-        safely, or contradicts an argument.
+        safely, contradicts an argument, or nobody says which input it expects.
       ConfigError: If a run's config is damaged, or the run names no classes.
       CheckpointError: If a run has no best network yet, or it is damaged.
     """
-    request = Request.of(architecture, preprocessing)
+    request = Request.of(architecture, preprocessing, unless_told)
     path = Path(path)
     with _form(path).opened(path) as opened:
         names = opened.scheme or next(key for key in SCHEMES if SCHEMES[key].recognises(opened))
         named = SCHEMES[names].describe(opened, request)
-        contract = named.contract
-        request.check(contract, stated=opened.contract is not None)
-        shapes = expected_shapes(
-            contract.architecture, contract.variant, len(contract.labels or ()), **opened.options
-        )
-        title = models.architecture(contract.architecture).title
+        request.check(named)
+        name, variant, labels = named.network
+        classes = len(labels) or named.num_classes
+        shapes = expected_shapes(name, variant, classes, **opened.options)
+        title = models.architecture(name).title
         seal = Seal(opened.contract) if opened.contract and opened.seal else None
         variables, seen = assemble(named, shapes, file=str(path), title=title, seal=seal)
         if seal is not None and opened.seal is not None:
             verify(seal, opened.seal, str(path))
+    # Last, so that a damaged file is called so before anybody has to look for its input.
+    contract, told = request.settled(named, file=str(path))
     form = opened.form if opened.scheme else f"{opened.form} with {SCHEMES[names].NAMES}"
     report = Report(
         file=str(path),
         form=form,
-        title=f"{title} {contract.variant}".rstrip(),
+        title=f"{title} {variant}".rstrip(),
         tensors=seen.tensors,
         parameters=seen.parameters,
-        notes=(*named.notes, *opened.notes),
+        notes=(*_notes(named, contract, told), *named.notes, *opened.notes),
         findings=tuple(seen.findings),
     )
-    return Weights(variables, contract, report, opened.options, opened.config)
+    return Weights(
+        variables, contract, report, opened.options, opened.config, classes or None, told
+    )
+
+
+def _notes(named: Named, contract: Contract, told: str) -> Iterator[str]:
+    """What a report says of a file without a contract: its input, its head, its precision."""
+    if told == "evidence" and named.known is not None:
+        yield from named.known.source.notes
+    elif told == "user":
+        yield f"Its input is taken as {contract.preprocessing!r}, as you say."
+    if named.num_classes:
+        classes = "class" if named.num_classes == 1 else "classes"
+        yield (
+            f"It has a head of {named.num_classes} {classes}, whose names the file does not state."
+        )
+    halves = Counter(tensor.dtype.name for tensor in named.tensors.values())
+    for name in HALVES:
+        if halves[name]:
+            yield f"{halves[name]} tensors were {name} and are float32 now."
 
 
 def _form(path: Path) -> Form:
@@ -113,28 +147,44 @@ def _form(path: Path) -> Form:
         if form.recognises(path, start):
             return form
     if path.is_dir():
-        raise WeightsError(
-            f"{path} is a folder without converted weights ({native.TENSORS} and "
-            f"{native.CONTRACT}); give a weight file or a folder that `convert` wrote."
-        )
+        _refuse_folder(path)
     if start.startswith(archives.SIGNATURE):
         raise WeightsError(
             f"{path} is a zip archive, but neither a '.keras' file nor a PyTorch state dict; "
             "unpack it if it holds a weight file."
         )
-    if start.startswith(torch_pt.OLD_SIGNATURE):
+    if re.match(rb"\x80[\x02-\x05]", start):
         raise WeightsError(
             f"{path} is a bare pickle, as PyTorch wrote before 1.6 or for whole models, which is "
-            "never loaded; save it again with a current torch.save(model.state_dict(), ...)."
+            "never loaded; read it where it was made and save it again with a current "
+            "torch.save(model.state_dict(), 'weights.pt'), or, if it is a dict of arrays, with "
+            "safetensors.numpy.save_file."
         )
     if start.lstrip()[:1] == b"<":
         raise WeightsError(
             f"{path} is a web page, not a weight file, as a download from a sharing site often "
             "leaves it; download it with a browser."
         )
+    if path.suffix == ".index" or re.search(r"\.data-\d+-of-\d+$", path.name):
+        raise WeightsError(f"{path} is a part of {_TF_CHECKPOINT}")
     raise WeightsError(
         f"{path} is no weight file that is known: neither Keras ('.h5', '.keras') nor PyTorch "
         "('.pt') nor safetensors; give such a file, whole."
+    )
+
+
+def _refuse_folder(path: Path) -> NoReturn:
+    """Says what a folder without weights is, and how to convert it if it is TensorFlow's."""
+    if any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+        raise WeightsError(
+            f"{path} is a SavedModel of TensorFlow, which holds code; convert it where TensorFlow "
+            f"is: tf.keras.models.load_model({str(path)!r}).save('weights.h5')."
+        )
+    if (path / "checkpoint").is_file() or any(path.glob("*.index")):
+        raise WeightsError(f"{path} is a folder of {_TF_CHECKPOINT}")
+    raise WeightsError(
+        f"{path} is a folder without converted weights ({native.TENSORS} and "
+        f"{native.CONTRACT}); give a weight file or a folder that `convert` wrote."
     )
 
 
@@ -146,6 +196,8 @@ def _start(path: Path) -> bytes:
         with path.open("rb") as file:
             start = file.read(512)
     except FileNotFoundError as error:
+        if path.with_name(f"{path.name}.index").is_file():
+            raise WeightsError(f"{path} is {_TF_CHECKPOINT}") from error
         raise WeightsError(
             f"there is no weight file {path}; correct the path, or get RadImageNet's files from "
             "the links of https://github.com/BMEII-AI/RadImageNet."

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.weights.assembly import Named
 from radimagenet_jax.weights.contract import (
     PREPROCESSINGS,
     Contract,
@@ -19,15 +20,19 @@ class Request:
     Attributes:
       architecture: A name of `models.names()`.
       variant: One of its variants.
-      preprocessing: The input that the weights expect, where the file does not state it.
+      preprocessing: The input that the weights expect, where no contract states it.
+      unless_told: The input where nothing else tells it.
     """
 
     architecture: str = ""
     variant: str = ""
     preprocessing: str = ""
+    unless_told: str = ""
 
     @classmethod
-    def of(cls, architecture: str | None, preprocessing: str | None) -> "Request":
+    def of(
+        cls, architecture: str | None, preprocessing: str | None, unless_told: str | None = None
+    ) -> "Request":
         """Takes what a user wrote, such as 'resnet50:v1.5' and 'torch'; None is no word on it.
 
         Raises:
@@ -41,24 +46,53 @@ class Request:
         if variant and variant not in models.architecture(name).variants:
             offered = ", ".join(models.architecture(name).variants) or "no variants"
             raise WeightsError(f"{name} has {offered}, not {variant!r}; correct the name.")
-        if preprocessing is not None and preprocessing not in PREPROCESSINGS:
-            raise WeightsError(
-                f"there is no preprocessing {preprocessing!r}; choose one of "
-                f"{', '.join(PREPROCESSINGS)}."
-            )
-        return cls(name, variant, preprocessing or "")
+        for named in (preprocessing, unless_told):
+            if named is not None and named not in PREPROCESSINGS:
+                raise WeightsError(
+                    f"there is no preprocessing {named!r}; choose one of "
+                    f"{', '.join(PREPROCESSINGS)}."
+                )
+        return cls(name, variant, preprocessing or "", unless_told or "")
 
-    def check(self, contract: Contract, *, stated: bool) -> None:
+    def check(self, named: Named) -> None:
         """Refuses weights that are something else.
 
         Args:
-          contract: Of the weights.
-          stated: True if the file itself has it; else it follows the request already.
+          named: What the file holds.
 
         Raises:
           WeightsError: With what it is instead.
         """
         if self.architecture:
-            check_architecture(contract, self.architecture, self.variant)
-        if stated and self.preprocessing:
-            check_preprocessing(contract, self.preprocessing, allow_mismatch=False)
+            described = named.contract or named.known
+            assert described is not None, "a scheme gives one of them"
+            check_architecture(described, self.architecture, self.variant)
+        if named.contract is not None and self.preprocessing:
+            check_preprocessing(named.contract, self.preprocessing, allow_mismatch=False)
+
+    def settled(self, named: Named, *, file: str) -> tuple[Contract, str]:
+        """Settles which input a file's weights expect.
+
+        Args:
+          named: What the file holds.
+          file: Its name, for messages.
+
+        Returns:
+          The contract, and who tells the input: it is 'stated' by the file's own contract, there
+          is 'evidence', or only the 'user' says it.
+
+        Raises:
+          WeightsError: If nobody tells it.
+        """
+        if named.contract is not None:
+            return named.contract, "stated"
+        known = named.known
+        assert known is not None, "a scheme gives the contract or what is known without one"
+        told = "user" if self.preprocessing or not known.source.preprocessing else "evidence"
+        said = self.preprocessing
+        if told == "user":
+            said = said or self.unless_told
+        contract = known.source.stated(said).contract(
+            known.architecture, known.variant, known.sha256, file=file
+        )
+        return contract, told

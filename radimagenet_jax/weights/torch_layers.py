@@ -3,20 +3,29 @@
 The names are torchvision's. The released RadImageNet files hold them under
 `backbone.` and, since the backbone is a `Sequential` of the network's children, with
 the children's numbers in place of their names: `backbone.4.0.conv1.weight` is
-`layer1.0.conv1.weight`.
+`layer1.0.conv1.weight`. Training scripts put other names before them (`module.`, `model.net.`);
+whatever stands before a whole network is found, not listed.
 """
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.weights import origins
-from radimagenet_jax.weights.assembly import Named, Rule, Target, expected_shapes, listed
-from radimagenet_jax.weights.opened import Opened, StoredTensor, digest
+from radimagenet_jax.weights.assembly import (
+    Known,
+    Named,
+    Rule,
+    Target,
+    expected_shapes,
+    features,
+    listed,
+)
+from radimagenet_jax.weights.opened import Opened, StoredTensor
 from radimagenet_jax.weights.request import Request
-
-# Wrappers that put a network's tensors under a name of theirs.
-_WRAPPERS = ("module.", "backbone.")
 
 # What PyTorch calls our leaves; its convolutions are (out, in, height, width).
 _LEAVES = {
@@ -27,9 +36,13 @@ _LEAVES = {
     "var": "running_var",
 }
 _OIHW = (2, 3, 1, 0)
+_HEAD = "params/head/"
 
 # Kept by PyTorch for a momentum that is None; it has no part in the features.
 _COUNTER = ".num_batches_tracked"
+
+# What torchvision's Inception learns with and does not apply afterwards.
+_AUXILIARY = "AuxLogits"
 
 # The share of modules that a file has in common with a network of which it can be.
 _LIKENESS = 0.5
@@ -41,6 +54,32 @@ NAMES = "PyTorch's names"
 def recognises(opened: Opened) -> bool:
     """Tells PyTorch's names from others: only it has running variances."""
     return any(name.endswith(".running_var") for name in opened.tensors)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a network is within a state dict.
+
+    Attributes:
+      architecture: Which it is.
+      prefix: What stands before the names of its modules, with the dot; '' for nothing.
+      children: The network's children by their number, if numbers stand for their names.
+    """
+
+    architecture: str
+    prefix: str
+    children: tuple[tuple[str, str], ...] = ()
+
+    def source(self, name: str) -> str | None:
+        """Torchvision's name of a tensor of the file; None if it is elsewhere."""
+        if not name.startswith(self.prefix):
+            return None
+        source = name.removeprefix(self.prefix)
+        if not self.children:
+            return source
+        child, _, rest = source.partition(".")
+        known = dict(self.children).get(child)
+        return f"{known}.{rest}" if known else None
 
 
 def describe(opened: Opened, request: Request) -> Named:
@@ -56,98 +95,177 @@ def describe(opened: Opened, request: Request) -> Named:
     Raises:
       WeightsError: If it is of no network that has such names.
     """
-    name = request.architecture or _recognised(opened)
-    entry = models.architecture(name)
-    names = entry.torch
-    if names is None:
+    if request.architecture and models.architecture(request.architecture).torch is None:
+        entry = models.architecture(request.architecture)
         why = "was released for Keras only" if entry.keras_layers() else "has no names in PyTorch"
         raise WeightsError(
             f"{opened.path} is a PyTorch file, and {entry.title} {why}; PyTorch files are read "
             f"for {', '.join(_known())}."
         )
-    tensors, counters = _sources(opened.tensors, names)
+    place = _found(opened, request.architecture)
+    entry = models.architecture(place.architecture)
+    names = entry.torch
+    assert names is not None
+    variant = names.variant
+    shapes = expected_shapes(entry.name, variant)
+    modules = {names.module(_path(target)) for target in shapes}
+    tensors, others, counters = _sources(opened.tensors, place, modules)
+    head = _head(others, features(entry.name, variant))
 
     def rule(target: Target) -> Rule:
-        path, _, leaf = target.partition("/")[2].rpartition("/")
+        leaf = target.rpartition("/")[2]
+        if target.startswith(_HEAD):
+            return Rule(f"{head}.{_LEAVES[leaf]}", target, (1, 0) if leaf == "kernel" else None)
         axes = _OIHW if leaf == "kernel" else None
-        return Rule(f"{names.module(path)}.{_LEAVES[leaf]}", target, axes)
+        return Rule(f"{names.module(_path(target))}.{_LEAVES[leaf]}", target, axes)
 
-    variant = names.variant
     if names.biased_variant is not None:
         # Convolutions with biases: then the weights were Keras' once.
-        biases = expected_shapes(name, names.biased_variant).keys() - expected_shapes(name, variant)
+        biases = expected_shapes(entry.name, names.biased_variant).keys() - shapes
         if any(rule(target).source in tensors for target in biases):
             variant = names.biased_variant
-    with_biases = variant == names.biased_variant
-    origin = origins.of_torch(with_biases=with_biases).stated(request.preprocessing)
-    notes = origin.notes
-    if counters:
-        notes += (f"{counters} counters of batches (num_batches_tracked) were left aside.",)
-    contract = origin.contract(name, variant, digest(opened.path, "sha256"))
-    return Named(contract, tensors, rule, notes=notes)
+    outputs = 0
+    if head:
+        outputs = others[f"{head}.weight"].shape[0]
+        for leaf in ("weight", "bias"):
+            tensors[f"{head}.{leaf}"] = others.pop(f"{head}.{leaf}")
+    origin = origins.of_torch(
+        opened.path.name,
+        with_biases=variant == names.biased_variant,
+        numbered=re.fullmatch(r"(.*\.)?backbone\.(0\.)?", place.prefix) is not None
+        and bool(place.children or place.prefix.endswith(".0.")),
+        whole=not (head or others),
+    )
+    known = Known(entry.name, variant, opened.digest("sha256"), origin)
+    notes = tuple(_notes(others, counters))
+    return Named(None, tensors, rule, notes=notes, known=known, num_classes=outputs)
+
+
+def _path(target: Target) -> str:
+    """Our layer's name, of a variable's."""
+    return target.partition("/")[2].rpartition("/")[0]
 
 
 def _known() -> list[str]:
     return [name for name in models.names() if models.architecture(name).torch is not None]
 
 
-def _recognised(opened: Opened) -> str:
-    """Returns the network whose names are most like the file's, or says that it is none."""
-    scores = {name: _likeness(opened.tensors, models.architecture(name)) for name in _known()}
-    best = max(scores, key=lambda name: scores[name])
-    if scores[best] < _LIKENESS:
-        titles = ", ".join(models.architecture(name).title for name in scores)
+def _found(opened: Opened, asked: str) -> _Place:
+    """Finds a network within a state dict, by the names of its modules.
+
+    Args:
+      opened: The file.
+      asked: The architecture that it must be; '' takes any.
+
+    Returns:
+      Where it is.
+
+    Raises:
+      WeightsError: If there is none, or more than one.
+    """
+    theirs = {name.rpartition(".")[0] for name in opened.tensors if not name.endswith(_COUNTER)}
+    scores = {
+        place: score
+        for name in ([asked] if asked else _known())
+        for place, score in _likeness(theirs, models.architecture(name)).items()
+    }
+    best = max(scores.values(), default=0)
+    if best < (0 if asked else _LIKENESS):
+        titles = ", ".join(models.architecture(name).title for name in _known())
         raise WeightsError(
             f"{opened.path} is a PyTorch file of another network than {titles}: it has "
             f"{len(opened.tensors)} tensors, such as {listed(list(opened.tensors)[:3])}; give the "
             "state dict of one of these networks without its head."
         )
-    return best
+    found = [place for place, score in scores.items() if score == best]
+    if len(found) > 1 and best >= _LIKENESS:
+        places = ", ".join(sorted(repr(place.prefix) for place in found))
+        raise WeightsError(
+            f"{opened.path} holds {len(found)} networks ({places}), and which one is meant cannot "
+            "be told; save the state dict of the one alone."
+        )
+    return found[0] if found else _Place(asked, "")
 
 
-def _likeness(tensors: Mapping[str, StoredTensor], entry: models.Architecture) -> float:
-    """Returns the share of modules that a file and a network have in common, 0 to 1."""
+def _likeness(theirs: set[str], entry: models.Architecture) -> dict[_Place, float]:
+    """Returns, by place, the share of a network's modules that a file has, 0 to 1."""
     names = entry.torch
     assert names is not None
     # Keras' table has the paths at no cost.
     paths = {layer.path for layer in entry.keras_layers() if layer.path is not None} or {
-        target.partition("/")[2].rpartition("/")[0]
-        for target in expected_shapes(entry.name, names.variant)
+        _path(target) for target in expected_shapes(entry.name, names.variant)
     }
     ours = {names.module(path) for path in paths}
-    theirs = {name.rpartition(".")[0] for name in _sources(tensors, names)[0]}
-    return len(ours & theirs) / max(1, len(ours | theirs))
+    numbered = tuple((number, child) for number, child in names.children.items() if child)
+    children = dict(numbered)
+    common: Counter[_Place] = Counter()
+    for module in theirs:
+        parts = module.split(".")
+        for first in range(len(parts)):
+            prefix = "".join(f"{part}." for part in parts[:first])
+            if ".".join(parts[first:]) in ours:
+                common[_Place(entry.name, prefix)] += 1
+            child = children.get(parts[first])
+            if child and ".".join([child, *parts[first + 1 :]]) in ours:
+                common[_Place(entry.name, prefix, numbered)] += 1
+    return {place: count / len(ours) for place, count in common.items()}
 
 
 def _sources(
-    tensors: Mapping[str, StoredTensor], names: models.TorchNames
-) -> tuple[dict[str, StoredTensor], int]:
-    """Gives tensors torchvision's names, and counts the counters, which are left out."""
+    tensors: Mapping[str, StoredTensor], place: _Place, modules: set[str]
+) -> tuple[dict[str, StoredTensor], dict[str, StoredTensor], int]:
+    """Gives a network's tensors torchvision's names.
+
+    Args:
+      tensors: The file's.
+      place: Where the network is among them.
+      modules: The network's, by torchvision's names.
+
+    Returns:
+      Those of the network and amid its modules by torchvision's names, the others by the file's,
+      and how many counters were left out.
+    """
+    children = {module.partition(".")[0] for module in modules}
     named: dict[str, StoredTensor] = {}
+    others: dict[str, StoredTensor] = {}
     counters = 0
-    prefix = _prefix(tensors)
     for name, tensor in tensors.items():
+        source = place.source(name)
         if name.endswith(_COUNTER) and not tensor.shape:
             counters += 1
-            continue
-        source = name.removeprefix(prefix)
-        child, _, rest = source.partition(".")
-        if child in names.children:
-            source = f"{names.children[child]}.{rest}".removeprefix(".")
-        # Two spellings of one name must not hide each other: the second is unexpected.
-        named[name if source in named else source] = tensor
-    return named, counters
+        elif source is None or source.partition(".")[0] not in children:
+            others[name] = tensor
+        else:
+            # Two spellings of one name must not hide each other: the second is unexpected.
+            named[name if source in named else source] = tensor
+    return named, others, counters
 
 
-def _prefix(tensors: Mapping[str, StoredTensor]) -> str:
-    """Returns the wrappers' names that stand before every tensor's."""
-    prefix = ""
-    while True:
-        longer = [
-            f"{prefix}{wrapper}"
-            for wrapper in _WRAPPERS
-            if tensors and all(name.startswith(f"{prefix}{wrapper}") for name in tensors)
-        ]
-        if not longer:
-            return prefix
-        prefix = longer[0]
+def _head(others: Mapping[str, StoredTensor], width: int) -> str:
+    """The module beside a network that is a linear head on its pooled features; '' if none is."""
+    modules: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, tensor in others.items():
+        module, _, leaf = name.rpartition(".")
+        if _AUXILIARY not in module.split("."):
+            modules.setdefault(module, {})[leaf] = tensor.shape
+    heads = []
+    for module, shapes in modules.items():
+        kernel = shapes.get("weight", ())
+        if set(shapes) == {"weight", "bias"} and len(kernel) == 2:
+            if kernel[1] != width or shapes["bias"] != kernel[:1]:
+                return ""
+            heads.append(module)
+        elif any(len(shape) > 1 or shape == (width,) for shape in shapes.values()):
+            return ""  # something else computes between the features and the classes
+    return heads[0] if len(heads) == 1 else ""
+
+
+def _notes(others: Mapping[str, StoredTensor], counters: int) -> Iterator[str]:
+    if others:
+        yield f"Left out, since it is no part of the network: {listed(_modules(others))}."
+    if counters:
+        yield f"{counters} counters of batches (num_batches_tracked) were left aside."
+
+
+def _modules(names: Mapping[str, StoredTensor]) -> Sequence[str]:
+    return sorted({name.rpartition(".")[0] or name for name in names})

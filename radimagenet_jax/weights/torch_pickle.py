@@ -82,6 +82,10 @@ class _Symbol:
         return f"{self.module}.{self.name}"
 
 
+class Opaque:
+    """A value that has no part in the weights, and that is neither made nor looked into."""
+
+
 _MARK = object()
 
 # What a call may do, by the full name of the function.
@@ -91,6 +95,39 @@ _REBUILD_PARAMETER = "torch._utils._rebuild_parameter"
 _CALLS = {_ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER}
 _NAMES = _CALLS | {f"torch.{name}" for name in STORAGES}
 
+# What whole training checkpoints hold beside tensors: scores, paths, settings. None of it is made;
+# each is passed over as an `Opaque`.
+_PASSED_OVER = {
+    *("numpy.dtype", "numpy.ndarray", "_codecs.encode", "copy_reg._reconstructor"),
+    *("copyreg._reconstructor", "argparse.Namespace", "types.SimpleNamespace"),
+    *(
+        f"{module}.{name}"
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *(f"collections.{name}" for name in ("defaultdict", "Counter", "deque")),
+    *(
+        f"{module}.{name}"
+        for module in ("builtins", "__builtin__")
+        for name in (
+            *("set", "frozenset", "complex", "bytearray", "slice", "range", "object"),
+            *("list", "dict", "tuple", "int", "float", "str", "bool", "bytes"),
+        )
+    ),
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath")),
+    *("pathlib._local.PosixPath", "pathlib._local.WindowsPath"),
+    *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
+    *(f"torch.{name}" for name in ("Size", "device", "dtype", "float32", "float16", "bfloat16")),
+    *(f"torch.{name}" for name in ("float64", "int64", "int32", "uint8", "bool")),
+    "torch.torch_version.TorchVersion",
+    *(
+        f"{module}.utilities.{name}"
+        for module in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")
+        for name in ("parsing.AttributeDict", "data.AttributeDict")
+    ),
+    "lightning_fabric.utilities.data.AttributeDict",
+}
+
 
 def interpret(program: bytes) -> Any:
     """Returns what a state dict's pickle describes.
@@ -99,10 +136,10 @@ def interpret(program: bytes) -> Any:
       program: The pickle, of any protocol that PyTorch has used (2 and later).
 
     Returns:
-      Nested dicts, lists and tuples of numbers, texts and `TensorView`s.
+      Nested dicts, lists and tuples of numbers, texts, `TensorView`s, and `Opaque` for all else.
 
     Raises:
-      PickleError: If it is damaged or names anything but tensors and dicts.
+      PickleError: If it is damaged, or names anything but tensors, dicts and `_PASSED_OVER`.
     """
     machine = _Machine()
     try:
@@ -158,7 +195,7 @@ class _Machine:
 
     def name(self, module: Any, name: Any) -> None:
         symbol = _Symbol(str(module), str(name))
-        if str(symbol) not in _NAMES:
+        if str(symbol) not in _NAMES | _PASSED_OVER:
             raise PickleError(f"it asks for {shown(str(symbol))}, which is code and not a tensor")
         self.push(symbol)
 
@@ -167,7 +204,9 @@ class _Machine:
         if not isinstance(function, _Symbol) or not isinstance(arguments, tuple):
             raise PickleError("it calls something that is no function")
         called = str(function)
-        if called == _ORDERED_DICT and arguments in ((), ([],)):
+        if called in _PASSED_OVER:
+            self.push(Opaque())
+        elif called == _ORDERED_DICT and arguments in ((), ([],)):
             self.push({})
         elif called == _REBUILD_TENSOR and len(arguments) in (6, 7):
             self.push(_view(*arguments[:4]))
@@ -175,6 +214,10 @@ class _Machine:
             self.push(arguments[0])
         else:
             raise PickleError(f"it calls {called} in an unknown way")
+
+    def pass_over(self, value: Any) -> None:
+        del value
+        self.push(Opaque())
 
     def persistent(self) -> None:
         # ('storage', torch.FloatStorage, key, device, number of elements)
@@ -191,6 +234,8 @@ class _Machine:
 
     def set_items(self, pairs: list[Any]) -> None:
         target = self.top
+        if isinstance(target, Opaque):
+            return
         if not isinstance(target, dict) or len(pairs) % 2:
             raise PickleError("it fills something that is no dict")
         # A tuple is hashed through and through, at any depth and in the C stack.
@@ -199,6 +244,8 @@ class _Machine:
         target.update(zip(pairs[::2], pairs[1::2], strict=True))
 
     def extend(self, items: list[Any]) -> None:
+        if isinstance(self.top, Opaque):
+            return
         if not isinstance(self.top, list):
             raise PickleError("it fills something that is no list")
         self.top.extend(items)
@@ -207,6 +254,8 @@ class _Machine:
         # Only an OrderedDict's attributes, PyTorch's `_metadata` of module versions, which
         # say nothing of the tensors.
         state = self.pop()
+        if isinstance(self.top, Opaque):
+            return
         if not isinstance(self.top, dict) or not isinstance(state, dict):
             raise PickleError("it sets the state of something that is no dict")
 
@@ -314,6 +363,7 @@ _STEPS: dict[str, _Step] = {
         [
             *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
             *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING", "BINSTRING"),
+            *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8", "LONG4"),
         ],
         _push_argument,
     ),
@@ -330,6 +380,10 @@ _STEPS: dict[str, _Step] = {
     "MARK": lambda machine, _: machine.push(_MARK),
     "EMPTY_DICT": lambda machine, _: machine.push({}),
     "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_SET": lambda machine, _: machine.push(Opaque()),
+    "ADDITEMS": lambda machine, _: machine.extend(machine.pop_marked()),
+    "FROZENSET": lambda machine, _: machine.pass_over(machine.pop_marked()),
+    "NEWOBJ": lambda machine, _: machine.call(),
     "EMPTY_TUPLE": lambda machine, _: machine.push(()),
     "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_marked())),
     "TUPLE1": _take(1),

@@ -28,6 +28,9 @@ _LONGEST_ORDER = 16
 # What training scripts call the state dict among the other things that they save.
 _NESTED = ("state_dict", "model_state_dict", "model")
 
+# Every network here has some, and no optimiser has.
+_STATISTIC = "running_var"
+
 
 def recognises(path: Path, start: bytes) -> bool:
     """Tells whether a file is a PyTorch archive, by its first bytes and its members' names."""
@@ -62,31 +65,66 @@ def opened(path: Path) -> Iterator[Opened]:
                 "again with torch.save(model.state_dict(), ...)."
             ) from error
         order = _byte_order(archive, folder, path)
-        views = _state_dict(described, path)
+        key, views, others = _state_dict(described, path)
         numbers = _numbers(archive, folder, views.values())
         tensors = {name: _stored(numbers, name, view, order) for name, view in views.items()}
-        yield Opened(path, "PyTorch state dict", tensors, scheme="torch")
+        notes: tuple[str, ...] = ()
+        if others:
+            left = ", ".join(map(repr, others))
+            notes = (f"The state dict {shown(key)!r} was taken, and {shown(left)} left aside.",)
+        yield Opened(path, "PyTorch state dict", tensors, scheme="torch", notes=notes)
 
 
-def _state_dict(described: Any, path: Path) -> dict[str, torch_pickle.TensorView]:
-    """Returns the tensors of a state dict, at the top or under a usual key."""
-    candidates = [described]
-    if isinstance(described, dict):
-        candidates += [described[key] for key in _NESTED if key in described]
-    for candidate in candidates:
-        if (
-            isinstance(candidate, dict)
-            and candidate
-            and all(
-                isinstance(name, str) and isinstance(view, torch_pickle.TensorView)
-                for name, view in candidate.items()
-            )
-        ):
-            return candidate
-    raise WeightsError(
-        f"{path} holds no state dict, that is tensors by name, neither at its top nor under "
-        f"{', '.join(map(repr, _NESTED))}; save it with torch.save(model.state_dict(), ...)."
-    )
+def _state_dict(
+    described: Any, path: Path
+) -> tuple[str, dict[str, torch_pickle.TensorView], tuple[str, ...]]:
+    """Finds the network's state dict among what was saved.
+
+    Args:
+      described: What the pickle describes.
+      path: The file, for messages.
+
+    Returns:
+      The key under which it is, '' at the top; its tensors; and the keys of other state dicts.
+
+    Raises:
+      WeightsError: If there is none, or several of which none has a usual name.
+    """
+    networks: dict[str, dict[str, torch_pickle.TensorView]] = {}
+    others: dict[str, dict[str, torch_pickle.TensorView]] = {}
+    pending: list[tuple[str, Any]] = [("", described)]
+    seen: set[int] = set()
+    while pending:
+        where, node = pending.pop()
+        if not isinstance(node, dict | list | tuple) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        items = list(node.items()) if isinstance(node, dict) else list(enumerate(node))
+        tensors = {
+            name: value
+            for name, value in items
+            if isinstance(name, str) and isinstance(value, torch_pickle.TensorView)
+        }
+        if any(name.endswith(_STATISTIC) for name in tensors):
+            networks[where] = tensors
+        elif tensors and len(tensors) == len(items):
+            others[where] = tensors
+        # Sorted backwards, so that the walk is in the file's order.
+        pending += [(f"{where}.{name}".lstrip("."), value) for name, value in reversed(items)]
+    candidates = networks or others
+    usual = [key for key in ("", *_NESTED) if key in candidates]
+    if len(candidates) > 1 and not usual:
+        raise WeightsError(
+            f"{path} holds {len(candidates)} state dicts ({', '.join(map(repr, candidates))}), and "
+            "which is meant cannot be told; save the one alone with torch.save."
+        )
+    if not candidates:
+        raise WeightsError(
+            f"{path} holds no state dict, that is tensors by name, at its top or under any key; "
+            "save it with torch.save(model.state_dict(), ...)."
+        )
+    key = usual[0] if usual else next(iter(candidates))
+    return key, candidates[key], tuple(each for each in candidates if each != key)
 
 
 def _byte_order(archive: zipfile.ZipFile, folder: str, path: Path) -> Literal["<", ">"]:

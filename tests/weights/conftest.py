@@ -1,7 +1,12 @@
 """Weight files in their true layouts."""
 
+import collections
+import io
 import json
+import pickle
 import struct
+import sys
+import types
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -175,3 +180,83 @@ def torch_program(tensors: dict[str, np.ndarray], storage: str) -> bytes:
         ]
     # PyTorch's `_metadata`, set as the OrderedDict's state.
     return b"".join([*out, b"u", b"}", text("_metadata"), ordered_dict, b"sb."])
+
+
+class _Tensor:
+    """A tensor of a pickle that PyTorch could have written."""
+
+    def __init__(self, values: np.ndarray):
+        self.values = np.asarray(values, order="C")
+
+
+@pytest.fixture(scope="session")
+def write_checkpoint() -> Callable[..., Path]:
+    """Writes what `torch.save` makes of any object: arrays in it become tensors."""
+    return _write_checkpoint
+
+
+def _write_checkpoint(path: Path, saved: Any, *, kinds: dict[str, str] | None = None) -> Path:
+    """Writes an object.
+
+    Args:
+      path: The file.
+      saved: Nested dicts and lists; every numpy array in it is a tensor.
+      kinds: Storage classes by dtype, where they are not the usual ones.
+
+    Returns:
+      The file.
+    """
+    storages = {"float32": "FloatStorage", "float16": "HalfStorage", "int64": "LongStorage"}
+    storages |= {"bfloat16": "BFloat16Storage", **(kinds or {})}
+    # The pickler wants to find what it names.
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for name in storages.values():
+        setattr(torch, name, type(name, (), {"__module__": "torch"}))
+
+    def _rebuild_tensor_v2() -> None: ...
+
+    _rebuild_tensor_v2.__module__ = "torch._utils"
+    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2  # type: ignore[attr-defined]
+    written: list[np.ndarray] = []
+
+    class Storage:
+        def __init__(self, values: np.ndarray):
+            self.values, self.key = values, str(len(written))
+            written.append(values)
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> Any:
+            if not isinstance(value, Storage):
+                return None
+            kind = getattr(torch, storages[value.values.dtype.name])
+            return ("storage", kind, value.key, "cpu", value.values.size)
+
+        def reducer_override(self, value: Any) -> Any:
+            if not isinstance(value, _Tensor):
+                return NotImplemented
+            strides = tuple(step // value.values.itemsize for step in value.values.strides)
+            shape = value.values.shape
+            return _rebuild_tensor_v2, (Storage(value.values), 0, shape, strides, False, {})
+
+    def as_tensors(node: Any) -> Any:
+        if isinstance(node, np.ndarray):
+            return _Tensor(node)
+        if type(node) in (dict, collections.OrderedDict):
+            return type(node)((key, as_tensors(value)) for key, value in node.items())
+        if isinstance(node, list):
+            return [as_tensors(value) for value in node]
+        return node
+
+    program = io.BytesIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch", torch)
+        patch.setitem(sys.modules, "torch._utils", utils)
+        Pickler(program, protocol=2).dump(as_tensors(saved))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", program.getvalue())
+        archive.writestr("archive/byteorder", "little")
+        for key, values in enumerate(written):
+            archive.writestr(f"archive/data/{key}", values.tobytes())
+        archive.writestr("archive/version", "3\n")
+    return path

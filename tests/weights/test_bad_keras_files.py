@@ -42,7 +42,7 @@ def refusal(path, **options):
 
 def test_the_intact_hollow_file_loads(tmp_path, layers, write_keras_2):
     path = write_keras_2(tmp_path / "good.h5", list(layers.items()))
-    assert load_pretrained(path).report.tensors == 318
+    assert load_pretrained(path, preprocessing="tf").report.tensors == 318
 
 
 def test_a_missing_layer_is_named(layers, refused):
@@ -54,8 +54,8 @@ def test_a_missing_layer_is_named(layers, refused):
 
 
 def test_an_extra_layer_is_named(layers, refused, hollow_layers):
-    layers["predictions"] = {"kernel": layers[KERNEL]["kernel"], "bias": layers[KERNEL]["bias"]}
-    message = refused(layers)
+    extra = {"kernel": layers[KERNEL]["kernel"], "bias": layers[KERNEL]["bias"]}
+    message = refused({"predictions": extra, **layers})  # not behind the network: amid it
     assert "2 tensors unexpected" in message
     assert "predictions/kernel" in message
 
@@ -68,7 +68,7 @@ def test_swapped_shapes_are_named_with_both_shapes(layers, refused):
 
 
 def test_all_mismatches_are_told_at_once(layers, refused):
-    layers["extra"] = {"kernel": layers[KERNEL]["kernel"]}
+    layers = {"extra": {"kernel": layers[KERNEL]["kernel"]}, **layers}
     del layers[NORM]["gamma"]
     layers[KERNEL]["bias"] = type(layers[KERNEL]["bias"])((7,))
     layers["conv1_conv"]["bias"] = type(layers[KERNEL]["bias"])((64,), "float64")
@@ -77,7 +77,7 @@ def test_all_mismatches_are_told_at_once(layers, refused):
         assert name in message
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+@pytest.mark.parametrize("dtype", ["float64", "int32"])
 def test_another_precision_is_refused(dtype, layers, refused):
     for values in layers.values():
         for role, value in values.items():
@@ -103,7 +103,8 @@ def test_negative_variances_are_refused(layers, refused):
 def test_extreme_variances_load_and_are_reported(tmp_path, layers, write_keras_2):
     variance = layers[NORM]["moving_variance"]
     layers[NORM]["moving_variance"] = type(variance)(variance.shape, fill=56_296)
-    report = load_pretrained(write_keras_2(tmp_path / "odd.h5", list(layers.items()))).report
+    path = write_keras_2(tmp_path / "odd.h5", list(layers.items()))
+    report = load_pretrained(path, preprocessing="tf").report
     assert any(NORM in finding and "56,296" in finding for finding in report.findings)
     assert any("56,296" in line for line in report.lines())
 

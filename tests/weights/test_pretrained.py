@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import jax
@@ -17,6 +18,7 @@ from radimagenet_jax.models import ResNet50
 from radimagenet_jax.models.preprocess import normalize
 from radimagenet_jax.training import initialise
 from radimagenet_jax.weights import origins
+from radimagenet_jax.weights.opened import Opened
 
 
 @pytest.fixture(scope="module")
@@ -144,40 +146,49 @@ def test_loading_needs_little_memory(released):
     assert float(done.stdout) < 2 * released.stat().st_size
 
 
+def keras_origin(name="weights.h5", *, version="2.4.0", whole_model=True, whole=True, **sums):
+    opened = Opened(Path(name), "", {}, keras_version=version, whole_model=whole_model)
+    sums = {"md5": "0" * 32, "sha256": "0" * 64, **sums}
+    return origins.of_keras("resnet50", opened, whole=whole, **sums)
+
+
+def test_a_file_with_radimagenets_name_and_form_is_taken_for_it():
+    origin = keras_origin("RadImageNet-ResNet50_notop (1).h5")
+    assert (origin.preprocessing, origin.channel_order) == ("caffe_div255", "BGR")
+    assert origin.evidence
+
+
 @pytest.mark.parametrize(
-    ("name", "version", "preprocessing", "assumed"),
+    "file",
     [
-        ("RadImageNet-ResNet50_notop.h5", "2.4.0", "caffe_div255", True),
-        ("weights.h5", "", "caffe_div255", True),
-        ("resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "2.2.4", "caffe", True),
-        ("model.weights.h5", "3.15.1", "caffe", True),
+        {"name": "weights.h5"},
+        {"name": "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "whole_model": False},
+        {"name": "RadImageNet-ResNet50_notop.h5", "whole": False},
+        {"name": "RadImageNet-ResNet50_notop.h5", "whole_model": False},
+        {"name": "RadImageNet-ResNet50_notop.h5", "version": "3.15.1"},
+        {"name": "RadImageNet-DenseNet121_notop.h5"},
+        {"name": "model.weights.h5", "version": "", "whole_model": False},
     ],
 )
-def test_the_rule_of_origins_for_keras_files(name, version, preprocessing, assumed):
-    origin = origins.of_keras(
-        "resnet50", file_name=name, md5="0" * 32, sha256="0" * 64, keras_version=version
-    )
-    assert origin.preprocessing == preprocessing
-    assert bool(origin.assumption) == assumed
+def test_no_origin_is_claimed_without_evidence(file):
+    origin = keras_origin(**file)
+    assert (origin.preprocessing, origin.evidence) == ("", "")
+    assert "RadImageNet" not in origin.title + origin.licence
+    assert "ImageNet" not in origin.title + origin.licence
 
 
-def test_a_known_checksum_settles_the_origin_whatever_the_name():
-    imagenet = origins.of_keras(
-        "densenet121",
-        file_name="RadImageNet-DenseNet121_notop.h5",
-        md5="30ee3e1110167f948a6b9946edeeb738",
-        sha256="0" * 64,
-        keras_version="2.4.0",
-    )
-    assert (imagenet.preprocessing, imagenet.assumption) == ("torch", "")
-    radimagenet = origins.of_keras(
-        "resnet50",
-        file_name="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        md5="0" * 32,
+@pytest.mark.parametrize(
+    "md5", ["4d473c1dd8becc155b73f8504c6f6626", "2cb95161c43110f7111970584f804107"]
+)
+def test_a_known_checksum_settles_the_origin_whatever_the_name(md5):
+    """Of Keras' own files without and with their top, and of RadImageNet's."""
+    imagenet = keras_origin("RadImageNet-ResNet50_notop.h5", md5=md5)
+    assert (imagenet.preprocessing, imagenet.evidence) == ("caffe", "")
+    radimagenet = keras_origin(
+        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         sha256="1f1d1c9fe6ab6980daa5e528145fe0db249c55415f8b3e1f3e3b1624d184f159",
-        keras_version="2.4.0",
     )
-    assert (radimagenet.preprocessing, radimagenet.assumption) == ("caffe_div255", "")
+    assert (radimagenet.preprocessing, radimagenet.evidence) == ("caffe_div255", "")
 
 
 def test_the_package_itself_imports_without_jax():

@@ -53,7 +53,7 @@ def test_it_is_not_looked_for_among_files_of_keras_and_pytorch(
     twig, tmp_path, hollow_layers, write_keras_2, write_torch
 ):
     keras = write_keras_2(tmp_path / "model.h5", hollow_layers("densenet121"))
-    assert reading.read(keras).contract.architecture == "densenet121"
+    assert reading.read(keras, preprocessing="tf").contract.architecture == "densenet121"
     with pytest.raises(WeightsError, match="Keras has no Twig; Keras files are read for densenet"):
         reading.read(keras, architecture="twig")
     torch = write_torch(tmp_path / "model.pt", {"conv.weight": np.zeros((4, 3, 3, 3), "f4")})
