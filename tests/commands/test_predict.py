@@ -9,7 +9,7 @@ import pytest
 
 from radimagenet_jax import predict
 from radimagenet_jax.data import datasets
-from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.errors import ConfigError, DataError, WeightsError
 from radimagenet_jax.reports import predictions
 
 
@@ -89,6 +89,7 @@ def test_bad_inputs_are_named_and_nothing_is_written(run, pictures, tmp_path):
         predict.main([f"--workdir={run}", f"--inputs={bad}", f"--output={output}"])
     with pytest.raises(ConfigError, match="holds no run"):
         predict.main([f"--workdir={bad}", f"--inputs={pictures}", f"--output={output}"])
-    with pytest.raises(ConfigError, match="add --features"):
+    # Whether weights name classes to score is in the file.
+    with pytest.raises(WeightsError, match=r"no weight file x\.h5"):
         predict.main(["--weights=x.h5", f"--inputs={pictures}", f"--output={output}"])
     assert not output.exists()

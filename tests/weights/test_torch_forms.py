@@ -274,5 +274,5 @@ def test_predict_scores_with_weights_that_name_their_classes(timm, tmp_path):
     header, row = (tmp_path / "o" / "predictions.csv").read_text().splitlines()
     assert header == "key,prediction,score_no,score_yes"
     assert sum(map(float, row.split(",")[2:])) == pytest.approx(1, abs=1e-5)
-    with pytest.raises(ConfigError, match="does not state their names"):
+    with pytest.raises(ConfigError, match="does not state their names; add --features"):
         predict.main([*weights, *flags])
