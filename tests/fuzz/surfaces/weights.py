@@ -401,6 +401,25 @@ def _program(make: Callable[[np.random.Generator], bytes]) -> Callable[..., dict
     return lambda rng: {"twig.pt": _torch(make(rng))}
 
 
+@functools.cache
+def _zeros(size: int, window: int) -> bytes:
+    """Zeros, packed."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, window)
+    piece = bytes(2**20)
+    return b"".join(packer.compress(piece) for _ in range(size // 2**20)) + packer.flush()
+
+
+@functools.cache
+def _crowd() -> bytes:
+    """An archive of many members with names that lead out of it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for number in range(40_000):
+            archive.writestr(f"../../{number}", b"")
+        archive.writestr("/etc/data.pkl", b"\x80\x02}.")
+    return content.getvalue()
+
+
 def _bomb(rng: np.random.Generator) -> dict[str, bytes]:
     """Members that unpack to far more than they have, honestly or not."""
     name, inner = [
@@ -408,10 +427,8 @@ def _bomb(rng: np.random.Generator) -> dict[str, bytes]:
         ("twig.pt", "archive/data.pkl"),
         ("twig.pt", "archive/data/0"),
     ][int(rng.integers(3))]
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     size = int(rng.choice([50, 600])) * 2**20
-    piece = bytes(2**20)
-    packed = b"".join(packer.compress(piece) for _ in range(size // 2**20)) + packer.flush()
+    packed = _zeros(size, -15)
     stated = int(rng.choice([size, 1000, 2**31]))
     members = {inner: packed}
     if inner == "archive/data/0":
@@ -442,13 +459,7 @@ def _odd_zip(rng: np.random.Generator) -> dict[str, bytes]:
     elif kind == 4:  # a checksum of something else
         whole[entries[int(rng.integers(len(entries)))] + 16] ^= 1
     elif kind == 5:
-        with tempfile.TemporaryFile() as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for number in range(40_000):
-                    archive.writestr(f"../../{number}", b"")
-                archive.writestr("/etc/data.pkl", b"\x80\x02}.")
-            file.seek(0)
-            whole = bytearray(file.read())
+        whole = bytearray(_crowd())
     else:
         names = {"../archive/data.pkl": b"\x80\x02}.", "x" * 60_000: b"", "\x1b[2J/data.pkl": b"N."}
         whole = bytearray(_zip(names))
@@ -526,7 +537,7 @@ def _bombed_h5(rng: np.random.Generator) -> dict[str, bytes]:
                     compression=str(rng.choice(["gzip", "lzf"])),
                     shuffle=True,
                 )
-                packed = zlib.compress(bytes(int(rng.choice([10, 200])) * 2**20))
+                packed = _zeros(int(rng.choice([10, 200])) * 2**20, 15)
                 raw = packed if rng.random() < 0.5 else rng.bytes(int(rng.integers(1, 5000)))
                 dataset.id.write_direct_chunk((0,) * values.ndim, raw)
     return {"twig.h5": content.getvalue()}
