@@ -1,6 +1,5 @@
 """Looks for what is wrong with a set of images: `python -m radimagenet_jax.audit`."""
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,12 +51,10 @@ class _Item:
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and audits; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.audit",
-        description="Find copies, leaks, contradictions and empty images in a set of images.",
-        epilog=_EPILOG.format(datasets=registry.listing()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "audit",
+        "Find copies, leaks, contradictions and empty images in a set of images.",
+        _EPILOG.format(datasets=registry.listing()),
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -1,6 +1,5 @@
 """Turns weights from one form into another: `python -m radimagenet_jax.convert`."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,12 +41,10 @@ Keras Applications' own files, as ImageNet's; the command says which.
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line, converts, and returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.convert",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "convert",
+        _DESCRIPTION,
+        _EPILOG,
     )
     parser.add_argument(
         "--weights",

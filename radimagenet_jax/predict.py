@@ -1,6 +1,5 @@
 """Scores or features of a folder of images: `python -m radimagenet_jax.predict`."""
 
-import argparse
 import csv
 import glob
 from collections.abc import Callable, Iterator, Sequence
@@ -39,12 +38,10 @@ class _Source:
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and predicts; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.predict",
-        description="Score images with a trained run, or take a weight file's features of them.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "predict",
+        "Score images with a trained run, or take a weight file's features of them.",
+        _EPILOG,
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", metavar="RUN", help="working directory of a finished run")
