@@ -13,6 +13,7 @@ from rich.table import Table
 from radimagenet_jax import command, console
 from radimagenet_jax.data import registry
 from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.files import check_output, expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,12 +75,13 @@ def main(arguments: Sequence[str]) -> int:
     if options.dataset:
         title, items = options.dataset, _of_dataset(options.dataset, options.data_dir)
     else:
-        folder = Path(options.folder)
+        folder = expanded(options.folder)
         title, items = folder.resolve().name, _of_folder(folder)
-    output = Path(options.output or Path("audit", *title.split("/")))
-    audited = Path(options.folder or options.data_dir).expanduser()
+    output = expanded(options.output or Path("audit", *title.split("/")))
+    audited = expanded(options.folder or options.data_dir)
     if output.resolve().is_relative_to(audited.resolve()):
         raise ConfigError(f"--output={output} is inside {audited}, which is audited; name another.")
+    check_output(output, "--output")
     _audit(title, items, output, str(options.data_dir if options.dataset else options.folder))
     return 0
 

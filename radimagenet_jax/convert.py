@@ -1,10 +1,10 @@
 """Turns weights from one form into another: `python -m radimagenet_jax.convert`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from radimagenet_jax import command, console
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.files import check_output, expanded
 
 _DESCRIPTION = """\
 Read a weight file strictly, say what it is and what was found in it, and write it as a
@@ -77,6 +77,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if not options.output and not options.verify:
         raise ConfigError("nothing to do: add --output=DIR to convert, or --verify to compare.")
+    if options.output:
+        check_output(expanded(options.output).absolute().parent, "the folder of --output")
 
     from radimagenet_jax.weights import keras_export, native, reading
     from radimagenet_jax.weights.fingerprint import fingerprint
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
         markup=False,
     )
     if options.output:
-        output = Path(options.output)
+        output = expanded(options.output)
         writer = {"native": native, "keras_h5": keras_export}[options.to]
         writer.write(output, variables, contract)
         console.console.print(f"written to {output}", markup=False)

@@ -4,13 +4,13 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from radimagenet_jax import models
 from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import ConfigError, WeightsError
+from radimagenet_jax.files import expanded
 from radimagenet_jax.reports import study_files
 from radimagenet_jax.training import config as config_pages
 
@@ -273,7 +273,7 @@ def _check_files(config: ConfigDict) -> None:
         initialisations(config).items(), config.study.models
     ):
         path = init_path(template, model)
-        if name != SCRATCH and not Path(path).expanduser().exists():
+        if name != SCRATCH and not expanded(path).exists():
             raise ConfigError(
                 f"config.study.inits: {path}, the weights {name!r} for {model}, is not there; "
                 "put it there or name another path."
@@ -294,7 +294,7 @@ def check_weights(config: ConfigDict) -> None:
     ):
         if name == SCRATCH:
             continue
-        path = Path(init_path(template, model)).expanduser()
+        path = expanded(init_path(template, model))
         try:
             # A converted folder tells its network without its tensors being read.
             if native.is_converted(path):

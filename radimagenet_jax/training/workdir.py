@@ -3,13 +3,12 @@
 import fcntl
 import json
 import os
-from pathlib import Path
 from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.files import replacing
+from radimagenet_jax.files import expanded, replacing
 from radimagenet_jax.training import config as config_pages
 
 
@@ -33,7 +32,7 @@ class Workdir:
           ConfigError: If it belongs to another config, another process is running in it, or
             it is not a directory of ours.
         """
-        self.path = Path(path).absolute()
+        self.path = expanded(path).absolute()
         self._lock: TextIO | None = None
         if follows:
             self.result = self._read("result.json")

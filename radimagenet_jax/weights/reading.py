@@ -11,6 +11,7 @@ from typing import Protocol
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.files import expanded
 from radimagenet_jax.weights import (
     archives,
     keras_h5,
@@ -78,7 +79,7 @@ def read(
       CheckpointError: If a run has no best network yet, or it is damaged.
     """
     request = Request.of(architecture, preprocessing)
-    path = Path(path)
+    path = expanded(path)
     with _form(path).opened(path) as opened:
         names = opened.scheme or next(key for key in SCHEMES if SCHEMES[key].recognises(opened))
         named = SCHEMES[names].describe(opened, request)
