@@ -112,23 +112,41 @@ def text(longest: int = _TEXT) -> Field:
     )
 
 
-def several(element: Field, least: int = 1, most: int = 10_000) -> Field:
+@dataclasses.dataclass(frozen=True)
+class Several(Field):
+    """What a tuple of values that differ may be.
+
+    Attributes:
+      element: What each of them may be.
+      least: How many there are at least.
+      most: How many there are at most.
+    """
+
+    element: Field
+    least: int
+    most: int
+
+    def problem(self, name: str, value: Any) -> str | None:
+        """What is wrong with a tuple, or None."""
+        if not isinstance(value, (tuple, list)):
+            return f"config.{name} is {brief(value)}, but must be a tuple, such as (a, b) or (a,)"
+        if len(value) < self.least:
+            return f"config.{name} is empty; name one at least"
+        if len(value) > self.most:
+            return f"config.{name} has {len(value):,} values, but {self.most:,} at most are taken"
+        for one in value:
+            problem = self.element.problem(name, one)
+            if problem:
+                return f"{problem} (it is one of {brief(value)})"
+        for place, one in enumerate(value):
+            if one in value[:place]:
+                return f"config.{name} has {brief(one)} twice; name each once"
+        return None
+
+
+def several(element: Field, least: int = 1, most: int = 1000) -> Field:
     """A tuple of values that differ."""
-
-    def takes(value: Any) -> bool:
-        return (
-            isinstance(value, (tuple, list))
-            and least <= len(value) <= most
-            and all(map(element.takes, value))
-            and len(set(value)) == len(value)
-        )
-
-    def rule() -> str:
-        each = element.rule if isinstance(element.rule, str) else element.rule()
-        number = f"{least} to {most}" if least else f"at most {most}"
-        return f"must be a tuple of {number} different values, each of which {each}"
-
-    return Field(takes, rule)
+    return Several(lambda value: False, "", element, least, most)
 
 
 def pair(first: Field, second: Field, rule: str) -> Field:
