@@ -1,7 +1,10 @@
 """Paths as people write them, and files that appear whole or not at all."""
 
+import atexit
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -95,3 +98,25 @@ def check_output(folder: Path, flag: str) -> None:
         raise ConfigError(f"{flag}={folder}: {nearest} is a file; give a folder, or a new name.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"{flag}={folder}: {nearest} cannot be written to; give another folder.")
+
+
+def plainly_named(folder: Path) -> Path:
+    r"""A way to a folder for a library that takes names for patterns.
+
+    orbax looks for what it wrote with a pattern in which `[1]` is a class of letters, and finds
+    nothing; tensorstore takes `\` for `/`. They get a link to the folder, which goes when the
+    process ends.
+
+    Args:
+      folder: It exists, and its path is absolute.
+
+    Returns:
+      The folder itself, if its path has no such letters; else the link.
+    """
+    if not set(str(folder)) & set("[]*?\\"):
+        return folder
+    place = tempfile.mkdtemp(prefix="radimagenet-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    link = Path(place, folder.name if folder.name.isalnum() else "folder")
+    link.symlink_to(folder)
+    return link

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from radimagenet_jax.console import warn
 from radimagenet_jax.errors import CheckpointError
+from radimagenet_jax.files import plainly_named
 from radimagenet_jax.models import ops
 from radimagenet_jax.training import freezing
 from radimagenet_jax.training.state import TrainState, copied
@@ -43,7 +44,9 @@ class Checkpoints:
         self.folder = workdir.absolute() / "checkpoints"
         # What is kept is decided here: orbax would judge a save that has not ended.
         options = ocp.CheckpointManagerOptions(max_to_keep=None, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = ocp.CheckpointManager(
+            plainly_named(workdir.absolute()) / "checkpoints", options=options
+        )
         self._best: int | None = None  # of the latest save
         self._pending: int | None = None
 

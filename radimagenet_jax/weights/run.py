@@ -16,6 +16,7 @@ import numpy as np
 from flax import core, traverse_util
 
 from radimagenet_jax.errors import CheckpointError, ConfigError
+from radimagenet_jax.files import plainly_named
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import Opened, StoredTensor
@@ -106,7 +107,7 @@ def _best(folder: Path) -> tuple[int, dict[str, Any]]:
 def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
     import orbax.checkpoint as ocp
 
-    item = folder / str(step) / "network"
+    item = plainly_named(folder) / str(step) / "network"
     handler = ocp.StandardCheckpointHandler()
     described = _whole(folder, step, lambda: handler.metadata(item).tree)
 

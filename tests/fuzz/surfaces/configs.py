@@ -52,8 +52,13 @@ STRANGE = (
     *("1", "2", "3", "32", "64", "75", "224", "8192", "1000000", "1e-3", "0.5", "1.0", "true"),
 )
 OF_NETWORKS = {
-    **{"stage_sizes": (1, 1, 1, 1), "block_sizes": (1, 2, 1, 1), "repeats": (1, 1, 1)},
-    **{"width": 16, "growth": 8, "variant": "v1", "eps": 1e-3},
+    "stage_sizes": (1, 1, 1, 1),
+    "block_sizes": (1, 2, 1, 1),
+    "repeats": (1, 1, 1),
+    "width": 16,
+    "growth": 8,
+    "variant": "v1",
+    "eps": 1e-3,
 }
 # Numbers of which a run is made of sense, by field: what the product says of itself is no judge.
 SHARES = ("dropout", "ema", "label_smoothing", "optimizer.b1", "optimizer.b2", "optimizer.momentum")
@@ -79,11 +84,11 @@ def _fields(page: str) -> dict[str, Any]:
 def _value(rng: np.random.Generator, field: Any) -> str:
     if rng.random() < 0.3:
         return STRANGE[rng.integers(len(STRANGE))]
-    if isinstance(field, tuple) and field and rng.random() < 0.6:
+    if isinstance(field, (tuple, list)) and len(field) and rng.random() < 0.6:
         # Some of the field's own elements, in another order, perhaps twice.
         drawn = [field[rng.integers(len(field))] for _ in range(rng.integers(1, 5))]
         return repr(tuple(drawn))
-    likely = LIKELY[type(field)]
+    likely = LIKELY.get(type(field), STRANGE)
     return likely[rng.integers(len(likely))]
 
 
