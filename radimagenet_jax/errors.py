@@ -5,6 +5,7 @@ LONGEST_LINE = 1500
 LONGEST = 6000
 # Of what is cut the end stays too, since a sentence ends with the remedy.
 _END = 300
+_MOST_LINES = 1000
 
 
 def shown(text: str) -> str:
@@ -14,22 +15,30 @@ def shown(text: str) -> str:
     window, rings, or turns the direction of writing: all that is not printable is shown escaped,
     such as `\x1b`, but for the ends of lines. What is too long is cut, and says how long it was.
     """
-    if not text.isprintable():
-        text = "".join(
-            letter
-            if letter.isprintable() or letter == "\n"
-            else letter.encode("unicode_escape").decode("ascii")
-            for letter in _cut(text, LONGEST)
-        )
-    lines = _cut(text, LONGEST).split("\n")
-    return "\n".join(_cut(line, LONGEST_LINE) for line in lines)
+    lines = text.split("\n", _MOST_LINES)
+    if len(lines) == 1:
+        return _fitted(text, LONGEST_LINE, len(text))
+    return _fitted("\n".join(_fitted(x, LONGEST_LINE, len(x)) for x in lines), LONGEST, len(text))
 
 
-def _cut(text: str, longest: int) -> str:
-    if len(text) <= longest:
+def _fitted(text: str, longest: int, length: int) -> str:
+    """A text escaped and cut; `length`: that it had."""
+    if len(text) <= longest and len(whole := _escaped(text)) <= longest:
+        return whole
+    told = f" ... ({length:,} characters) ... "
+    head = _escaped(text[:longest])[: longest - _END - len(told)]
+    return head + told + _escaped(text[-_END:])[-_END:]
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
         return text
-    told = f" ... ({len(text):,} characters) ... "
-    return text[: longest - _END - len(told)] + told + text[-_END:]
+    return "".join(
+        letter
+        if letter.isprintable() or letter == "\n"
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 class UserError(Exception):

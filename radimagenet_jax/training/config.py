@@ -95,8 +95,11 @@ def _override(config: ConfigDict, override: str) -> None:
         known = fields.options(config.model)
         if option in known:
             values[name] = known[option]
+        near = fields.near(name, [*values, *(f"model_options.{each}" for each in known)])
+    else:
+        near = fields.near(name, values)
     if name not in values:
-        raise ConfigError(f"the config has no field {name!r}; {fields.near(name, values)}.")
+        raise ConfigError(f"the config has no field {name!r}; {near}.")
     if not equals:
         raise ConfigError(f"--config.{name} needs a value: --config.{name}=...")
     *parents, leaf = name.split(".")

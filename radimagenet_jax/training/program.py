@@ -28,6 +28,8 @@ PyTree = Any
 
 # Steps are counted in 32 bits.
 _MOST_STEPS = 2**31 - 1
+# The largest published batch is 1,024: a batch like it is padded for however few images there are.
+_PADDED_BATCH = 4096
 
 # Fields whose values a step is given, or that change no step: not part of what is compiled.
 _GIVEN = (
@@ -65,9 +67,14 @@ class Values(struct.PyTreeNode):
           classes: How many there are.
 
         Raises:
-          ConfigError: If they are more steps than can be counted.
+          ConfigError: If they are more steps than can be counted, or batches are mostly padding.
         """
         steps_per_epoch = -(-len(labels) // config.batch_size)
+        if config.batch_size > max(_PADDED_BATCH, 4 * len(labels)):
+            raise ConfigError(
+                f"config.batch_size is {config.batch_size}, but there are {len(labels):,} images "
+                "to train on, and the rest of each batch would be padding; make it smaller."
+            )
         if config.epochs * steps_per_epoch > _MOST_STEPS:
             raise ConfigError(
                 f"config.epochs={config.epochs} of {steps_per_epoch:,} steps are "
