@@ -1,18 +1,9 @@
 """Laws of what reaches a terminal: names are shown, never obeyed, and nothing scrolls for ever."""
 
-import io
-
 import pytest
 
 from radimagenet_jax import command, console
 from radimagenet_jax.errors import LONGEST, LONGEST_LINE, ConfigError, UserError, shown
-
-
-@pytest.fixture
-def said(monkeypatch):
-    file = io.StringIO()
-    monkeypatch.setattr(console.console, "file", file)
-    return file
 
 
 @pytest.mark.parametrize(
@@ -29,12 +20,12 @@ def said(monkeypatch):
         ("[bold]a[/]:skull:", "[bold]a[/]:skull:"),
     ],
 )
-def test_a_name_is_shown_letter_by_letter(name, as_shown, said):
+def test_a_name_is_shown_letter_by_letter(name, as_shown, capsys):
     assert str(UserError(f"{name} is damaged.")) == f"{as_shown} is damaged."
     console.warn(f"{name} is damaged.")
     console.fail(f"{name} is damaged.")
     console.console.print(f"{name} is damaged.")
-    lines = said.getvalue().splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert lines == [f"{start}{as_shown} is damaged." for start in ("warning: ", "error: ", "")]
 
 

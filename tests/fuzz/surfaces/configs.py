@@ -270,15 +270,11 @@ def _make_shown(rng: np.random.Generator, folder: Path) -> str:
 
 
 def _attempt_shown(name: str) -> str:
-    said = io.StringIO()
-    before, speech.console.file = speech.console.file, said
-    try:
+    with speech.console.capture() as said:
         speech.warn(f"{name} is odd; mend it.")
         speech.fail(str(UserError(f"{name} is wrong; mend it.")))
         speech.console.print(f"{name}: 5 images")
-    finally:
-        speech.console.file = before
-    return said.getvalue()
+    return said.get()
 
 
 def _judge_shown(name: str, said: str) -> str | None:
