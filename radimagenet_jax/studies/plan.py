@@ -26,7 +26,7 @@ FIELDS = {
     "settings": fields.several(
         fields.pair(
             fields.text(1000),
-            fields.positive(1000),
+            fields.FIELDS["optimizer.learning_rate"],
             "takes pairs of a structure and a positive learning rate, such as ('freezeall', 1e-3)",
         )
     ),

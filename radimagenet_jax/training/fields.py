@@ -16,8 +16,9 @@ from radimagenet_jax.data import augment, tasks
 from radimagenet_jax.models import preprocess
 from radimagenet_jax.training import losses, optimizers, schedules
 
-# The smallest positive number that is still one in float32, with room for a product.
+# Positive numbers that float32 holds, at the lower end with room for a product.
 _TINY = 1e-20
+_LARGEST = 3.4e38
 _SEEDS = 2**32 - 1
 _TEXT = 4000
 # A value in a message; a field's name and remedy need room too.
@@ -182,7 +183,7 @@ FIELDS: Mapping[str, Field] = {
     "batch_norm_statistics": one_of(("global", "per_device")),
     "dtype": one_of(("float32", "bfloat16")),
     "optimizer.name": one_of(tuple(optimizers.OPTIMIZERS)),
-    "optimizer.learning_rate": positive(1000),
+    "optimizer.learning_rate": positive(_LARGEST),  # a run says at which step it diverges
     "optimizer.b1": share(),
     "optimizer.b2": share(),
     "optimizer.eps": positive(1),
