@@ -1,11 +1,13 @@
 """What every config has: the published downstream training, before a task is chosen.
 
 A config page calls `get_config` here and changes what its task needs. Each field can be set
-from the command line: `--config.optimizer.learning_rate=1e-4`.
+from the command line: `--config.optimizer.learning_rate=1e-4`. What each may be, its type and its
+range, is stated in `radimagenet_jax/training/fields.py`: a new field is a line here and one there.
 """
 
 from ml_collections import ConfigDict
 
+from radimagenet_jax import models
 from radimagenet_jax.data.tasks import TASKS
 
 
@@ -99,13 +101,14 @@ def get_config(task: str = "") -> ConfigDict:
 
 
 def shrink(config: ConfigDict) -> ConfigDict:
-    """Makes a ResNet50 run a smoke test of seconds: an epoch, small images, a shallow network."""
+    """Makes a run a smoke test of seconds: an epoch, small images, a shallow network.
+
+    With another `--config.model` it is that network which is small, see `training/config.py`.
+    """
     config.epochs = 1
     config.image_size = 32
     config.batch_size = 64
-    # One block a stage and few channels: compiling the whole network would take most of the time.
-    config.model_options.stage_sizes = (1, 1, 1, 1)
-    config.model_options.width = 16
+    config.model_options.update(models.architecture(config.model).small)
     return config
 
 

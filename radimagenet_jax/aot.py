@@ -1,6 +1,5 @@
 """Compiles the training step for TPUs that are not there: `python -m radimagenet_jax.aot`."""
 
-import argparse
 import json
 from collections.abc import Sequence
 
@@ -29,12 +28,10 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line, compiles and prints; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.aot",
-        description="Compile the training step for a TPU topology and say what it takes.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "aot",
+        "Compile the training step for a TPU topology and say what it takes.",
+        _EPILOG,
     )
     parser.add_argument("--config", required=True, metavar="PAGE[:ARGUMENTS]", help="a config page")
     parser.add_argument("--topology", required=True, metavar="NAME", help="such as v5e:2x4")
@@ -55,10 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         dest="ignored",
         help="sets a field of the config, such as --config.dtype=bfloat16",
     )
-    options, rest = parser.parse_known_args(arguments)
-    unknown = [word for word in rest if not word.startswith("--config.")]
-    if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    options, rest = parser.split_fields(arguments)
     if options.per_device is not None and options.per_device < 1:
         raise ConfigError(f"--per_device is {options.per_device}; give 1 or more images.")
 

@@ -1,6 +1,5 @@
 """Looks for what is wrong with a set of images: `python -m radimagenet_jax.audit`."""
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from rich.table import Table
 from radimagenet_jax import command, console
 from radimagenet_jax.data import registry
 from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.files import check_output, expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,12 +52,10 @@ class _Item:
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and audits; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.audit",
-        description="Find copies, leaks, contradictions and empty images in a set of images.",
-        epilog=_EPILOG.format(datasets=registry.listing()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "audit",
+        "Find copies, leaks, contradictions and empty images in a set of images.",
+        _EPILOG.format(datasets=registry.listing()),
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -77,12 +75,13 @@ def main(arguments: Sequence[str]) -> int:
     if options.dataset:
         title, items = options.dataset, _of_dataset(options.dataset, options.data_dir)
     else:
-        folder = Path(options.folder)
+        folder = expanded(options.folder)
         title, items = folder.resolve().name, _of_folder(folder)
-    output = Path(options.output or Path("audit", *title.split("/")))
-    audited = Path(options.folder or options.data_dir).expanduser()
+    output = expanded(options.output or Path("audit", *title.split("/")))
+    audited = expanded(options.folder or options.data_dir)
     if output.resolve().is_relative_to(audited.resolve()):
         raise ConfigError(f"--output={output} is inside {audited}, which is audited; name another.")
+    check_output(output, "--output")
     _audit(title, items, output, str(options.data_dir if options.dataset else options.folder))
     return 0
 

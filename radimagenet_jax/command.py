@@ -1,13 +1,41 @@
 """How every command runs: one way to fail, and exit codes as shells have them."""
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from radimagenet_jax import huge_pages, interruption
 from radimagenet_jax.console import fail
-from radimagenet_jax.errors import UserError
+from radimagenet_jax.errors import UserError, shown
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of flags with all that our commands' parsers have in common."""
+
+    def __init__(self, name: str, description: str, epilog: str):
+        """Takes the command's name, what it does, and what its help ends with."""
+        super().__init__(
+            prog=f"python -m radimagenet_jax.{name}",
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong with the flags, and exits with code 2."""
+        super().error(shown(message))
+
+    def split_fields(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Parses flags, and returns beside them those that set a field of a config."""
+        options, rest = self.parse_known_args(arguments)
+        unknown = [word for word in rest if not word.startswith("--config.")]
+        if unknown:
+            self.error(f"unknown arguments: {' '.join(unknown)}")
+        return options, rest
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:

@@ -1,20 +1,38 @@
 """What every part of the project says to a person, and how it fails."""
 
+from typing import Any
+
 from rich.console import Console
+from rich.text import Text
+
+from radimagenet_jax.errors import shown
+
+
+class _PlainConsole(Console):
+    r"""A console that takes texts as they are: no markup, no emoji codes, no terminal escapes.
+
+    Names of files, classes and data sets are in most of what is said, and `[red]`, `:skull:` and
+    `\x1b]0;` are names as well. Styles are given as arguments.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See `rich.console.Console`; texts, cells and titles all come by here."""
+        return super().render_str(shown(text), **(options | {"markup": False, "emoji": False}))
+
 
 # Everything for people goes to standard error, so that standard output stays
 # free for results (JSON, paths) that another program may read.
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = _PlainConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def warn(message: str) -> None:
     """Prints one warning sentence."""
     console.print("warning:", style="bold yellow", end=" ")
-    console.print(message, markup=False)
+    console.print(message)
 
 
 def fail(message: str) -> None:
     """Prints one error sentence, in every process of a run."""
     console.quiet = False
     console.print("error:", style="bold red", end=" ")
-    console.print(message, markup=False)
+    console.print(message)

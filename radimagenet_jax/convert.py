@@ -1,13 +1,12 @@
 """Turns weights from one form into another: `python -m radimagenet_jax.convert`."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radimagenet_jax import command, console
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.files import check_output, expanded
 
 if TYPE_CHECKING:
     from radimagenet_jax.weights.contract import Contract
@@ -49,12 +48,10 @@ have decide, and the command says which. Of any other file the input has to be s
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line, converts, and returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.convert",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "convert",
+        _DESCRIPTION,
+        _EPILOG,
     )
     parser.add_argument(
         "--weights",
@@ -92,6 +89,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if not options.output and not options.verify:
         raise ConfigError("nothing to do: add --output=DIR to convert, or --verify to compare.")
+    if options.output:
+        check_output(expanded(options.output).absolute().parent, "the folder of --output")
 
     from radimagenet_jax.weights import keras_export, native, reading
     from radimagenet_jax.weights.fingerprint import fingerprint
@@ -118,7 +117,7 @@ def main(arguments: Sequence[str]) -> int:
             markup=False,
         )
     if options.output:
-        output = Path(options.output)
+        output = expanded(options.output)
         writer = {"native": native, "keras_h5": keras_export}[options.to]
         writer.write(output, variables, contract)
         console.console.print(f"written to {output}", markup=False)

@@ -1,11 +1,56 @@
 """Errors that a person can put right, each told in one sentence."""
 
+# Beyond it a terminal scrolls the beginning away: a sentence, and a list with its first findings.
+LONGEST_LINE = 1500
+LONGEST = 6000
+# Of what is cut the end stays too, since a sentence ends with the remedy.
+_END = 300
+_MOST_LINES = 1000
+
+
+def shown(text: str) -> str:
+    r"""A text as it can be put on a terminal.
+
+    Names come from files, archives and flags, and may hold what colours a terminal, renames its
+    window, rings, or turns the direction of writing: all that is not printable is shown escaped,
+    such as `\x1b`, but for the ends of lines. What is too long is cut, and says how long it was.
+    """
+    lines = text.split("\n", _MOST_LINES)
+    if len(lines) == 1:
+        return _fitted(text, LONGEST_LINE, len(text))
+    return _fitted("\n".join(_fitted(x, LONGEST_LINE, len(x)) for x in lines), LONGEST, len(text))
+
+
+def _fitted(text: str, longest: int, length: int) -> str:
+    """A text escaped and cut; `length`: that it had."""
+    if len(text) <= longest and len(whole := _escaped(text)) <= longest:
+        return whole
+    told = f" ... ({length:,} characters) ... "
+    head = _escaped(text[:longest])[: longest - _END - len(told)]
+    return head + told + _escaped(text[-_END:])[-_END:]
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter.isprintable() or letter == "\n"
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
 
 class UserError(Exception):
     """Something the user can mend: the message says what is wrong, where, and what to do.
 
-    Commands print it without a traceback and exit with code 1 (see `command.run`).
+    Commands print it without a traceback and exit with code 1 (see `command.run`). As a text it is
+    what `shown` makes of the message, whatever names are in it.
     """
+
+    def __str__(self) -> str:
+        """The message, as a terminal can show it."""
+        return shown(super().__str__())
 
 
 class ConfigError(UserError):

@@ -1,12 +1,19 @@
-"""Files that appear whole or not at all."""
+"""Paths as people write them, and files that appear whole or not at all."""
 
+import atexit
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import ConfigError, DataError
+
+# In bytes, of the file systems of Linux and macOS.
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4095
 
 
 @contextlib.contextmanager
@@ -47,3 +54,69 @@ def replacing(
                 "make room, or choose a folder that can be written to."
             ) from error
         raise
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path that a person gave, with `~` and `~name` as the home folders that they stand for.
+
+    Shells expand them at the beginning of a word only, not in `--workdir=~/runs`, and nobody does
+    in a config. Where nobody has that name the path stays as it is, as in a shell.
+
+    Raises:
+      ConfigError: If no file can have such a path.
+    """
+    text = os.path.expanduser(os.fspath(path))
+    try:
+        parts = os.fsencode(text).split(b"/")
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{text} cannot be a path ({error.reason}); give another.") from error
+    if "\0" in text:
+        raise ConfigError(f"{text} cannot be a path: it holds a NUL character; give another.")
+    if max(map(len, parts)) > _LONGEST_NAME or len(text) > _LONGEST_PATH:
+        raise ConfigError(
+            f"{text} cannot be a path: names have {_LONGEST_NAME} bytes at most and paths "
+            f"{_LONGEST_PATH}; give a shorter one."
+        )
+    return Path(text)
+
+
+def check_output(folder: Path, flag: str) -> None:
+    """Refuses an output folder that cannot be made, before hours are spent on what goes there.
+
+    Args:
+      folder: Where it will be; nothing is made yet.
+      flag: That gave it, for the message.
+
+    Raises:
+      ConfigError: If a file is in its place or in that of a folder above it, or nothing can be
+        written there.
+    """
+    nearest = next(
+        (place for place in (folder, *folder.absolute().parents) if os.path.lexists(place)), folder
+    )
+    if not nearest.is_dir():
+        raise ConfigError(f"{flag}={folder}: {nearest} is a file; give a folder, or a new name.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"{flag}={folder}: {nearest} cannot be written to; give another folder.")
+
+
+def plainly_named(folder: Path) -> Path:
+    r"""A way to a folder for a library that takes names for patterns.
+
+    orbax looks for what it wrote with a pattern in which `[1]` is a class of letters, and finds
+    nothing; tensorstore takes `\` for `/`. They get a link to the folder, which goes when the
+    process ends.
+
+    Args:
+      folder: It exists, and its path is absolute.
+
+    Returns:
+      The folder itself, if its path has no such letters; else the link.
+    """
+    if not set(str(folder)) & set("[]*?\\"):
+        return folder
+    place = tempfile.mkdtemp(prefix="radimagenet-")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    link = Path(place, folder.name if folder.name.isalnum() else "folder")
+    link.symlink_to(folder)
+    return link

@@ -1,6 +1,5 @@
 """Trains a network on a data set: `python -m radimagenet_jax.main --config=configs/covid.py`."""
 
-import argparse
 from collections.abc import Sequence
 
 from radimagenet_jax import command
@@ -23,12 +22,10 @@ finished one alone. SIGTERM saves a checkpoint and exits with code 143.
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and runs the training; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.main",
-        description="Fine-tune a network on a radiology data set and report its AUROC.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "main",
+        "Fine-tune a network on a radiology data set and report its AUROC.",
+        _EPILOG,
     )
     parser.add_argument(
         "--config",
@@ -51,10 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     together.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     together.add_argument("--processes", type=int, metavar="N", help="how many there are")
     together.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0")
-    options, rest = parser.parse_known_args(arguments)
-    unknown = [word for word in rest if not word.startswith("--config.")]
-    if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    options, rest = parser.split_fields(arguments)
 
     # Imported late, so that --help and a mistyped flag answer at once.
     from radimagenet_jax import train

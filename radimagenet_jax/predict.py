@@ -1,6 +1,5 @@
 """Scores or features of a folder of images: `python -m radimagenet_jax.predict`."""
 
-import argparse
 import glob
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from radimagenet_jax import command, console, own_files
 from radimagenet_jax.errors import ConfigError, DataError, UserError
+from radimagenet_jax.files import check_output, expanded
 
 _EPILOG = """\
 examples:
@@ -41,16 +41,18 @@ class _Source:
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and predicts; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.predict",
-        description="Score images with a trained run, or take a weight file's features of them.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "predict",
+        "Score images with a trained run, or take a weight file's features of them.",
+        _EPILOG,
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", metavar="RUN", help="working directory of a finished run")
-    source.add_argument("--weights", metavar="FILE", help="a weight file or a converted folder")
+    source.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a weight file or a converted folder; without classes of its own, for --features",
+    )
     parser.add_argument(
         "--preprocessing",
         metavar="NAME",
@@ -73,30 +75,34 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(
             f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
         )
+    given = expanded(options.workdir or options.weights)
+    if options.weights and not options.features and not given.exists():
+        raise _no_classes(given)
+    output = expanded(options.output)
+    check_output(output, "--output")
     paths = find_images(options.inputs)
 
     from radimagenet_jax.models import ops
 
     ops.keep_compiled_programs()
     if options.workdir:
-        network = _of_run(Path(options.workdir), options.image_size)
+        network = _of_run(given, options.image_size)
     else:
-        size = options.image_size or _IMAGE_SIZE
-        network = _of_weights(options.weights, size, options.preprocessing)
-        if network.class_names is None and not options.features:
-            raise ConfigError(
-                f"{options.weights} has no classes to score, or does not state their names; add "
-                "--features, or give a run with --workdir, or weights that state them, as "
-                "`convert --labels=...` writes them."
-            )
+        network = _of_weights(given, options.image_size, options.preprocessing)
+    if network.class_names is None and not options.features:
+        raise _no_classes(given)
     results = _apply(network, paths)
 
-    output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--output={output} cannot be made ({error.strerror}); give another folder."
+        ) from error
     if options.features:
         written = _write_features(output, list(paths), results["pooled"])
     else:
-        assert network.class_names is not None
+        assert network.class_names is not None  # or it was refused above
         written = _write_scores(output, list(paths), results["scores"], network.class_names)
     console.console.print(f"{len(paths)} images: {written}")
     return 0
@@ -116,14 +122,18 @@ def find_images(inputs: str) -> dict[str, Path]:
     Raises:
       DataError: If there is none.
     """
-    folder = Path(inputs)
+    folder = expanded(inputs)
     if folder.is_dir():
         found = [p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file()]
         root = folder
+    elif folder.is_file():
+        found, root = [folder], folder.parent
     else:
-        found = [Path(p) for p in glob.glob(inputs, recursive=True) if Path(p).is_file()]
-        fixed = inputs[: next((i for i, c in enumerate(inputs) if c in "*?["), len(inputs))]
-        root = Path(fixed) if fixed.endswith("/") else Path(fixed).parent
+        # Folders that are there are meant as they are, whatever wildcards are in their names.
+        root = next(parent for parent in folder.parents if parent.is_dir())
+        pattern = str(folder.relative_to(root))
+        matches = glob.glob(pattern, root_dir=root, recursive=True)
+        found = [root / match for match in matches if (root / match).is_file()]
     if not found:
         raise DataError(
             f"--inputs={inputs}: no image there; give a folder with "
@@ -160,6 +170,29 @@ def make_scores(
     return lambda images: apply(variables, images)
 
 
+def _no_classes(given: Path) -> ConfigError:
+    return ConfigError(
+        f"{given} has no classes to score, or does not state their names; add --features, or give "
+        "a run with --workdir, or weights that state them, as `convert --labels=...` writes them."
+    )
+
+
+def _checked_size(size: int, model: str) -> int:
+    """The side of the input, if the network can take it."""
+    from radimagenet_jax import models
+    from radimagenet_jax.training import fields
+
+    entry = models.architecture(model)
+    if size < entry.min_image_size:
+        raise ConfigError(
+            f"--image_size={size}: {entry.title} takes {entry.min_image_size} pixels at least."
+        )
+    problem = fields.FIELDS["image_size"].problem("image_size", size)
+    if problem:
+        raise ConfigError(f"{problem.replace('config.', '--', 1)}.")
+    return size
+
+
 def _of_run(folder: Path, image_size: int | None) -> _Source:
     from radimagenet_jax.weights import reading, run
 
@@ -170,10 +203,11 @@ def _of_run(folder: Path, image_size: int | None) -> _Source:
     # As it was validated, in the precision that it was trained in.
     model = weights.network(dtype=weights.config["dtype"])
     apply = make_scores(model, weights.variables, contract.preprocessing, contract.channel_order)
-    return _Source(apply, image_size or weights.config["image_size"], contract.labels)
+    size = weights.config["image_size"] if image_size is None else image_size
+    return _Source(apply, _checked_size(size, contract.architecture), contract.labels)
 
 
-def _of_weights(path: str, image_size: int, preprocessing: str | None) -> _Source:
+def _of_weights(path: Path, image_size: int | None, preprocessing: str | None) -> _Source:
     from radimagenet_jax.pretrained import load_pretrained
 
     pretrained = load_pretrained(path, preprocessing=preprocessing)
@@ -181,16 +215,17 @@ def _of_weights(path: str, image_size: int, preprocessing: str | None) -> _Sourc
         console.console.print(line, markup=False)
 
     contract = pretrained.contract
+    asked = _IMAGE_SIZE if image_size is None else image_size
+    size = _checked_size(asked, contract.architecture)
     if contract.labels is not None:
-        apply = make_scores(
-            pretrained.model, pretrained.variables, contract.preprocessing, contract.channel_order
-        )
-        return _Source(apply, image_size, contract.labels)
+        scheme, order = contract.preprocessing, contract.channel_order
+        apply = make_scores(pretrained.model, pretrained.variables, scheme, order)
+        return _Source(apply, size, contract.labels)
 
     def features(images: Any) -> dict[str, Any]:
         return {"pooled": pretrained.features(pretrained.preprocess(images))["pooled"]}
 
-    return _Source(features, image_size, None)
+    return _Source(features, size, None)
 
 
 def _apply(network: _Source, paths: dict[str, Path]) -> dict[str, Any]:

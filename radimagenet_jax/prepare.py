@@ -58,12 +58,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.prepare",
-        description="Verify a data set's source files and write them in the form that is read.",
-        epilog=_EPILOG.format(datasets=registry.listing()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "prepare",
+        "Verify a data set's source files and write them in the form that is read.",
+        _EPILOG.format(datasets=registry.listing()),
     )
     parser.add_argument(
         "--dataset",

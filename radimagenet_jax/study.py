@@ -1,6 +1,5 @@
 """Runs a study, many trainings in one: `python -m radimagenet_jax.study`."""
 
-import argparse
 from collections.abc import Sequence
 
 from radimagenet_jax import command
@@ -34,12 +33,10 @@ go on; the exit code is then 1.
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and runs the study; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m radimagenet_jax.study",
-        description="Compare initialisations over networks, structures, learning rates and folds.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command.Parser(
+        "study",
+        "Compare initialisations over networks, structures, learning rates and folds.",
+        _EPILOG,
     )
     parser.add_argument(
         "--config",
@@ -68,10 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         dest="ignored",
         help="sets a field of the config, such as --config.epochs=10 (any number of times)",
     )
-    options, rest = parser.parse_known_args(arguments)
-    unknown = [word for word in rest if not word.startswith("--config.")]
-    if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    options, rest = parser.split_fields(arguments)
     if options.config is None and not options.report_only:
         parser.error("--config is needed, except with --report_only")
 

@@ -24,6 +24,7 @@ from radimagenet_jax.training import (
     checkpoints,
     distributed,
     evaluation,
+    footprint,
     freezing,
     network,
     profiling,
@@ -137,6 +138,7 @@ def _run(
     # ---------------------------------------------------------------- Devices
     mesh = sharding.make_mesh(config.mesh.to_dict(), config.batch_size, config.accumulate)
     whole = sharding.replicated(mesh)
+    footprint.check(config, mesh.size, sharding.device_memory(mesh))
     console.print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
 
     # ---------------------------------------------------------------- Data

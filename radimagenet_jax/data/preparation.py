@@ -15,6 +15,7 @@ from radimagenet_jax.console import console
 from radimagenet_jax.data.beam_reading import beam_failures, beam_pipeline_settings
 from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, builder, manual_dir
 from radimagenet_jax.errors import DataError
+from radimagenet_jax.files import expanded
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -68,7 +69,7 @@ def prepare(
     _check_source(built, data_dir)
     console.print(f"preparing {name} in {built.data_dir}", markup=False)
     console.print(f"terms: {built.TERMS}", markup=False)
-    home = Path(data_dir).expanduser() / built.name
+    home = expanded(data_dir) / built.name
     try:
         with _sole_builder(home):
             # Another process may have finished while this one waited.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radimagenet_jax.errors import DataError
+from radimagenet_jax.files import expanded
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -41,7 +42,7 @@ def summary(name: str) -> str:
 
 def manual_dir(name: str, data_dir: str | Path = DEFAULT_DATA_DIR) -> Path:
     """Returns where a data set's manual downloads belong."""
-    return Path(data_dir).expanduser() / "downloads" / "manual" / name.partition("/")[0]
+    return expanded(data_dir) / "downloads" / "manual" / name.partition("/")[0]
 
 
 def builder(
@@ -63,7 +64,7 @@ def builder(
         raise DataError(f"there is no data set '{dataset}'; there are {', '.join(names())}.")
     # TFDS takes two thirds of a second to import: only who touches data pays for it.
     module = importlib.import_module(f"tfds_builders.{dataset}.{dataset}_dataset_builder")
-    folder = Path(data_dir).expanduser()
+    folder = expanded(data_dir)
     # Own data have as many configurations as there are folders; their builder makes each on demand.
     make_config = getattr(module.Builder, "config_of_folder", None)
     known = [known.name for known in module.Builder.BUILDER_CONFIGS]

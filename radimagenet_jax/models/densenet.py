@@ -76,6 +76,11 @@ class DenseNet121(Network):
 
     epsilons: ClassVar[dict[str, float]] = {"": 1.001e-5, "torch": 1e-5}
     min_image_size = 32
+    limits: ClassVar[dict[str, tuple[int, int]]] = {
+        "block_sizes": (1, 64),
+        "growth": (1, 512),
+        "width": (1, 1024),
+    }
 
     block_sizes: tuple[int, ...] = _BLOCK_SIZES
     growth: int = 32
@@ -151,4 +156,5 @@ ARCHITECTURE = Architecture(
     released="DenseNet121",
     imagenet_md5="30ee3e1110167f948a6b9946edeeb738",
     imagenet_top_md5="9d60b8095a5708f2dcce2bca79d332c7",
+    small={"block_sizes": (1, 1, 1, 1), "growth": 8, "width": 16},
 )

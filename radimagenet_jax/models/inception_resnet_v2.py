@@ -5,7 +5,7 @@ concatenated branches; branches are counted as in TF-Slim and Keras.
 """
 
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 from flax import linen as nn
@@ -132,6 +132,10 @@ class InceptionResNetV2(Network):
     epsilons: ClassVar[dict[str, float]] = {"": EPSILON}
     without_scale = ("",)
     min_image_size = MIN_IMAGE_SIZE
+    limits: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "repeats": ((1, 40), (1, 80), (1, 40)),
+        "width": (0.01, 8.0),
+    }
 
     repeats: tuple[int, ...] = _REPEATS
     width: float = 1.0
@@ -182,4 +186,5 @@ ARCHITECTURE = Architecture(
     released="IRV2",
     imagenet_md5="d19885ff4a710c122648d3b5c3b684e4",
     imagenet_top_md5="e693bd0210a403b3192acc6073ad2e96",
+    small={"repeats": (1, 1, 1), "width": 0.25},
 )

@@ -8,7 +8,7 @@ Blocks have TF-Slim's names, 'mixed5b' to 'mixed7c', which Keras counts as mixed
 
 import re
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 
@@ -103,6 +103,10 @@ class InceptionV3(Network):
     epsilons: ClassVar[dict[str, float]] = {"": EPSILON, "torch": EPSILON}
     without_scale = ("",)
     min_image_size = MIN_IMAGE_SIZE
+    limits: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "repeats": ((1, 3), (1, 4), (1, 2)),
+        "width": (0.01, 8.0),
+    }
 
     repeats: tuple[int, ...] = _REPEATS
     width: float = 1.0
@@ -164,4 +168,5 @@ ARCHITECTURE = Architecture(
     released="InceptionV3",
     imagenet_md5="bcbd6486424b2319ff4ef7d526e38f63",
     imagenet_top_md5="9a0d58056eeedaa3f26cb7ebd46da564",
+    small={"repeats": (1, 1, 1), "width": 0.25},
 )

@@ -43,6 +43,9 @@ class Network(nn.Module):
     without_scale: ClassVar[tuple[str, ...]] = ()
     # Smallest side of an image in pixels: with less, strides leave nothing.
     min_image_size: ClassVar[int] = 1
+    # Of own fields that hold whole numbers or one number: the smallest and the largest that make
+    # sense, of each of several; or such a pair for each of them.
+    limits: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     num_classes: int | None = None
     dropout: float = 0.0
@@ -170,6 +173,7 @@ class Architecture:
       imagenet_md5: Of Keras' own ImageNet file without its top.
       imagenet_top_md5: Of the one with its top.
       radimagenet_sha256: Of RadImageNet's file, as third parties report it.
+      small: Fields of its class that make it one of seconds, for first experiments and tests.
     """
 
     name: str
@@ -183,6 +187,7 @@ class Architecture:
     imagenet_md5: str = ""
     imagenet_top_md5: str = ""
     radimagenet_sha256: str = ""
+    small: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:

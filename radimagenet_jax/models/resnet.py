@@ -81,6 +81,7 @@ class ResNet50(Network):
 
     epsilons: ClassVar[dict[str, float]] = {"v1": 1.001e-5, "v1.5": 1e-5}
     min_image_size = 32
+    limits: ClassVar[dict[str, tuple[int, int]]] = {"stage_sizes": (1, 64), "width": (1, 1024)}
 
     variant: str = "v1"
     stage_sizes: tuple[int, ...] = _STAGE_SIZES
@@ -151,4 +152,6 @@ ARCHITECTURE = Architecture(
     imagenet_md5="4d473c1dd8becc155b73f8504c6f6626",
     imagenet_top_md5="2cb95161c43110f7111970584f804107",
     radimagenet_sha256="1f1d1c9fe6ab6980daa5e528145fe0db249c55415f8b3e1f3e3b1624d184f159",
+    # One block a stage: compiling the whole network would take most of the time.
+    small={"stage_sizes": (1, 1, 1, 1), "width": 16},
 )

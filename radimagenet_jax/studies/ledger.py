@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError, DataError
-from radimagenet_jax.files import replacing
+from radimagenet_jax.files import expanded, replacing
 from radimagenet_jax.reports import predictions, study_files
 from radimagenet_jax.studies import plan
 from radimagenet_jax.studies.course import Course
@@ -42,7 +42,7 @@ class Ledger:
         Raises:
           ConfigError: If it belongs to another study, or cannot be used.
         """
-        self.path = Path(path).absolute()
+        self.path = expanded(path).absolute()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             foreign = [e.name for e in self.path.iterdir() if e.name[0] != "."]

@@ -1,20 +1,52 @@
 """What a study consists of: its runs, and the groups of runs that share a frozen trunk."""
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from radimagenet_jax import models
 from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import ConfigError, WeightsError
+from radimagenet_jax.files import expanded
 from radimagenet_jax.reports import study_files
 from radimagenet_jax.training import config as config_pages
+from radimagenet_jax.training import fields
 
 SCRATCH = "scratch"
+
+# What each field of `config.study` may be, as `training/fields.py` says it for the others.
+FIELDS = {
+    "tasks": fields.several(fields.one_of(tuple(TASKS))),
+    "models": fields.several(fields.one_of(models.names)),
+    "inits": fields.several(fields.text(), most=100),
+    "settings": fields.several(
+        fields.pair(
+            fields.text(1000),
+            fields.FIELDS["optimizer.learning_rate"],
+            "takes pairs of a structure and a positive learning rate, such as ('freezeall', 1e-3)",
+        )
+    ),
+    "folds": fields.several(fields.whole(0, 1000), least=0),
+    "seeds": fields.several(fields.FIELDS["seed"]),
+    "note": fields.text(),
+    "augment_seed": fields.FIELDS["augment_seed"],
+    "preprocessing": fields.several(fields.FIELDS["preprocessing"]),
+    "views": fields.several(fields.whole(0, 10_000, "takes numbers from 0, such as 8")),
+    "engine": fields.Field(
+        lambda value: value in ("shared", "alone"), "must be 'shared' or 'alone'"
+    ),
+    "memory_gib": fields.positive(1e6),
+    "trunk_batch": fields.whole(1, 2**20),
+    "side_by_side": fields.whole(0, 2**16),
+    "image_size": fields.whole(0, 8192),
+    "batch_size": fields.whole(0, 2**20),
+}
+# The published comparison of all tasks has 1,152; each has a few files and a row of each table.
+_MOST_RUNS = 100_000
 
 _AS_PUBLISHED = {
     "schedule.name": "constant",
@@ -214,41 +246,30 @@ def validate(config: ConfigDict) -> None:
             "this config page is not of a study: it has no config.study; take configs/study_*.py."
         )
     study = config.study
-    for field in ("tasks", "models", "inits", "settings", "seeds", "preprocessing", "views"):
-        if not study[field]:
-            raise ConfigError(f"config.study.{field} is empty; name one at least.")
-    for field, known in (("tasks", tuple(TASKS)), ("models", models.names())):
-        for value in study[field]:
-            if value not in known:
-                raise ConfigError(
-                    f"config.study.{field} has {value!r}; there are {', '.join(known)}."
-                )
-    for setting in study.settings:
-        if len(setting) != 2 or not isinstance(setting[0], str) or not float(setting[1]) > 0:
-            raise ConfigError(
-                f"config.study.settings has {setting!r}, but takes pairs of a structure and a "
-                "positive learning rate, such as ('freezeall', 1e-3)."
-            )
+    if not isinstance(study, ConfigDict):
+        raise ConfigError("config.study is no ConfigDict; begin the page with study_base.")
+    options = study.get("model_options")
+    options = options.to_dict() if isinstance(options, ConfigDict) else options
+    values = {name: value for name, value in study.items() if name != "model_options"}
+    stated = {f"study.{name}": field for name, field in FIELDS.items()}
+    problems = list(fields.problems({f"study.{n}": v for n, v in values.items()}, stated))
+    if not isinstance(options, dict) or not set(options) <= set(models.names()):
+        problems.append("config.study.model_options must hold a dict for each network by its name")
+    else:
+        for model, given in options.items():
+            problems += fields.option_problems(model, given, f"study.model_options.{model}")
+    if problems:
+        raise ConfigError("; ".join(problems) + ".")
+    _check_number(config)
     for task, fold in itertools.product(study.tasks, study.folds):
         if fold not in folds(task):
             raise ConfigError(
                 f"config.study.folds has {fold}, but {task} has {_listed(folds(task))}."
             )
-    for field, low in (("trunk_batch", 1), ("side_by_side", 0)):
-        if study[field] < low:
-            raise ConfigError(f"config.study.{field} is {study[field]}; it must be {low} or more.")
-    if any(not isinstance(views, int) or views < 0 for views in study.views):
-        raise ConfigError(
-            f"config.study.views is {study.views!r}, but takes numbers from 0, such as (0, 8)."
-        )
     if any(study.views) and study.engine == "alone":
         raise ConfigError("config.study.views needs config.study.engine='shared'.")
-    if study.engine not in ("shared", "alone"):
-        raise ConfigError(f"config.study.engine is {study.engine!r}; it is 'shared' or 'alone'.")
-    if not study.memory_gib > 0:
-        raise ConfigError("config.study.memory_gib must be positive.")
     for field, published in _AS_PUBLISHED.items():
-        if dict(config_pages.flatten(config))[field] != published:
+        if dict(config_pages.flatten(config)).get(field, published) != published:
             raise ConfigError(
                 f"config.{field} is {published!r} in a study, as published; only single runs "
                 "(radimagenet_jax.main) take another."
@@ -268,12 +289,26 @@ def validate(config: ConfigDict) -> None:
     _check_files(config)
 
 
+def _check_number(config: ConfigDict) -> None:
+    """Refuses more runs than anybody computes, before they are listed."""
+    study = config.study
+    kinds = ("models", "inits", "settings", "seeds", "preprocessing", "views")
+    count = math.prod(len(study[kind]) for kind in kinds) * sum(
+        len(study.folds or folds(task)) for task in study.tasks
+    )
+    if count > _MOST_RUNS:
+        raise ConfigError(
+            f"the study has {count:,} runs ({', '.join(f'{len(study[k])} {k}' for k in kinds)}, "
+            f"over all tasks and folds), but {_MOST_RUNS:,} at most; divide it."
+        )
+
+
 def _check_files(config: ConfigDict) -> None:
     for (name, template), model in itertools.product(
         initialisations(config).items(), config.study.models
     ):
         path = init_path(template, model)
-        if name != SCRATCH and not Path(path).expanduser().exists():
+        if name != SCRATCH and not expanded(path).exists():
             raise ConfigError(
                 f"config.study.inits: {path}, the weights {name!r} for {model}, is not there; "
                 "put it there or name another path."
@@ -294,7 +329,7 @@ def check_weights(config: ConfigDict) -> None:
     ):
         if name == SCRATCH:
             continue
-        path = Path(init_path(template, model)).expanduser()
+        path = expanded(init_path(template, model))
         try:
             # A converted folder tells its network without its tensors being read.
             if native.is_converted(path):

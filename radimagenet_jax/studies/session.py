@@ -8,6 +8,7 @@ from rich.table import Table
 
 from radimagenet_jax.console import console, warn
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.files import expanded
 from radimagenet_jax.studies import engine, plan
 from radimagenet_jax.studies.ledger import Ledger
 
@@ -43,13 +44,13 @@ def preview(config: ConfigDict, workdir: str, shard: str) -> int:
     from radimagenet_jax.studies import estimate
 
     plan.check_weights(config)
-    estimate.show(config, plan.shard(plan.groups(config), shard), Path(workdir))
+    estimate.show(config, plan.shard(plan.groups(config), shard), expanded(workdir))
     return 0
 
 
 def report(workdir: str) -> int:
     """Rebuilds the report from a study's files."""
-    path = Path(workdir)
+    path = expanded(workdir)
     if not (path / "study.csv").is_file():
         raise ConfigError(f"{path} holds no study: it has no study.csv; give a study's --workdir.")
     _write_report(path)

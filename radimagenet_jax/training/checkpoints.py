@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from radimagenet_jax import own_files
 from radimagenet_jax.console import warn
 from radimagenet_jax.errors import CheckpointError
+from radimagenet_jax.files import plainly_named
 from radimagenet_jax.models import ops
 from radimagenet_jax.training import distributed, freezing
 from radimagenet_jax.training.state import TrainState, copied
@@ -51,7 +52,9 @@ class Checkpoints:
             # Of the one process that gives a checkpoint its name, just before it does.
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = ocp.CheckpointManager(
+            plainly_named(workdir.absolute()) / "checkpoints", options=options
+        )
         self._best: int | None = None  # of the latest save
         self._pending: int | None = None
 

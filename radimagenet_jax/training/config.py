@@ -1,24 +1,22 @@
 """Reading a config page, overriding its fields from the command line, and checking it."""
 
 import ast
-import difflib
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from radimagenet_jax import models, own_files
-from radimagenet_jax.data import augment, tasks
+from radimagenet_jax.console import console
+from radimagenet_jax.data import augment
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.models import preprocess
-from radimagenet_jax.training import losses, optimizers, profiling, schedules
+from radimagenet_jax.files import expanded
+from radimagenet_jax.training import fields, freezing, pages, profiling
 
-# The pages of this project, for a page elsewhere that builds on `configs.base`.
-_PROJECT = Path(__file__).resolve().parents[2]
+_MODEL = "--config.model="
+# Checked by the network's class, and by `studies/plan.py`.
+_CHECKED_ELSEWHERE = ("model_options.", "study.")
 
 # Fields that earlier versions had not, with the values by which those computed: a working directory
 # that lacks them belongs to the same run.
@@ -53,44 +51,61 @@ def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
       ConfigError: If the page cannot be loaded, or an override names no field of it or has
         another type.
     """
-    path_text, _, argument = page.partition(":")
-    path = Path(path_text)
-    if not path.is_file():
-        raise ConfigError(f"there is no config page {path_text}; the project's are in configs/.")
-    for folder in (_PROJECT, path.resolve().parents[1]):
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location(f"config_page_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path_text} is not a Python file; a config page has get_config().")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        config = module.get_config(argument or None)
-    except Exception as error:  # a page is the user's program: whatever it raises is its mistake
-        raise ConfigError(
-            f"config page {page} cannot be loaded: {type(error).__name__}: {error}."
-        ) from error
-    for override in overrides:
+    config = pages.config_of(page)
+    # The network first: it decides which options there are.
+    network = [override for override in overrides if override.startswith(_MODEL)]
+    others = [override for override in overrides if not override.startswith(_MODEL)]
+    before = config.get("model")
+    for override in network:
+        _override(config, override)
+    _follow(config, before)
+    for override in others:
         _override(config, override)
     config.lock()
     return config
 
 
+def _follow(config: ConfigDict, before: Any) -> None:
+    """Makes a page that is for a small network one for a small network of another kind."""
+    model = config.get("model")
+    if model == before or not {model, before} <= set(models.names()):
+        return
+    entry, was = models.architecture(model), models.architecture(before)
+    size = config.get("image_size")
+    if isinstance(size, int) and was.min_image_size <= size < entry.min_image_size:
+        config.image_size = entry.min_image_size
+    options = config.get("model_options")
+    if isinstance(options, ConfigDict) and set(options) - {"variant"}:
+        kept = {name: options[name] for name in ("variant",) if name in options}
+        config.model_options = ConfigDict({**entry.small, **kept})
+        named = ", ".join(f"{name}={value!r}" for name, value in entry.small.items())
+        console.print(
+            f"{model} in the place of the page's small {before}: "
+            f"{named or 'of its own size'}, images of {config.image_size} pixels; "
+            f"--config.model_options.FIELD sets another size"
+        )
+
+
 def _override(config: ConfigDict, override: str) -> None:
     name, equals, text = override.removeprefix("--config.").partition("=")
-    fields = dict(flatten(config))
-    if name not in fields:
-        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(fields)}."
-        raise ConfigError(f"the config has no field {name!r}; {hint}")
+    values = dict(flatten(config))
+    parent, _, option = name.rpartition(".")
+    if name not in values and parent == "model_options" and config.get("model") in models.names():
+        known = fields.options(config.model)
+        if option in known:
+            values[name] = known[option]
+        near = fields.near(name, [*values, *(f"model_options.{each}" for each in known)])
+    else:
+        near = fields.near(name, values)
+    if name not in values:
+        raise ConfigError(f"the config has no field {name!r}; {near}.")
     if not equals:
         raise ConfigError(f"--config.{name} needs a value: --config.{name}=...")
     *parents, leaf = name.split(".")
     node = config
-    for parent in parents:
-        node = node[parent]
-    node[leaf] = _parse(name, fields[name], text)
+    for each in parents:
+        node = node[each]
+    node[leaf] = _parse(name, values[name], text)
 
 
 def _parse(name: str, current: Any, text: str) -> Any:
@@ -102,13 +117,14 @@ def _parse(name: str, current: Any, text: str) -> Any:
             return kind(text)
         value = ast.literal_eval(text)
         if kind is tuple and not isinstance(value, tuple):
-            value = (value,)
+            value = tuple(value) if isinstance(value, list) else (value,)
         if not isinstance(value, kind):
             raise TypeError
-    except (KeyError, ValueError, TypeError, SyntaxError) as error:
+    # The last two: brackets in brackets, more than Python's parser takes.
+    except (KeyError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise ConfigError(
             f"--config.{name} takes a value of type {kind.__name__}, such as {current!r}, "
-            f"not {text!r}."
+            f"not {fields.brief(text)}."
         ) from error
     return value
 
@@ -128,80 +144,54 @@ def validate(config: ConfigDict) -> None:
     Raises:
       ConfigError: With all that is wrong, in one message.
     """
-    problems = []
+    values = {
+        name: value for name, value in flatten(config) if not name.startswith(_CHECKED_ELSEWHERE)
+    }
+    problems = list(fields.problems(values))
+    if not problems:
+        problems = list(_contradictions(config))
+    if config.get("model") in models.names():
+        options = config.get("model_options")
+        options = options.to_dict() if isinstance(options, ConfigDict) else options
+        problems += fields.option_problems(config.model, options)
+        smallest, size = models.architecture(config.model).min_image_size, config.get("image_size")
+        if isinstance(size, int) and size < smallest:
+            problems.append(
+                f"config.image_size is {size}, but {config.model} takes {smallest} pixels at least"
+            )
+    if problems:
+        raise ConfigError("; ".join(problems).rstrip("?.") + ".")
 
-    def one_of(field: str, value: str, known: Sequence[str]) -> None:
-        if value not in known:
-            problems.append(f"config.{field} is {value!r}, but must be one of {', '.join(known)}")
 
-    one_of("model", config.model, models.names())
-    one_of("dtype", config.dtype, ("float32", "bfloat16"))
-    one_of("head_init", config.head_init, ("glorot_uniform", "zeros"))
-    one_of("loss", config.loss, tuple(losses.LOSSES))
-    one_of("optimizer.name", config.optimizer.name, tuple(optimizers.OPTIMIZERS))
-    one_of("preprocessing", config.preprocessing, ("published", "native", *preprocess.SCHEMES))
-    one_of("augment", config.augment, ("published", *augment.POLICIES))
-    one_of("schedule.name", config.schedule.name, schedules.NAMES)
-    one_of("scan", config.scan, ("auto", "true", "false"))
-    one_of("batch_norm_statistics", config.batch_norm_statistics, ("global", "per_device"))
-    one_of("remat", config.remat, ("none", "norms", "blocks"))
-    try:
-        profiling.steps_of(config.profile)
-    except ConfigError as error:
-        problems.append(str(error).rstrip("."))
-    if not 0 <= config.ema < 1:
-        problems.append(f"config.ema is {config.ema}, but must be from 0 to below 1")
-    if config.accumulate < 1:
-        problems.append(f"config.accumulate is {config.accumulate}, but must be 1 or more")
-    one_of("sampling", config.sampling, ("uniform", "balanced"))
-    one_of("class_weights", config.class_weights, ("none", "balanced"))
+def _contradictions(config: ConfigDict) -> Iterator[str]:
+    """What is wrong with fields that are each right by itself."""
+    for check in (
+        lambda: profiling.steps_of(config.profile),
+        lambda: freezing.check(config.structure),
+    ):
+        try:
+            check()
+        except ConfigError as error:
+            yield str(error).rstrip(".")
     if config.sampling == "balanced" and not config.shuffle:
-        problems.append("config.sampling='balanced' needs config.shuffle=True")
-    if not 0 <= config.label_smoothing < 1:
-        problems.append(
-            f"config.label_smoothing is {config.label_smoothing}, but must be from 0 to below 1"
-        )
+        yield "config.sampling='balanced' needs config.shuffle=True"
     if config.label_smoothing and config.loss != "softmax":
-        problems.append("config.label_smoothing needs config.loss='softmax'")
-    if config.schedule.warmup_epochs < 0:
-        problems.append("config.schedule.warmup_epochs must not be negative")
+        yield "config.label_smoothing needs config.loss='softmax'"
+    if config.accumulate > config.batch_size:
+        yield (
+            f"config.accumulate is {config.accumulate}, but a batch of {config.batch_size} has not "
+            "so many parts"
+        )
     if config.export_weights and config.model_options:
-        problems.append(
+        yield (
             "config.export_weights is for the published networks, without config.model_options; "
             "config.init takes the working directory of any run"
         )
-    one_of("dataset.streaming", config.dataset.streaming, ("auto", "true", "false"))
-    one_of("task", config.task, ("", *tasks.TASKS))
     if config.augment == "published" and not config.task:
-        problems.append(
+        yield (
             "config.augment='published' needs one of the published tasks in config.task; "
             f"otherwise use {', '.join(augment.POLICIES)}"
         )
-    for field, low in (("batch_size", 1), ("epochs", 1), ("log_every", 1), ("checkpoint_every", 0)):
-        if config[field] < low:
-            problems.append(f"config.{field} is {config[field]}, but must be at least {low}")
-    if not 0 <= config.seed < 2**32:
-        problems.append(f"config.seed is {config.seed}, but must be from 0 to 4294967295")
-    if not -1 <= config.augment_seed < 2**32:
-        problems.append(
-            f"config.augment_seed is {config.augment_seed}, but must be from -1 to 4294967295"
-        )
-    if not 0 <= config.dropout < 1:
-        problems.append(f"config.dropout is {config.dropout}, but must be from 0 to below 1")
-    if config.model in models.names():
-        smallest = models.architecture(config.model).min_image_size
-        if config.image_size < smallest:
-            problems.append(
-                f"config.image_size is {config.image_size}, but {config.model} takes "
-                f"{smallest} pixels at least"
-            )
-    for field in ("weight_decay", "clip_norm"):
-        if not config.optimizer[field] >= 0:
-            problems.append(f"config.optimizer.{field} must not be negative")
-    if not config.optimizer.learning_rate > 0:
-        problems.append("config.optimizer.learning_rate must be positive")
-    if problems:
-        raise ConfigError("; ".join(problems) + ".")
 
 
 def to_json(config: ConfigDict) -> str:
@@ -231,6 +221,10 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
             "the config that was kept in the working directory is damaged "
             f"({own_files.cut(str(error))}); give another working directory."
         ) from error
+    for values in (new, old):
+        # The same file by another name is the same.
+        if isinstance(values.get("init"), str) and values["init"] != "scratch":
+            values["init"] = str(expanded(values["init"]).absolute())
     return [
         f"{own_files.cut(field)}: {_shown(old.get(field))} -> {_shown(new.get(field))}"
         for field in sorted(new.keys() | old.keys())

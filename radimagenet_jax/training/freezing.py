@@ -23,6 +23,13 @@ from radimagenet_jax.models.network import HEAD
 
 PyTree = Any
 
+_KNOWN = re.compile(r"freezeall|unfreezeall|(unfreezetop|top=)[0-9]{1,6}|layers=.*", re.DOTALL)
+# In a regular expression, to see what is repeated: letters of a class or escaped ones count as one,
+# and the innermost group comes with its repeat.
+_CLASSES = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_GROUP = re.compile(r"\(([^()]*)\)([*+{]?)")
+_MOST_REPEATS = 5
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -82,6 +89,7 @@ def specify(
     Raises:
       ConfigError: If the structure is not one of these, or selects nothing.
     """
+    check(structure)
     params = _flat(variables["params"])
     stats = _flat(variables.get("batch_stats", {}))
     present = {_layer(name) for name in (*params, *stats)}
@@ -97,6 +105,43 @@ def specify(
         first_trainable=first,
         rows=tuple(_rows([*order, HEAD], params, stats, trainable, frozen_stats)),
     )
+
+
+def check(structure: str) -> None:
+    """Refuses what is no structure of any network, before a network is made.
+
+    Raises:
+      ConfigError: If it is not of the known forms, or an expression cannot be used.
+    """
+    if not _KNOWN.fullmatch(structure):
+        raise ConfigError(
+            f"structure {structure!r} is not known; use freezeall, unfreezeall, unfreezetop10, "
+            "top=N, or layers=REGEX[,REGEX...] over layer names."
+        )
+    if structure.startswith("layers="):
+        for pattern in structure.removeprefix("layers=").split(","):
+            _check_pattern(structure, pattern)
+
+
+def _check_pattern(structure: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigError(
+            f"structure {structure!r}: {pattern!r} is not a regular expression ({error})."
+        ) from error
+    # Repeats within repeats, and many one after the other, take time that doubles with each letter.
+    flat, nested = _CLASSES.sub("x", pattern), False
+    while (group := _GROUP.search(flat)) is not None:
+        varies = bool(re.search(r"[*+{|?]", group[1].removeprefix("?:")))
+        nested |= varies and bool(group[2])
+        flat = flat[: group.start()] + ("x+" if varies or group[2] else "x") + flat[group.end() :]
+    if nested or len(re.findall(r"[*+{]", flat)) > _MOST_REPEATS or re.search(r"\\\d", pattern):
+        raise ConfigError(
+            f"structure {structure!r}: {pattern!r} repeats what is repeated or chosen inside, or "
+            f"has more than {_MOST_REPEATS} repeats, which could take for ever; give several "
+            "expressions with commas between them."
+        )
 
 
 def mask(params: PyTree, freeze: Freeze) -> PyTree:
@@ -173,24 +218,14 @@ def _select(structure: str, order: Sequence[str], layers: Sequence[KerasLayer]) 
             )
         last = {layer.path for layer in layers[len(layers) - count :]}
         return [name for name in order if name in last]
-    if structure.startswith("layers="):
-        return _matching(structure, order)
-    raise ConfigError(
-        f"structure {structure!r} is not known; use freezeall, unfreezeall, unfreezetop10, "
-        "top=N, or layers=REGEX[,REGEX...] over layer names."
-    )
+    return _matching(structure, order)
 
 
 def _matching(structure: str, order: Sequence[str]) -> list[str]:
     patterns = structure.removeprefix("layers=").split(",")
     chosen: set[str] = set()
     for pattern in patterns:
-        try:
-            matched = {name for name in order if re.fullmatch(pattern, name)}
-        except re.error as error:
-            raise ConfigError(
-                f"structure {structure!r}: {pattern!r} is not a regular expression ({error})."
-            ) from error
+        matched = {name for name in order if re.fullmatch(pattern, name)}
         if not matched and pattern != HEAD:
             raise ConfigError(
                 f"structure {structure!r}: no layer's whole name matches {pattern!r}; names are "

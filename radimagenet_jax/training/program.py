@@ -18,12 +18,18 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from radimagenet_jax import models
 from radimagenet_jax.data import augment, tasks
+from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.training import freezing, initialise, losses, optimizers, schedules
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
 
 PyTree = Any
+
+# Steps are counted in 32 bits.
+_MOST_STEPS = 2**31 - 1
+# The largest published batch is 1,024: a batch like it is padded for however few images there are.
+_PADDED_BATCH = 4096
 
 # Fields whose values a step is given, or that change no step: not part of what is compiled.
 _GIVEN = (
@@ -59,8 +65,22 @@ class Values(struct.PyTreeNode):
           config: Of `configs/base.py`.
           labels: (N,) integers of the training split.
           classes: How many there are.
+
+        Raises:
+          ConfigError: If they are more steps than can be counted, or batches are mostly padding.
         """
         steps_per_epoch = -(-len(labels) // config.batch_size)
+        if config.batch_size > max(_PADDED_BATCH, 4 * len(labels)):
+            raise ConfigError(
+                f"config.batch_size is {config.batch_size}, but there are {len(labels):,} images "
+                "to train on, and the rest of each batch would be padding; make it smaller."
+            )
+        if config.epochs * steps_per_epoch > _MOST_STEPS:
+            raise ConfigError(
+                f"config.epochs={config.epochs} of {steps_per_epoch:,} steps are "
+                f"{config.epochs * steps_per_epoch:,} steps, but a run has {_MOST_STEPS:,} at "
+                "most; take fewer epochs or a larger config.batch_size."
+            )
         balanced = config.class_weights == "balanced"
         return cls(
             learning_rate=config.optimizer.learning_rate,

@@ -51,6 +51,14 @@ def make_mesh(axes: dict[str, int], batch_size: int, parts: int = 1) -> Mesh:
     )
 
 
+def device_memory(mesh: Mesh) -> int | None:
+    """Bytes of memory of a device; None for CPUs, which share the machine's, and unknown ones."""
+    device = mesh.local_devices[0]
+    if device.platform == "cpu":
+        return None
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())

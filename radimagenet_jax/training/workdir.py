@@ -3,14 +3,13 @@
 import fcntl
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.files import replacing
+from radimagenet_jax.files import expanded, replacing
 from radimagenet_jax.training import config as config_pages
 
 # What is shown again of a finished run; see `outcome.show`.
@@ -58,7 +57,7 @@ class Workdir:
           ConfigError: If it belongs to another config, another process is running in it, or
             it is not a directory of ours.
         """
-        self.path = Path(path).absolute()
+        self.path = expanded(path).absolute()
         self._lock: TextIO | None = None
         if follows:
             self.result = self._read("result.json")

@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.files import expanded
 from radimagenet_jax.weights import (
     archives,
     keras_h5,
@@ -93,7 +94,7 @@ def read(
       CheckpointError: If a run has no best network yet, or it is damaged.
     """
     request = Request.of(architecture, preprocessing, unless_told)
-    path = Path(path)
+    path = expanded(path)
     with _form(path).opened(path) as opened:
         names = opened.scheme or next(key for key in SCHEMES if SCHEMES[key].recognises(opened))
         named = SCHEMES[names].describe(opened, request)

@@ -17,6 +17,7 @@ from flax import core, traverse_util
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import CheckpointError, ConfigError
+from radimagenet_jax.files import plainly_named
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import Opened, StoredTensor
@@ -135,7 +136,7 @@ def _meta_of(meta: Any, folder: Path, **fields: own_files.Form) -> dict[str, Any
 def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
     import orbax.checkpoint as ocp
 
-    item = folder / str(step) / "network"
+    item = plainly_named(folder) / str(step) / "network"
     handler = ocp.StandardCheckpointHandler()
     leaves = _whole(folder, step, "network", lambda: _leaves(handler.metadata(item).tree))
 

@@ -1,0 +1,54 @@
+"""Laws of what reaches a terminal: names are shown, never obeyed, and nothing scrolls for ever."""
+
+import pytest
+
+from radimagenet_jax import command, console
+from radimagenet_jax.errors import LONGEST, LONGEST_LINE, ConfigError, UserError, shown
+
+
+@pytest.mark.parametrize(
+    ("name", "as_shown"),
+    [
+        ("\x1b]0;owned\x07.png", r"\x1b]0;owned\x07.png"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\x9b2J", r"\x9b2J"),
+        ("a\rb\tc\x00d", r"a\rb\tc\x00d"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("zero\u200bwidth", r"zero\u200bwidth"),
+        ("\udcff", r"\udcff"),
+        ("Übersicht 日本 💀 é.png", "Übersicht 日本 💀 é.png"),
+        ("[bold]a[/]:skull:", "[bold]a[/]:skull:"),
+    ],
+)
+def test_a_name_is_shown_letter_by_letter(name, as_shown, capsys):
+    assert str(UserError(f"{name} is damaged.")) == f"{as_shown} is damaged."
+    console.warn(f"{name} is damaged.")
+    console.fail(f"{name} is damaged.")
+    console.console.print(f"{name} is damaged.")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"{start}{as_shown} is damaged." for start in ("warning: ", "error: ", "")]
+
+
+def test_a_long_message_keeps_its_beginning_its_remedy_and_says_its_length():
+    text = str(UserError("The file " + "x" * 6_000_000 + " is damaged; get it again."))
+    assert text.startswith("The file xxx")
+    assert text.endswith("is damaged; get it again.")
+    assert "(6,000,035 characters)" in text
+    assert len(text) == LONGEST_LINE
+    assert len(shown("\x1b" * 6_000_000)) <= LONGEST
+    assert len(shown("line\n" * 100_000)) <= LONGEST
+
+
+def test_a_list_of_findings_keeps_its_lines():
+    lines = "\n".join(f"row {number}: no such file" for number in range(20))
+    assert str(UserError(lines)) == lines
+
+
+def test_a_mistyped_flag_is_shown_escaped(capsys):
+    with pytest.raises(SystemExit):
+        command.Parser("main", "", "").split_fields(["--\x1b]0;x\x07"])
+    assert r"\x1b]0;x\x07" in capsys.readouterr().err
+
+
+def test_kinds_of_errors_are_all_shown_so():
+    assert str(ConfigError("\x07")) == r"\x07"
