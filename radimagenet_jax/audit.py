@@ -36,7 +36,7 @@ examples:
   python -m radimagenet_jax.audit --dataset=busi/fold1 --data_dir=/data/tfds --output=audits/busi
   python -m radimagenet_jax.audit --folder=Dataset_BUSI_with_GT
 """
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".dcm", ".dicom"}
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"}
 
 
 @dataclass(frozen=True)
