@@ -205,9 +205,8 @@ def read_header(encoded: bytes, *, name: str) -> Header:
     tags = ["PatientID", *_WRAP_TAGS]
     dataset = _read(encoded, name, stop_before_pixels=True, specific_tags=tags)
     patient = str(_quietly(lambda: dataset.get("PatientID", ""), name) or "").strip()
-    return Header(
-        "" if is_no_patient(patient) else patient, _quietly(lambda: _may_wrap(dataset), name)
-    )
+    may_wrap = _quietly(lambda: _may_wrap(dataset), name)
+    return Header(patient, may_wrap)
 
 
 def patient_pseudonym(encoded: bytes, *, name: str, salt: str) -> str:

@@ -168,7 +168,7 @@ class ImageBuilder(LocalBuilder):
                 for name, examples in splits.items()
             }
         # Everything is read, too, before: what cannot be is told all at once.
-        problems = Problems(root, listing)
+        problems = Problems(problems.source, listing)
         folder = unfinished_folder(*self._unfinished_place())
         unread: dict[str, str] = {}
         for split, examples in splits.items():

@@ -142,6 +142,9 @@ def _build(
         if reason is None:
             raise
         raise OSError(reason.group(1)) from error
+    finally:
+        # TFDS makes a folder for what it would unpack.
+        _remove_empty([manual_dir(built.name, data_dir).parents[1] / "extracted"])
 
 
 @contextmanager

@@ -178,7 +178,7 @@ class Builder(ImageBuilder):
         fold = config.fold or 1
         self.notes.append(
             f"{table.name} has no column split: "
-            f"{fold_of(fold, 'patient' if any(groups.values()) else 'image')}, stands in for it."
+            f"{fold_of(fold, 'patient' if any(patients.values()) else 'image')}, stands in for it."
         )
         try:
             divided = stand_in_examples(examples, fold, groups=groups)
