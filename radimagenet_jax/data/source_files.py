@@ -30,6 +30,8 @@ MAX_MEMBER_BYTES = 2**30
 MAX_EXPANSION = 100
 # A line with its end; `str.splitlines` knows many more ends than CSV does.
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+# A value that a message quotes is cut where it is longer than anybody reads.
+_LONG_WORD = re.compile(r"(\S{100})\S{100,}")
 # Columns that a message about a header names.
 _HEADER_SHOWN = 12
 
@@ -378,7 +380,8 @@ class Row:
 
     def error(self, problem: str) -> DataError:
         """Returns an error whose sentence begins with the file and the row."""
-        return DataError(f"{self.file.shown}, row {self.number}: {problem}")
+        shown = _LONG_WORD.sub(r"\1...", problem)
+        return DataError(f"{self.file.shown}, row {self.number}: {shown}")
 
 
 def read_csv(file: SourceFile, columns: Sequence[str]) -> list[Row]:
