@@ -18,6 +18,8 @@ from radimagenet_jax.files import check_output, expanded
 if TYPE_CHECKING:
     import numpy as np
 
+    from radimagenet_jax.data.source_files import SourceFile
+
 _EPILOG = """\
 It compares what the images show, not the files' bytes, and finds exact and near copies within
 and across splits, copies with different labels, empty images, images that cannot be read,
@@ -36,7 +38,9 @@ examples:
   python -m radimagenet_jax.audit --dataset=busi/fold1 --data_dir=/data/tfds --output=audits/busi
   python -m radimagenet_jax.audit --folder=Dataset_BUSI_with_GT
 """
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".dcm", ".dicom"}
+# What tells DICOM from anything else: the preamble, the mark and a few elements.
+_BEGINNING = 1024
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"}
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def _of_folder(folder: Path) -> list[_Item]:
         _Item(str(file.path), "", "" if len(file.path.parts) < 2 else file.path.parent.name, "",
               file.read)
         for file in list_files(folder)
-        if file.path.suffix.lower() in _SUFFIXES
+        if (file.path.suffix.lower() in _SUFFIXES or _begins_as_dicom(file))
         and "_mask" not in file.name
         and "masks" not in file.path.parts
     ]  # fmt: skip
@@ -174,6 +178,14 @@ def _of_folder(folder: Path) -> list[_Item]:
             f"{', '.join(sorted(_SUFFIXES))} files, or with zips of them."
         )
     return items
+
+
+def _begins_as_dicom(file: "SourceFile") -> bool:
+    """Tells by its content: scanners give files no suffix, or the end of a number."""
+    from radimagenet_jax.data.dicom import is_dicom
+
+    with file.open() as stream:
+        return is_dicom(stream.read(_BEGINNING))
 
 
 if __name__ == "__main__":

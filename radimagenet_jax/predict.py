@@ -76,8 +76,6 @@ def main(arguments: Sequence[str]) -> int:
             f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
         )
     given = expanded(options.workdir or options.weights)
-    if options.weights and not options.features and not given.exists():
-        raise _no_classes(given)
     output = expanded(options.output)
     check_output(output, "--output")
     paths = find_images(options.inputs)

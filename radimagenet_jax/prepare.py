@@ -13,7 +13,8 @@ data sets:
 
 What has to be downloaded by hand belongs into <data_dir>/downloads/manual/<data set>/; where it is
 missing, the command says what to get, from where and on which terms. Zips are read in place, and
-every image is decoded once to verify it. The result is a standard TensorFlow Datasets folder
+every image is decoded once to verify it before anything is written; a run that was stopped goes on
+where it was. The result is a standard TensorFlow Datasets folder
 (array_record), although TensorFlow is not needed; training reads it, and builds it by
 itself on first use.
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         workers=options.workers,
         beam_runner=options.beam_runner,
         beam_options=[f"--{option}" for option in options.beam_options],
+        skip_unreadable=options.skip_unreadable,
     )
     say = console.console.print
     if already:
@@ -52,6 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     shown = ", ".join(classes[:_CLASSES_SHOWN])
     more = f" ... ({len(classes)} in all)" if len(classes) > _CLASSES_SHOWN else ""
     say(f"classes: {shown}{more}", markup=False)
+    for note in built.info.metadata.get("notes", []) if built.info.metadata else []:
+        say(f"note: {note}", markup=False)
     # The folder is the result, so it alone goes to standard output.
     print(built.data_dir)
     return 0
@@ -80,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="threads that read and verify images (default: one for each CPU)",
+    )
+    parser.add_argument(
+        "--skip_unreadable",
+        action="store_true",
+        help="leave out images that cannot be read; the data set's notes, and so every report, "
+        "say how many and which",
     )
     parser.add_argument(
         "--beam_runner",

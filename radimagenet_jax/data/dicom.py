@@ -1,16 +1,18 @@
-"""DICOM files to 8-bit images, by the standard's own chain of grey-value transformations.
+"""DICOM files to 8-bit images: what is in a file, whether it can be read, and its pixels.
 
-Stored values go through the modality LUT or rescale (PS3.3 C.11.1), then the VOI LUT or a window
-(C.11.2), and MONOCHROME1 is inverted last, so that bright always means a large value. Colour
-becomes RGB. pydicom parses and decompresses; what it says about a file is never passed on, since
-its messages may quote values, and a file's values may name a patient. The only words here about
-a file are its name as the user gave it and figures of its pixels.
+How grey values are shown is in `dicom_display`; colour becomes RGB. pydicom parses and
+decompresses; what it says about a file is never passed on, since its messages may quote values,
+and a file's values may name a patient. The only words here about a file are its name as the user
+gave it, names of the standard, and figures of its pixels.
 """
 
 import hashlib
+import importlib.util
 import io
 import logging
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,11 +20,26 @@ from typing import Any, TypeVar
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder, pixel_array
-from pydicom.uid import UID
+from pydicom.encaps import get_frame
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
+from radimagenet_jax.data import native_worker
+from radimagenet_jax.data.dicom_display import KEYWORDS, Window, grey_image
 from radimagenet_jax.data.images import MAX_PIXELS
+from radimagenet_jax.data.patients import is_no_patient
 from radimagenet_jax.errors import DataError
+
+__all__ = ["Header", "Window", "decode_dicom", "is_dicom", "patient_pseudonym", "read_header"]
 
 T = TypeVar("T")
 
@@ -31,8 +48,27 @@ _MAGIC = b"DICM"
 _MAGIC_OFFSET = 128
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # What frames of an enhanced multi-frame file have in functional groups (PS3.3 C.7.6.16.2).
 _FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+_NATIVE = (
+    *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian),
+    DeflatedExplicitVRLittleEndian,
+)
+# Decoded in this process: by pydicom in Python, and by the library of all JPEG files.
+_SAFE_PLUGINS = {**dict.fromkeys(_NATIVE, ""), RLELossless: "pydicom", JPEGBaseline8Bit: "pillow"}
+# Supplement 244, which pydicom does not know yet: each frame is a stream of deflate.
+_DEFLATED_FRAMES = UID("1.2.840.10008.1.2.8.1")
+# The packages of the extra 'dicom', by the module that each is imported by.
+_EXTRA_MODULES = ("gdcm", "pylibjpeg", "openjpeg")
+# A deflated file may grow so far; images do by a factor of 3.
+_MAX_INFLATED = 256 * 2**20
+# Value representations whose length has 4 bytes, behind 2 that are 0 (PS3.5 7.1.2).
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+# Which elements begin a data set, and how long any of them may be.
+_FIRST_GROUPS = (0x0002, 0x0008)
+_MAX_FIRST_LENGTH = 2**16
 
 # pydicom's warnings and log lines quote values of a file, such as a malformed patient name. The
 # filters are set once, since those of `warnings.catch_warnings` are shared between threads.
@@ -41,32 +77,64 @@ logging.getLogger("pydicom").propagate = False
 
 
 @dataclass(frozen=True)
-class Window:
-    """A grey-value window in the units of the modality, Hounsfield units for CT.
+class Header:
+    """What a file says before its pixels that data sets ask for.
 
     Attributes:
-      center: Its middle.
-      width: From black to white, at least 1.
+      patient: The PatientID as it is, which must not leave the program, '' where there is none.
+      may_wrap: Whether negative values may be stored wrapped around at 12 bits, as in slices of
+        some scanners: unsigned, 12 bits, and no intercept to make them negative.
     """
 
-    center: float
-    width: float
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.center) and np.isfinite(self.width) and self.width >= 1):
-            raise DataError(
-                f"the window with centre {self.center:g} and width {self.width:g} is none; give a "
-                "width of at least 1."
-            )
+    patient: str
+    may_wrap: bool
 
 
 def is_dicom(encoded: bytes) -> bool:
-    """Tells whether a file has DICOM's mark, whatever its name."""
-    return encoded[_MAGIC_OFFSET : _MAGIC_OFFSET + len(_MAGIC)] == _MAGIC
+    """Tells whether a file is DICOM by its content, whatever its name; its beginning is enough.
+
+    Either it has DICOM's mark, or, as some consoles write it, it begins with the data set itself:
+    elements of the first groups in ascending order, implicit or explicit, of both byte orders.
+    """
+    return encoded[_MAGIC_OFFSET : _MAGIC_OFFSET + len(_MAGIC)] == _MAGIC or (
+        _begins_data_set(encoded, "<") or _begins_data_set(encoded, ">")
+    )
+
+
+def _begins_data_set(encoded: bytes, order: str) -> bool:
+    position, previous, elements = 0, (0, 0), 0
+    while elements < 3 and position + 12 <= len(encoded):
+        group, _ = tag = struct.unpack_from(f"{order}HH", encoded, position)
+        if tag <= previous or (not elements and group not in _FIRST_GROUPS):
+            return False
+        vr = encoded[position + 4 : position + 6]
+        if vr in _LONG_VRS:
+            (length,) = struct.unpack_from(f"{order}I", encoded, position + 8)
+            start = position + 12
+        elif vr in _SHORT_VRS:
+            (length,) = struct.unpack_from(f"{order}H", encoded, position + 6)
+            start = position + 8
+        else:  # implicit, which is little endian only
+            (length,) = struct.unpack_from("<I", encoded, position + 4)
+            start = position + 8
+            if order == ">" or group == 0x0002:
+                return False
+        # A sequence of unknown length: what is inside does not matter any more.
+        if length == 0xFFFFFFFF and elements:
+            return True
+        if length > _MAX_FIRST_LENGTH:
+            return False
+        position, previous, elements = start + length, tag, elements + 1
+    return elements >= 2
 
 
 def decode_dicom(
-    encoded: bytes, *, name: str, windows: Sequence[Window] = (), frame: int | None = None
+    encoded: bytes,
+    *,
+    name: str,
+    windows: Sequence[Window] = (),
+    frame: int | None = None,
+    unwrap: bool = False,
 ) -> np.ndarray:
     """Decodes one frame of a DICOM file.
 
@@ -81,14 +149,17 @@ def decode_dicom(
       windows: None for the file's own, one, or three for the channels of a colour image. They are
         for grey images only.
       frame: From 0; may be None where the file has a single frame.
+      unwrap: Make negative again what wrapped around at 12 bits, in files that may have such
+        values (see `Header`); others are shown as without it.
 
     Returns:
       (H, W, 1) uint8 where the image is grey, else (H, W, 3) uint8, RGB.
 
     Raises:
       DataError: If the file is empty, no DICOM, without pixels, cut short, damaged, implausibly
-        large, compressed in a way that is not installed, has no such frame, or has several and
-        `frame` is None. No message has any value of the file that may name a patient.
+        large, compressed in a way that is not installed, says what is senseless of how it is to
+        be shown, has no such frame, or has several and `frame` is None. No message has any value
+        of the file that may name a patient.
     """
     dataset = _read(encoded, name)
     count = _check_pixels(dataset, name)
@@ -98,7 +169,44 @@ def decode_dicom(
         )
     if not 0 <= (frame or 0) < count:
         raise DataError(f"{name} has no frame {frame}; choose one of 0 to {count - 1}.")
-    return _decode_frame(dataset, frame or 0, name, windows)
+    if len(windows) not in (0, 1, 3):
+        raise ValueError(f"an image is made of one window or of three, not of {len(windows)}")
+    stored = _stored_values(dataset, encoded, frame or 0, name)
+    if stored.ndim == 2 and _text(dataset, "PhotometricInterpretation", name) in _GREY:
+        return _quietly(
+            lambda: grey_image(
+                stored,
+                _frame_tags(dataset, frame or 0),
+                name,
+                windows=windows,
+                little_endian=dataset.original_encoding[1] is not False,
+                unwrap=unwrap and _may_wrap(dataset),
+            ),
+            name,
+        )
+    if windows:
+        raise DataError(
+            f"{name} is a colour image, which grey-value windows are not for; leave them out or "
+            "remove it."
+        )
+    return _quietly(lambda: _colour(dataset, stored), name)
+
+
+def read_header(encoded: bytes, *, name: str) -> Header:
+    """Returns what data sets ask of a file before they decode it.
+
+    Args:
+      encoded: The file's bytes; its beginning up to the pixels is enough.
+      name: What to call the file in a message.
+
+    Raises:
+      DataError: If the file is empty, no DICOM, or damaged before its pixels.
+    """
+    tags = ["PatientID", *_WRAP_TAGS]
+    dataset = _read(encoded, name, stop_before_pixels=True, specific_tags=tags)
+    patient = str(_quietly(lambda: dataset.get("PatientID", ""), name) or "").strip()
+    may_wrap = _quietly(lambda: _may_wrap(dataset), name)
+    return Header(patient, may_wrap)
 
 
 def patient_pseudonym(encoded: bytes, *, name: str, salt: str) -> str:
@@ -114,16 +222,28 @@ def patient_pseudonym(encoded: bytes, *, name: str, salt: str) -> str:
       salt: Any text; one for each data set, so that pseudonyms of two sets cannot be linked.
 
     Returns:
-      '' where the file has no PatientID.
+      '' where the file has no PatientID, or one that stands for nobody, such as 'ANONYMOUS'.
 
     Raises:
       DataError: If the file is empty, no DICOM, or damaged before its pixels.
     """
-    dataset = _read(encoded, name, stop_before_pixels=True, specific_tags=["PatientID"])
-    identifier = str(_quietly(lambda: dataset.get("PatientID", ""), name) or "").strip()
-    if not identifier:
-        return ""
-    return hashlib.sha256(f"{salt}\0{identifier}".encode()).hexdigest()[:16]
+    patient = read_header(encoded, name=name).patient
+    return "" if is_no_patient(patient) else pseudonym(patient, salt)
+
+
+def pseudonym(patient: str, salt: str) -> str:
+    """Returns the pseudonym of a PatientID; see `patient_pseudonym`."""
+    return hashlib.sha256(f"{salt}\0{patient}".encode()).hexdigest()[:16]
+
+
+_WRAP_TAGS = ("BitsStored", "PixelRepresentation", "RescaleIntercept")
+# A file whose intercept is below has its negative values from there.
+_LEAST_INTERCEPT = -100
+
+
+def _may_wrap(dataset: Dataset) -> bool:
+    bits, sign, intercept = (dataset.get(keyword) for keyword in _WRAP_TAGS)
+    return bits == 12 and sign == 0 and float(intercept or 0) > _LEAST_INTERCEPT
 
 
 def _read(encoded: bytes, name: str, **options: Any) -> Dataset:
@@ -131,9 +251,58 @@ def _read(encoded: bytes, name: str, **options: Any) -> Dataset:
         raise DataError(f"{name} is empty; download or copy it again.")
     if not is_dicom(encoded):
         raise DataError(
-            f"{name} is no DICOM file (the mark 'DICM' is missing); export or download it again."
+            f"{name} is no DICOM file (neither the mark 'DICM' nor a data set begins it); export "
+            "or download it again."
         )
-    return _quietly(lambda: pydicom.dcmread(io.BytesIO(encoded), **options), name)
+    _check_inflated(encoded, name)
+    dataset = _quietly(lambda: pydicom.dcmread(io.BytesIO(encoded), force=True, **options), name)
+    if not hasattr(dataset, "file_meta"):
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        # A file that does not say it is uncompressed, as pydicom found its values to be written.
+        implicit, little = dataset.original_encoding
+        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    return dataset
+
+
+def _check_inflated(encoded: bytes, name: str) -> None:
+    """Refuses a deflated file that grows beyond all proportion, before pydicom inflates it."""
+    if f"{DeflatedExplicitVRLittleEndian}".encode() not in encoded[:4096]:
+        return
+    # The group length comes first (PS3.10 7.1) and counts from behind itself.
+    start = _MAGIC_OFFSET + len(_MAGIC)
+    if encoded[start : start + 8] != b"\x02\0\0\0UL\x04\0" or len(encoded) < start + 12:
+        raise DataError(_damaged(name))
+    start += 12 + struct.unpack_from("<I", encoded, start + 8)[0]
+    if _inflated(encoded[start:], _MAX_INFLATED + 1, name, keep=False):
+        raise DataError(
+            f"{name} would expand to more than {_MAX_INFLATED:,} bytes; export it without "
+            "compression."
+        )
+
+
+def _inflated(content: bytes, limit: int, name: str, *, keep: bool = True) -> bytes:
+    """Inflates at most `limit` bytes; without `keep`, b'' unless they are reached."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    parts: list[bytes] = []
+    done = 0
+    try:
+        while not inflater.eof and done < limit:
+            part = inflater.decompress(content, min(2**20, limit - done))
+            content = inflater.unconsumed_tail
+            if not part:
+                break
+            done += len(part)
+            if keep:
+                parts.append(part)
+    except zlib.error:
+        raise DataError(_damaged(name)) from None
+    return b"".join(parts) if keep else b"\0" * (done >= limit)
+
+
+def _damaged(name: str) -> str:
+    return f"{name} is cut short or damaged; download or copy it again."
 
 
 def _quietly(action: Callable[[], T], name: str) -> T:
@@ -143,19 +312,25 @@ def _quietly(action: Callable[[], T], name: str) -> T:
     """
     try:
         return action()
+    except DataError:
+        raise
     except Exception:
-        raise DataError(f"{name} is cut short or damaged; download or copy it again.") from None
+        raise DataError(_damaged(name)) from None
 
 
 def _check_pixels(dataset: Dataset, name: str) -> int:
     """Checks what the header says of the pixels, before memory is taken; returns the frames."""
-    has_pixels = _quietly(lambda: "PixelData" in dataset, name)
-    if not has_pixels:
+    if not _quietly(lambda: any(keyword in dataset for keyword in _PIXELS), name):
         raise DataError(
-            f"{name} is DICOM without pixel data (a report or a plan, or it is cut short); copy it "
-            "again or remove its row."
+            f"{name} is DICOM without pixel data ({_kind(dataset, name)}); copy it again or "
+            "remove its row."
         )
     rows, columns = _number(dataset, "Rows", name), _number(dataset, "Columns", name)
+    samples = _number(dataset, "SamplesPerPixel", name, default=1)
+    if samples not in (1, 3):
+        raise DataError(
+            f"{name} has {samples} values a pixel, where 1 or 3 are read; export it again."
+        )
     if rows < 1 or columns < 1 or rows * columns > MAX_PIXELS:
         raise DataError(
             f"{name} claims {columns} x {rows} pixels, where 1 to {MAX_PIXELS:,} are accepted; "
@@ -174,8 +349,22 @@ def _check_pixels(dataset: Dataset, name: str) -> int:
     return count
 
 
+def _kind(dataset: Dataset, name: str) -> str:
+    """Returns what a file without pixels is, in the standard's words."""
+
+    def read() -> str:
+        meta = getattr(dataset, "file_meta", Dataset())
+        uid = dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or ""
+        known = UID(str(uid))
+        return known.name if known.name != known else "a report or a plan"
+
+    return f"{_quietly(read, name)}, or it is cut short"
+
+
 def _check_syntax(dataset: Dataset, name: str) -> None:
-    syntax = _quietly(lambda: UID(dataset.file_meta.TransferSyntaxUID), name)
+    syntax = _syntax(dataset, name)
+    if syntax == _DEFLATED_FRAMES:
+        return
     known = syntax.is_transfer_syntax and not syntax.is_private
     try:
         available = get_decoder(syntax).is_available
@@ -184,52 +373,98 @@ def _check_syntax(dataset: Dataset, name: str) -> None:
             f"{name} is stored as {syntax.name if known else 'an unknown transfer syntax'}, which "
             "cannot be read as images; convert it to uncompressed DICOM or to PNG."
         ) from None
-    if not available:
+    bits = dataset.get("BitsStored")
+    if syntax == JPEGExtended12Bit and bits != 8:
         raise DataError(
-            f"{name} is compressed as {syntax.name}, whose decoder is not installed; "
-            "pip install 'radimagenet-jax[dicom]'."
+            f"{name} is compressed as JPEG with {bits} bits a value, which no decoder here reads; "
+            "convert it to uncompressed DICOM."
         )
+    if not available:
+        raise DataError(f"{name} is compressed as {syntax.name}, {_advice()}.")
+
+
+def _syntax(dataset: Dataset, name: str) -> UID:
+    return _quietly(lambda: UID(dataset.file_meta.TransferSyntaxUID), name)
+
+
+def _advice() -> str:
+    """Returns what to do about a compression without its decoder."""
+    missing = [one for one in _EXTRA_MODULES if importlib.util.find_spec(one) is None]
+    if missing:
+        return "whose decoder is not installed; pip install 'radimagenet-jax[dicom]'"
+    return "which no decoder here reads; convert it to uncompressed DICOM or to PNG"
 
 
 def _number(dataset: Dataset, keyword: str, name: str, default: int | None = None) -> int:
-    def read() -> int:
+    try:
         value = dataset.get(keyword)
         return default if value is None and default is not None else int(value)
-
-    return _quietly(read, name)
+    except Exception:  # as in `_quietly`
+        raise DataError(
+            f"{name} is cut short or damaged (its {keyword} is missing or no whole number); "
+            "download or copy it again."
+        ) from None
 
 
 def _text(dataset: Dataset, keyword: str, name: str) -> str:
     return _quietly(lambda: str(dataset.get(keyword, "")).strip(), name)
 
 
-def _decode_frame(dataset: Dataset, index: int, name: str, windows: Sequence[Window]) -> np.ndarray:
-    if len(windows) not in (0, 1, 3):
-        raise ValueError(f"an image is made of one window or of three, not of {len(windows)}")
-    stored = _stored_values(dataset, index, name)
-    if stored.ndim == 2 and _text(dataset, "PhotometricInterpretation", name) in _GREY:
-        return _grey(dataset, stored, index, name, windows)
-    if windows:
-        raise DataError(
-            f"{name} is a colour image, which grey-value windows are not for; leave them out or "
-            "remove it."
-        )
-    return _quietly(lambda: _colour(dataset, stored), name)
-
-
-def _stored_values(dataset: Dataset, index: int, name: str) -> np.ndarray:
+def _stored_values(dataset: Dataset, encoded: bytes, index: int, name: str) -> np.ndarray:
     """Returns a frame's values as they are stored, colour as RGB: (H, W) or (H, W, 3)."""
+    syntax = _syntax(dataset, name)
+    if syntax == _DEFLATED_FRAMES:
+        _inflate_frame(dataset, index, name)
+        index = 0
+    elif syntax not in _SAFE_PLUGINS:
+        return native_worker.decode(
+            f"{__name__}:decode_stored", encoded, name=name, arguments=(index, name)
+        )
+    try:
+        return pixel_array(dataset, index=index, decoding_plugin=_SAFE_PLUGINS.get(syntax, ""))
+    except Exception:
+        raise _damaged_pixels(syntax, name) from None
+
+
+def decode_stored(encoded: bytes, index: int, name: str) -> np.ndarray:
+    """Decodes a frame in this process; `decode_dicom` does so in a worker.
+
+    Returns:
+      (H, W) or (H, W, 3) as stored, colour as RGB.
+
+    Raises:
+      DataError: If that fails.
+    """
+    dataset = _read(encoded, name)
     try:
         return pixel_array(dataset, index=index)
     except Exception:
-        syntax = UID(dataset.file_meta.TransferSyntaxUID)
-        remedy = "download or copy it again"
-        if syntax.is_compressed and not syntax.is_deflated:
-            remedy += (
-                f", or, as it is compressed as {syntax.name}, install the decoders with "
-                "pip install 'radimagenet-jax[dicom]'"
-            )
-        raise DataError(f"{name} is cut short or damaged in its pixels; {remedy}.") from None
+        raise _damaged_pixels(_syntax(dataset, name), name) from None
+
+
+def _damaged_pixels(syntax: UID, name: str) -> DataError:
+    remedy = "download or copy it again"
+    if syntax not in _SAFE_PLUGINS and syntax.is_compressed:
+        remedy += f", or, as it is compressed as {syntax.name}, convert it to uncompressed DICOM"
+        if "not installed" in (advice := _advice()):
+            remedy += f" or install the other decoders:{advice.partition(';')[2]}"
+    return DataError(f"{name} is cut short or damaged in its pixels; {remedy}.")
+
+
+def _inflate_frame(dataset: Dataset, index: int, name: str) -> None:
+    """Puts one frame, inflated, in the place of all that a file has."""
+
+    def inflate() -> None:
+        count = int(dataset.get("NumberOfFrames") or 1)
+        bits = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated
+        frame = get_frame(dataset.PixelData, index, number_of_frames=count)
+        size = (bits + 7) // 8
+        dataset.PixelData = _inflated(frame, size + size % 2, name).ljust(size + size % 2, b"\0")
+        dataset.NumberOfFrames = 1
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset["PixelData"].VR = "OW" if dataset.BitsAllocated > 8 else "OB"
+
+    _quietly(inflate, name)
 
 
 def _colour(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
@@ -247,111 +482,10 @@ def _colour(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     return image
 
 
-def _grey(
-    dataset: Dataset, stored: np.ndarray, index: int, name: str, windows: Sequence[Window]
-) -> np.ndarray:
-    def shown() -> np.ndarray:
-        tags = _frame_tags(dataset, index)
-        values = apply_modality_lut(stored, tags).astype(np.float64)
-        if windows:
-            shades = [linear_window(values, window) for window in windows]
-        else:
-            shades = [_own_shades(tags, values, stored)]
-        image = np.stack(shades, axis=-1)
-        if tags.PhotometricInterpretation == "MONOCHROME1":
-            image = 1 - image
-        return np.floor(image * 255 + 0.5).astype(np.uint8)
-
-    return _quietly(shown, name)
-
-
-def linear_window(values: np.ndarray, window: Window) -> np.ndarray:
-    """Returns the shades of the VOI LUT function LINEAR (PS3.3 C.11.2.1.2.1).
-
-    Args:
-      values: Any shape, in the units of the modality.
-      window: At a width of 1 it is a threshold.
-
-    Returns:
-      The same shape, float64 from 0 (black) to 1 (white).
-    """
-    low = window.center - 0.5 - (window.width - 1) / 2
-    if window.width == 1:
-        return (values > low).astype(np.float64)
-    return np.clip((values - low) / (window.width - 1), 0, 1)
-
-
-def _own_shades(tags: Dataset, values: np.ndarray, stored: np.ndarray) -> np.ndarray:
-    """Returns shades from 0 to 1 by what the file itself says of its display."""
-    if tags.get("VOILUTSequence"):
-        return _lut_shades(tags.VOILUTSequence[0], values)
-    center, width = _first(tags.get("WindowCenter")), _first(tags.get("WindowWidth"))
-    if center is not None and width is not None:
-        return _window_shades(values, center, width, tags.get("VOILUTFunction") or "LINEAR")
-    rescaled = "ModalityLUTSequence" in tags or not np.array_equal(values, stored)
-    if int(tags.BitsStored) == 8 and not int(tags.PixelRepresentation) and not rescaled:
-        return values / 255
-    return _stretched(values, stored, tags)
-
-
-def _window_shades(values: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
-    # PS3.3 C.11.2.1.2: LINEAR wants a width of at least 1, the two others one above 0.
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (values - center) / width))
-    if function == "LINEAR_EXACT":
-        return np.clip((values - center) / width + 0.5, 0, 1)
-    return linear_window(values, Window(center, max(width, 1.0)))
-
-
-def _lut_shades(item: Dataset, values: np.ndarray) -> np.ndarray:
-    entries, first, bits = (int(value) for value in item.LUTDescriptor)
-    entries = entries or 2**16
-    # The descriptor's second value is signed where the values are, which its VR may not tell.
-    if first >= 2**15 and values.min(initial=0) < 0:
-        first -= 2**16
-    data = item.LUTData
-    if isinstance(data, bytes):
-        table = np.frombuffer(data, "<u1" if len(data) == entries else "<u2")
-    else:
-        table = np.asarray(data)
-    places = np.clip(values - first, 0, entries - 1).astype(np.intp)
-    return table[:entries].astype(np.float64)[places] / (2**bits - 1)
-
-
-def _stretched(values: np.ndarray, stored: np.ndarray, tags: Dataset) -> np.ndarray:
-    padding = _first(tags.get("PixelPaddingValue"))
-    limit = _first(tags.get("PixelPaddingRangeLimit"))
-    inside = np.ones(stored.shape, bool)
-    if padding is not None:
-        ends = sorted((padding, padding if limit is None else limit))
-        inside = (stored < ends[0]) | (stored > ends[1])
-    seen = values[inside] if inside.any() else values
-    low, high = float(seen.min()), float(seen.max())
-    if low == high:
-        return np.zeros(values.shape)
-    shades = np.clip((values - low) / (high - low), 0, 1)
-    # Padding is background: black once MONOCHROME1 is inverted.
-    shades[~inside] = 1.0 if tags.PhotometricInterpretation == "MONOCHROME1" else 0.0
-    return shades
-
-
-def _first(value: Any) -> float | None:
-    """Returns the first of a tag's values, None where the tag is missing or empty."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
-        return float(value[0]) if len(value) else None
-    return float(value)
-
-
 def _frame_tags(dataset: Dataset, index: int) -> Dataset:
     """Returns the tags that a frame's grey values depend on, its functional groups included."""
     tags = Dataset()
-    for keyword in (
-        "PhotometricInterpretation", "BitsStored", "PixelRepresentation", "ModalityLUTSequence",
-        "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter", "WindowWidth",
-        "VOILUTFunction", "PixelPaddingValue", "PixelPaddingRangeLimit",
-    ):  # fmt: skip
+    for keyword in KEYWORDS:
         if keyword in dataset:
             tags[keyword] = dataset[keyword]
     shared = dataset.get("SharedFunctionalGroupsSequence") or []

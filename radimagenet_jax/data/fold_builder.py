@@ -6,6 +6,7 @@ a note says so.
 """
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,10 @@ from radimagenet_jax.data.splits import (
 from radimagenet_jax.errors import DataError
 
 S = TypeVar("S")
+
+# The shares of `splits.stand_in`, and how far a split may be from them before it is said.
+STAND_IN_SHARES = {"train": 0.72, "val": 0.08, "test": 0.2}
+_TOLERANCE = 0.1
 
 
 @dataclass(kw_only=True)
@@ -187,6 +192,7 @@ class FoldBuilder(ImageBuilder, Generic[S]):
                 how = f"the published split tables are not there: {how}, stands in for them"
             self.notes.append(undivided.note.format(split=how))
             splits = stand_in_examples(undivided.examples, fold or 1, groups=undivided.groups)
+            self.notes += lopsided(splits, undivided.groups)
         self.notes += self.remarks(source, splits)
         return splits
 
@@ -224,3 +230,34 @@ def stand_in_examples(
     together = [(groups[one.key] if groups else one.patient) or one.key for one in ordered]
     indices = stand_in([one.label for one in ordered], together, fold)
     return {split: [ordered[i] for i in chosen] for split, chosen in indices.items()}
+
+
+def lopsided(
+    splits: Mapping[str, Sequence[Example]], groups: Mapping[str, str] | None = None
+) -> list[str]:
+    """Returns a note where a stand-in split is far from the shares that it aims at.
+
+    Args:
+      splits: What `stand_in_examples` returned.
+      groups: What it was given.
+    """
+    counts = {split: len(splits[split]) for split in SPLITS}
+    total = sum(counts.values())
+    if all(
+        abs(counts[split] - share * total) <= max(_TOLERANCE * total, 2)
+        for split, share in STAND_IN_SHARES.items()
+    ):
+        return []
+    sizes = Counter(
+        (groups[one.key] if groups else one.patient) or one.key
+        for split in SPLITS
+        for one in splits[split]
+    )
+    largest = max(sizes.values())
+    shares = " / ".join(f"{100 * counts[split] / total:.0f}" for split in SPLITS)
+    aims = " / ".join(f"{100 * share:.0f}" for share in STAND_IN_SHARES.values())
+    return [
+        f"the split is lopsided: train / val / test have {shares} % of the images instead of "
+        f"{aims} %, since one group that stays together, such as a patient, has {largest:,} of "
+        f"{total:,}."
+    ]

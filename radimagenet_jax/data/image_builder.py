@@ -11,18 +11,29 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
-from tensorflow_datasets.core import file_adapters, writer
+from tensorflow_datasets.core import example_serializer, file_adapters, writer
 
 from radimagenet_jax.data.beam_reading import reading_with_beam
 from radimagenet_jax.data.images import check_image
 from radimagenet_jax.data.local_builder import LocalBuilder
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import SourceFile, dataset_folder
+from radimagenet_jax.data.source_files import (
+    FileState,
+    SourceFile,
+    dataset_folder,
+    noting_files,
+    printable,
+)
 from radimagenet_jax.data.splits import SPLITS
+from radimagenet_jax.data.unfinished import KeptSpool, remove_unfinished, unfinished_folder
 from radimagenet_jax.errors import DataError
 
 # One record a group, as TFDS writes them too, so that each can be read alone.
 _RECORD_OPTIONS = "group_size:1,uncompressed"
+# Names that a note has; all of them are in the file beside the records.
+_NAMES_SHOWN = 20
+UNREADABLE = "unreadable.txt"
+_SKIP = "Or leave what cannot be read out, with --skip_unreadable of the command prepare."
 
 
 @dataclass(frozen=True)
@@ -93,9 +104,11 @@ class ImageBuilder(LocalBuilder):
         to Beam's workers, so that the search is done once.
       notes: Sentences for everybody who reads results on this data, such as that a stand-in
         split was used; `find_examples` adds to them, and they are kept with the data.
+      skip_unreadable: Leave out examples that cannot be read, and say so in a note.
     """
 
     HOMEPAGE: ClassVar[str]
+    skip_unreadable = False
     left_out: frozenset[str] | None = None
 
     @abstractmethod
@@ -142,22 +155,117 @@ class ImageBuilder(LocalBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         root = dataset_folder(Path(dl_manager.manual_dir), self.name)
-        problems = Problems(root)
+        listing = self._problems_file()
+        problems = Problems(root, listing)
         # Everything is found and cross-checked before the first byte is written.
         splits = self.find_examples(root, problems)
         problems.check()
         self._check_counts(root, splits)
-        self.info.metadata["notes"] = self.notes
         if self.beam:
+            self.info.metadata["notes"] = self.notes
             return {
                 name: reading_with_beam(self, root, name, len(examples))
                 for name, examples in splits.items()
             }
-        last = list(splits)[-1]
-        return {
-            name: self.counted(self._generate_examples(examples, problems, is_last=name == last))
-            for name, examples in splits.items()
-        }
+        # Everything is read, too, before: what cannot be is told all at once.
+        problems = Problems(problems.source, listing)
+        folder = unfinished_folder(*self._unfinished_place())
+        unread: dict[str, str] = {}
+        for split, examples in splits.items():
+            self.spools[split] = self._filled_spool(folder, split, examples, problems, unread)
+        if unread and not self.skip_unreadable:
+            problems.check(_SKIP)
+        self._check_what_is_left(splits, unread)
+        if unread:
+            self._note_unread(unread, sum(map(len, splits.values())))
+        self.info.metadata["notes"] = self.notes
+        # TFDS finds all records in the spools.
+        return {name: iter(()) for name in splits}
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
+        super()._download_and_prepare(dl_manager, download_config)
+        if not self.beam:
+            remove_unfinished(unfinished_folder(*self._unfinished_place()))
+        self._problems_file().unlink(missing_ok=True)
+
+    def _problems_file(self) -> Path:
+        config = f"-{self.builder_config.name}" if self.builder_config else ""
+        return Path(self._data_dir_root) / f"{self.name}{config}-problems.txt"
+
+    def _unfinished_place(self) -> tuple[Path, str, str]:
+        config = self.builder_config
+        description = [
+            *(self.name, str(self.version), repr(self.info.features), *self.class_names()),
+            repr(config),
+        ]
+        home = Path(self._data_dir_root) / self.name
+        return home, config.name if config else self.name, "\0".join(description)
+
+    def _filled_spool(
+        self,
+        folder: Path,
+        split: str,
+        examples: Sequence[Example],
+        problems: Problems,
+        unread: dict[str, str],
+    ) -> KeptSpool:
+        """Returns a split's records, those of an earlier run among them.
+
+        Args:
+          folder: Of the unfinished records.
+          split: Its name.
+          examples: Its examples.
+          problems: Takes what cannot be read.
+          unread: Takes the label of each example that cannot be read, by key.
+        """
+        features = self.info.features
+        serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+        spool = KeptSpool(folder, split)
+        for _ in self.counted(range(spool.num_examples)):
+            pass
+        waiting = (one for one in examples if not spool.has(one.key, [one.label, one.patient]))
+        for example, reading in self.counted(_read_ahead(waiting, self.workers)):
+            # A bad image does not hide the next: all of them are told at the end.
+            try:
+                found, files = reading.result()
+            except DataError as error:
+                problems.add(str(error))
+                unread[f"{split}/{example.key}"] = example.label
+                continue
+            if found:
+                record = features.encode_example(example.named(found))
+                serialized = serializer.serialize_example(record)
+                spool.keep(example.key, serialized, [example.label, example.patient], files)
+        return spool
+
+    def _check_what_is_left(
+        self, splits: Mapping[str, Sequence[Example]], unread: Mapping[str, str]
+    ) -> None:
+        """Refuses to leave out all images of a class of a split."""
+        for split, examples in splits.items():
+            lost = {label for key, label in unread.items() if key.startswith(f"{split}/")}
+            left = (
+                {one.label for one in examples if f"{split}/{one.key}" not in unread}
+                if lost
+                else lost
+            )
+            for label in sorted(lost - left):
+                raise DataError(
+                    f"no image of the class '{label}' in the split {split} can be read, so that "
+                    "they cannot be left out; mend or replace them."
+                )
+
+    def _note_unread(self, unread: Mapping[str, str], total: int) -> None:
+        """Notes what was left out, and writes all names beside the records."""
+        names = [printable(key.partition("/")[2]) for key in unread]
+        Path(self._data_dir, UNREADABLE).write_text("\n".join([*names, ""]), encoding="utf-8")
+        shown = ", ".join(names[:_NAMES_SHOWN])
+        if len(names) > _NAMES_SHOWN:
+            shown += f" and {len(names) - _NAMES_SHOWN:,} more, all named in {UNREADABLE}"
+        self.notes.append(
+            f"{len(names):,} of {total:,} images cannot be read and are left out "
+            f"(--skip_unreadable): {shown}."
+        )
 
     def _example_writer(self) -> ImageRecordWriter:
         return ImageRecordWriter(self.info.file_format)
@@ -175,31 +283,28 @@ class ImageBuilder(LocalBuilder):
             if not count:
                 raise DataError(f"{root} has no image for the split '{name}'; complete it.")
 
-    def _generate_examples(
-        self, examples: Sequence[Example], problems: Problems, *, is_last: bool
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        done = 0
-        for example, reading in _read_ahead(examples, self.workers):
-            features: Mapping[str, Any] = {}
-            # A bad image does not hide the next: all of them are told at the end.
-            with problems.collecting():
-                features = reading.result()
-            if features:
-                done += 1
-                yield example.key, example.named(features)
-        if is_last or not done:
-            problems.check()
+    def _generate_examples(self, *arguments: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        """TFDS asks for this method; the records are in the spools before it is called."""
+        raise NotImplementedError
+
+
+_Reading = tuple[Mapping[str, Any], list[FileState]]
+
+
+def _read(example: Example) -> _Reading:
+    with noting_files() as files:
+        return example.read(), files
 
 
 def _read_ahead(
-    examples: Sequence[Example], workers: int
-) -> Iterator[tuple[Example, "Future[Mapping[str, Any]]"]]:
+    examples: Iterable[Example], workers: int
+) -> Iterator[tuple[Example, "Future[_Reading]"]]:
     """Reads in threads, in order; a few examples per thread are ahead, never all."""
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[tuple[Example, Future[Mapping[str, Any]]]] = deque()
+        ahead: deque[tuple[Example, Future[_Reading]]] = deque()
         try:
             for example in examples:
-                ahead.append((example, pool.submit(example.read)))
+                ahead.append((example, pool.submit(_read, example)))
                 if len(ahead) >= 4 * workers:
                     yield ahead.popleft()
             while ahead:

@@ -14,20 +14,31 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from radimagenet_jax.data import native_worker
 from radimagenet_jax.errors import DataError
 
+# The formats that are opened, by how their files begin; Pillow would read two dozen more.
+FORMATS = "PNG, JPEG, TIFF, BMP or DICOM"
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BMP_SIGNATURE = b"BM"
+_GIF_SIGNATURE = b"GIF8"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 # PNG's IHDR is always the first chunk: signature, length, type, width, height, depth.
 _PNG_DEPTH_OFFSET = 24
 # Start-of-frame markers; C4, C8 and CC lie among them and mean other things.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# A progressive JPEG comes in some ten scans; each costs a walk over the whole image.
+_JPEG_SCAN = b"\xff\xda"
+_MAX_SCANS = 200
 _SOON_DECODED = (
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
     *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
 )
-# Far above any radiograph, and far below what would exhaust a workstation's memory.
-MAX_PIXELS = 100_000_000
+# Twice the largest radiograph: one image, decoded, takes a few hundred megabytes at most.
+MAX_PIXELS = 50_000_000
+# More pages than any file of images has; a chain of pages may be a circle.
+_MAX_PAGES = 100_000
 
 
 def decode(encoded: bytes, *, name: str) -> np.ndarray:
@@ -38,7 +49,7 @@ def decode(encoded: bytes, *, name: str) -> np.ndarray:
     file's extension.
 
     Args:
-      encoded: The file's bytes: PNG or JPEG, or any other format Pillow reads.
+      encoded: The file's bytes: PNG, JPEG, BMP or TIFF, of which it is the first page.
       name: What to call the image in an error message.
 
     Returns:
@@ -46,8 +57,9 @@ def decode(encoded: bytes, *, name: str) -> np.ndarray:
       uint8 in RGB order.
 
     Raises:
-      DataError: If the bytes are no readable image.
+      DataError: If the bytes are no readable image, or claim more than `MAX_PIXELS`.
     """
+    _check_size(*_claimed_size(encoded), name)
     if _is_plain_grey_png(encoded):
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
         if image is None:
@@ -61,8 +73,15 @@ def decode(encoded: bytes, *, name: str) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
         if image is None:
             raise DataError(_damaged(name))
+    elif encoded.startswith(_TIFF_SIGNATURES):
+        image = _tiff_page(encoded, 0, name)
     else:
-        image = np.asarray(_open_with_pillow(encoded, name).convert("RGB"))
+        image = _rgb(_open_with_pillow(encoded, name), name)
+    return _grey_if_equal(image)
+
+
+def _grey_if_equal(image: np.ndarray) -> np.ndarray:
+    """Returns one channel of three where they are equal everywhere."""
     # Two comparisons of flat views are several times faster than one of all three channels.
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     if np.array_equal(red, green) and np.array_equal(red, blue):
@@ -126,43 +145,130 @@ def nearest_indices(source: int, target: int) -> np.ndarray:
     return np.add.accumulate(steps).astype(np.intp)
 
 
-def check_image(encoded: bytes, *, name: str) -> np.ndarray:
+def check_image(
+    encoded: bytes, *, name: str, frame: int | None = None, is_mask: bool = False
+) -> np.ndarray:
     """Verifies an image file completely, once, when a data set is prepared.
+
+    Args:
+      encoded: The file's bytes.
+      name: What to call the image in a message.
+      frame: The page of a TIFF with several, from 0; may be None where there is one image.
+      is_mask: Accept a GIF too, in which a published data set has its masks.
 
     Returns:
       The image, as `decode` gives it.
 
     Raises:
       DataError: If the file is empty, no image, cut short or damaged, has more than
-        8 bits a channel (which every reader would reduce in its own way), or is
-        implausibly large. The message names the file and the remedy.
+        8 bits a channel (which every reader would reduce in its own way), is
+        implausibly large, has no such frame, or has several and `frame` is None. The message
+        names the file and the remedy.
     """
     if not encoded:
         raise DataError(f"{name} is empty; download or copy it again.")
-    image = _open_with_pillow(encoded, name)
-    if image.width * image.height > MAX_PIXELS:
+    if encoded.startswith(_TIFF_SIGNATURES):
+        return _grey_if_equal(_tiff_page(encoded, frame, name))
+    is_gif = is_mask and encoded.startswith(_GIF_SIGNATURE)
+    image = _open_with_pillow(encoded, name, is_gif=is_gif)
+    _check_size(image.width, image.height, name)
+    _check_depth(encoded, image, name)
+    if is_gif:
+        return _grey_if_equal(_rgb(image, name))
+    if frame:
         raise DataError(
-            f"{name} has {image.width} x {image.height} pixels, more than the "
+            f"{name} has no frame {frame}, since it is a single image; leave the frame empty."
+        )
+    if encoded.startswith(_PNG_SIGNATURE):
+        # Check sums find what transport damages; decoding, once, finds what a writer did wrong.
+        if not _has_whole_chunks(encoded):
+            raise DataError(_damaged(name))
+        return decode(encoded, name=name)
+    if encoded.count(_JPEG_SCAN) > _MAX_SCANS:
+        raise DataError(_damaged(name))
+    _load(image, name)  # OpenCV reads a JPEG that ends early as if its rest were grey
+    return decode(encoded, name=name)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{name} has {width} x {height} pixels, more than the "
             f"{MAX_PIXELS:,} that are accepted; scale it down."
         )
+
+
+def _check_depth(encoded: bytes, image: Image.Image, name: str) -> None:
     is_png = encoded.startswith(_PNG_SIGNATURE)
     if (is_png and encoded[_PNG_DEPTH_OFFSET] == 16) or image.mode[0] in "IF":
         raise DataError(
             f"{name} has more than 8 bits a channel; choose a grey-value window "
             "and save it as an 8-bit PNG."
         )
-    if is_png:
-        # Check sums find what transport damages; decoding, once, finds what a writer did wrong.
-        if not _has_whole_chunks(encoded):
-            raise DataError(_damaged(name))
-        return decode(encoded, name=name)
+
+
+def _load(image: Image.Image, name: str) -> None:
     try:
-        image.load()  # OpenCV reads a JPEG that ends early as if its rest were grey
+        image.load()
     # Pillow's readers raise whatever their format's parser met: OSError, ValueError,
     # SyntaxError, struct.error, IndexError. All of them mean the same to the user.
     except Exception as error:
         raise DataError(_damaged(name)) from error
-    return decode(encoded, name=name)
+
+
+def _rgb(image: Image.Image, name: str) -> np.ndarray:
+    _load(image, name)
+    try:
+        return np.asarray(image.convert("RGB"))
+    except Exception as error:  # as in `_load`
+        raise DataError(_damaged(name)) from error
+
+
+def _tiff_page(encoded: bytes, page: int | None, name: str) -> np.ndarray:
+    """Returns a page as RGB, decoded in a worker: (H, W, 3) uint8."""
+    return native_worker.decode(
+        f"{__name__}:decode_tiff", encoded, name=name, arguments=(page, name)
+    )
+
+
+def decode_tiff(encoded: bytes, page: int | None, name: str) -> np.ndarray:
+    """Verifies and decodes a page of a TIFF in this process; `check_image` does so in a worker.
+
+    Args:
+      encoded: The file's bytes.
+      page: From 0; may be None where there is one.
+      name: What to call the image in a message.
+
+    Returns:
+      (H, W, 3) uint8, RGB.
+
+    Raises:
+      DataError: As `check_image` does.
+    """
+    image = _open_with_pillow(encoded, name)
+    try:
+        pages = 1
+        while pages < _MAX_PAGES:
+            image.seek(pages)
+            pages += 1
+    except EOFError:
+        pass
+    except Exception as error:  # as in `_load`
+        raise DataError(_damaged(name)) from error
+    if page is None and pages > 1:
+        raise DataError(
+            f"{name} has {pages} frames; choose one by its number from 0 in a column frame, or "
+            "save each as an image."
+        )
+    if page is not None and page >= pages:
+        raise DataError(f"{name} has no frame {page}; choose one of 0 to {pages - 1}.")
+    try:
+        image.seek(page or 0)
+    except Exception as error:
+        raise DataError(_damaged(name)) from error
+    _check_size(image.width, image.height, name)
+    _check_depth(encoded, image, name)
+    return _rgb(image, name)
 
 
 def _has_whole_chunks(png: bytes) -> bool:
@@ -183,25 +289,54 @@ def _has_whole_chunks(png: bytes) -> bool:
     return False
 
 
-def _open_with_pillow(encoded: bytes, name: str) -> Image.Image:
+def _open_with_pillow(encoded: bytes, name: str, *, is_gif: bool = False) -> Image.Image:
+    signatures = {
+        "PNG": (_PNG_SIGNATURE,),
+        "JPEG": (_JPEG_SIGNATURE,),
+        "TIFF": _TIFF_SIGNATURES,
+        "BMP": (_BMP_SIGNATURE,),
+    }
+    formats = [kind for kind, begins in signatures.items() if encoded.startswith(begins)]
+    if is_gif:
+        formats = ["GIF"]
+    unknown = (
+        f"{name} is not an image that can be read ({FORMATS} is expected); "
+        "save it as one of these, or download or copy it again."
+    )
+    if not formats:
+        raise DataError(unknown)
     try:
         with warnings.catch_warnings():
-            # Size is judged by `check_image`, in a sentence that names the file.
+            # Size is judged by `_check_size`, in a sentence that names the file.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(encoded))
+            return Image.open(io.BytesIO(encoded), formats=formats)
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{name} claims more pixels than the {MAX_PIXELS:,} that are accepted; scale it down."
         ) from error
     except Exception as error:
-        raise DataError(
-            f"{name} is not an image that can be read (PNG or JPEG is expected); "
-            "download or copy it again."
-        ) from error
+        raise DataError(unknown) from error
+
+
+def _claimed_size(encoded: bytes) -> tuple[int, int]:
+    """Returns the width and height in the header of a PNG or JPEG, 0 where there is none."""
+    if encoded.startswith(_PNG_SIGNATURE) and len(encoded) >= _PNG_DEPTH_OFFSET:
+        width, height = struct.unpack_from(">II", encoded, _PNG_DEPTH_OFFSET - 8)
+        return width, height
+    if encoded.startswith(_JPEG_SIGNATURE) and (frame := _jpeg_frame(encoded)):
+        height, width = struct.unpack_from(">HH", encoded, frame + 5)
+        return width, height
+    return 0, 0
 
 
 def _jpeg_channels(encoded: bytes) -> int:
     """Returns the number of colour components of a JPEG, 0 when its header is damaged."""
+    frame = _jpeg_frame(encoded)
+    return encoded[frame + 9] if frame else 0
+
+
+def _jpeg_frame(encoded: bytes) -> int:
+    """Returns where the frame header of a JPEG begins, 0 when there is none."""
     position = 2
     while position + 10 <= len(encoded):
         if encoded[position] != 0xFF:
@@ -210,7 +345,7 @@ def _jpeg_channels(encoded: bytes) -> int:
         if marker == 0xFF:  # fill bytes may precede a marker
             position += 1
         elif marker in _JPEG_FRAMES:
-            return encoded[position + 9]
+            return position
         else:
             (length,) = struct.unpack_from(">H", encoded, position + 2)
             position += 2 + length

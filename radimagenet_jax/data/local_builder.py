@@ -31,6 +31,11 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder):
     report: Callable[[int], None] | None = None
     _yielded = 0
 
+    def __init__(self, **options: Any) -> None:
+        # Records that are there before TFDS asks for them, by split.
+        self.spools: dict[str, spool.SpoolShuffler] = {}
+        super().__init__(**options)
+
     def counted(self, examples: Iterable[T]) -> Iterator[T]:
         """Yields a split's examples and reports each, in one count with the other splits'."""
         for example in examples:
@@ -40,7 +45,7 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder):
             yield example
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
-        with spool.shuffling_on_disk():
+        with spool.shuffling_on_disk(self.spools):
             super()._download_and_prepare(dl_manager, download_config)
 
     # TFDS prints where the data go and that they are done, which whoever reports tells too.

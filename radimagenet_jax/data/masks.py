@@ -56,7 +56,7 @@ def read_mask(encoded: bytes, *, name: str, shape: tuple[int, int]) -> np.ndarra
     Raises:
       DataError: If it is no readable image, or of another size.
     """
-    mask = check_image(encoded, name=name).any(axis=-1)
+    mask = check_image(encoded, name=name, is_mask=True).any(axis=-1)
     if mask.shape != shape:
         raise DataError(
             f"{name} has {mask.shape[1]} x {mask.shape[0]} pixels where its image has "

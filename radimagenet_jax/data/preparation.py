@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from radimagenet_jax.console import console
 from radimagenet_jax.data.beam_reading import beam_failures, beam_pipeline_settings
-from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, builder, manual_dir
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, UNFINISHED, builder, manual_dir
+from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import expanded
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 # A writer keeps a note of each record of its file: with files of 1 GiB, as TFDS has them by itself,
 # that would be most of what memory grows by.
 _SHARD_BYTES = 64 * 2**20
+
+# What a run that failed has read is kept if it took so long; what is read sooner is debris.
+KEEP_SECONDS = 60.0
 
 # Called with the number of examples done and the number expected, None when unknown.
 OnProgress = Callable[[int, int | None], None]
@@ -36,12 +40,15 @@ def prepare(
     on_progress: OnProgress | None = None,
     beam_runner: str | None = None,
     beam_options: Sequence[str] = (),
+    skip_unreadable: bool = False,
 ) -> "tfds.core.GeneratorBasedBuilder":
     """Builds a data set as array_record files, if that has not been done.
 
     Terms of use are printed before the work begins. Nothing incomplete stays behind: TFDS writes
     into a folder of its own and renames it at the end, and what a killed run left is removed
-    first. Processes that prepare the same data set on one machine wait for each other.
+    first. Only the records that a run had read when it was killed, or failed after more than
+    `KEEP_SECONDS`, stay in a hidden folder, and the next run goes on with them. Processes
+    that prepare the same data set on one machine wait for each other.
 
     Args:
       name: A name of `registry.names()`, or `<name>/<configuration>`.
@@ -53,6 +60,8 @@ def prepare(
         SparkRunner or DataflowRunner; None builds in threads of this process. The records are
         the same, though in other shards.
       beam_options: Flags of that runner, as on its command line: '--direct_num_workers=2'.
+      skip_unreadable: Leave out images that cannot be read; the data set's notes, which every
+        report has, say how many and which.
 
     Returns:
       The builder, ready for reading.
@@ -60,8 +69,14 @@ def prepare(
     Raises:
       DataError: If the source is missing (with what to get, from where, on which terms, and
         where to put it), incomplete or damaged, or the disk refuses.
-      ConfigError: If Apache Beam is asked for and not installed, or has no such runner.
+      ConfigError: If Apache Beam is asked for and not installed, has no such runner, or shall
+        skip what is unreadable.
     """
+    if beam_runner and skip_unreadable:
+        raise ConfigError(
+            "--skip_unreadable needs all images seen by one process; leave out --beam_runner, or "
+            "mend the images."
+        )
     beam = beam_pipeline_settings(beam_runner, beam_options) if beam_runner else {}
     built = builder(name, data_dir)
     if Path(built.data_dir).is_dir():
@@ -76,6 +91,7 @@ def prepare(
             if not Path(built.data_dir).is_dir():
                 built.workers = workers or os.cpu_count() or 1
                 built.beam = bool(beam)
+                built.skip_unreadable = skip_unreadable
                 with _progress(on_progress) as report:
                     _build(built, data_dir, report, beam)
     except OSError as error:
@@ -127,6 +143,9 @@ def _build(
         if reason is None:
             raise
         raise OSError(reason.group(1)) from error
+    finally:
+        # TFDS makes a folder for what it would unpack.
+        _remove_empty([manual_dir(built.name, data_dir).parents[1] / "extracted"])
 
 
 @contextmanager
@@ -155,13 +174,22 @@ def _sole_builder(home: Path) -> Iterator[None]:
     even when the process is killed.
     """
     handle, created = _lock_folder(home)
+    began, had_records = time.monotonic(), (home / UNFINISHED).is_dir()
     try:
         # Whoever holds the lock is the only builder, so these are of runs that were killed.
         for stale in [*home.glob("incomplete.*"), *home.glob("*/incomplete.*")]:
             shutil.rmtree(stale)
         yield
     except BaseException:
-        if any(home.rglob("dataset_info.json")):  # another configuration is prepared there
+        if not had_records and time.monotonic() - began < KEEP_SECONDS:
+            shutil.rmtree(home / UNFINISHED, ignore_errors=True)
+        if (home / UNFINISHED).is_dir():
+            console.print(
+                f"what was read so far is kept in {home / UNFINISHED}; the next run goes on there.",
+                markup=False,
+            )
+            _remove_empty(home.iterdir())
+        elif any(home.rglob("dataset_info.json")):  # another configuration is prepared there
             _remove_empty(home.iterdir())
         else:
             shutil.rmtree(home)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
+# In a data set's folder, what a preparation that has not ended has read (see `unfinished`).
+UNFINISHED = ".unfinished"
 
 
 def names() -> tuple[str, ...]:

@@ -9,10 +9,12 @@ import functools
 import os
 import re
 import stat
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TypeVar
@@ -28,9 +30,56 @@ MAX_MEMBER_BYTES = 2**30
 MAX_EXPANSION = 100
 # A line with its end; `str.splitlines` knows many more ends than CSV does.
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+# A value that a message quotes is cut where it is longer than anybody reads.
+_LONG_WORD = re.compile(r"(\S{100})\S{100,}")
+# Columns that a message about a header names.
+_HEADER_SHOWN = 12
 
 # Small archives of text or of flat test images may compress better than MAX_EXPANSION.
 MIN_SUSPICIOUS_BYTES = 64 * 2**20
+# Of a text that becomes a label or a key, what is left out since nobody sees it: zero-width
+# characters, direction marks, byte-order marks.
+_INVISIBLE = "Cf"
+_CONTROL = "Cc"
+
+# Which files are being read, where somebody asks (`noting_files`).
+_noted: ContextVar[list["FileState"] | None] = ContextVar("noted", default=None)
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file as it was when it was read, which tells whether it has been changed since."""
+
+    path: str
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: str | Path) -> "FileState":
+        """Returns the state of a file now.
+
+        Raises:
+          OSError: If it is not there.
+        """
+        state = os.stat(path)
+        return cls(str(path), state.st_size, state.st_mtime_ns)
+
+
+@contextmanager
+def noting_files() -> Iterator[list[FileState]]:
+    """Notes which files are read within the block, by this thread."""
+    files: list[FileState] = []
+    token = _noted.set(files)
+    try:
+        yield files
+    finally:
+        _noted.reset(token)
+
+
+def note_file(path: Path) -> None:
+    """Notes a file that is read without a `SourceFile`."""
+    if (files := _noted.get()) is not None:
+        files.append(FileState.of(path))
 
 
 @dataclass(frozen=True)
@@ -74,6 +123,7 @@ class SourceFile:
             being read.
         """
         try:
+            note_file(self.location)
             if self.member is None:
                 with self.location.open("rb") as stream:
                     yield stream
@@ -136,8 +186,8 @@ def list_files(root: Path) -> tuple[SourceFile, ...]:
             if location.suffix.lower() == ".zip":
                 files.extend(zip_members(location, root=root))
             else:
-                path = PurePosixPath(location.relative_to(root).as_posix())
-                files.append(SourceFile(path, str(location), location))
+                path = PurePosixPath(plain_text(location.relative_to(root).as_posix()))
+                files.append(SourceFile(path, printable(str(location)), location))
     return tuple(sorted(files, key=lambda file: (file.path, file.shown)))
 
 
@@ -179,8 +229,9 @@ def zip_members(location: Path, *, root: Path) -> Iterator[SourceFile]:
     for member in members:
         path = PurePosixPath(member.filename)
         if not member.is_dir() and not any(_is_clutter(part) for part in path.parts):
-            shown = f"{location}: {member.filename}"
-            yield SourceFile(folder / path, shown, location, member.filename)
+            shown = printable(f"{location}: {member.filename}")
+            place = PurePosixPath(plain_text(str(folder / path)))
+            yield SourceFile(place, shown, location, member.filename)
 
 
 def _check_member(location: Path, member: zipfile.ZipInfo) -> None:
@@ -222,6 +273,26 @@ def _open_zip(location: Path, _mtime_ns: int, _size: int) -> zipfile.ZipFile:
     A zip that changes gets another modification time, and is opened anew.
     """
     return zipfile.ZipFile(location)
+
+
+def plain_text(text: str) -> str:
+    """Returns a text as what people see of it: composed (NFC), without invisible characters.
+
+    Two labels or keys that look alike are one, whoever's keyboard or file system wrote them.
+    """
+    if text.isascii():
+        return text
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(letter for letter in composed if unicodedata.category(letter) != _INVISIBLE)
+
+
+def printable(text: str) -> str:
+    r"""Returns a text with its control characters written as escapes, such as '\x1b'."""
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) == _CONTROL
+        or "\ud800" <= letter <= "\udfff" else letter
+        for letter in text
+    )  # fmt: skip
 
 
 def _is_clutter(name: str) -> bool:
@@ -309,7 +380,8 @@ class Row:
 
     def error(self, problem: str) -> DataError:
         """Returns an error whose sentence begins with the file and the row."""
-        return DataError(f"{self.file.shown}, row {self.number}: {problem}")
+        shown = _LONG_WORD.sub(r"\1...", problem)
+        return DataError(f"{self.file.shown}, row {self.number}: {shown}")
 
 
 def read_csv(file: SourceFile, columns: Sequence[str]) -> list[Row]:
@@ -347,7 +419,7 @@ def iterate_csv(
             if not any(fields):
                 continue
             if header is None:
-                header = fields
+                header = [printable(plain_text(field)).strip() for field in fields]
                 _check_header(file, header, columns)
                 continue
             is_empty = False
@@ -379,7 +451,18 @@ def _checked_row(
             f"{file.shown}, row {number}: has {len(fields)} fields where the header has "
             f"{len(header)}; mend the row or put quotes about its commas."
         )
-    row = Row(file, number, dict(zip(header, fields, strict=True)))
+    row = Row(file, number, dict(zip(header, map(plain_text, fields), strict=True)))
+    for column, value in row.values.items():
+        if printable(value) == value:
+            continue
+        if column in columns:
+            raise row.error(
+                f"the column '{column}' has a control character ('{printable(value)[:80]}'); "
+                "remove it."
+            )
+        row.values[column] = "".join(
+            " " if unicodedata.category(letter) == _CONTROL else letter for letter in value
+        )
     for column in columns:
         if not row[column]:
             raise row.error(f"the column '{column}' is empty; fill it or remove the row.")
@@ -387,7 +470,9 @@ def _checked_row(
 
 
 def _check_header(file: SourceFile, header: list[str], columns: Sequence[str]) -> None:
-    found = ", ".join(f"'{name}'" for name in header)
+    found = ", ".join(f"'{name[:40]}'" for name in header[:_HEADER_SHOWN])
+    if len(header) > _HEADER_SHOWN:
+        found += f" and {len(header) - _HEADER_SHOWN:,} more"
     for column in columns:
         if column not in header:
             raise DataError(

@@ -2,16 +2,16 @@
 
 TFDS sorts a split's records by a hash of their keys. Its own shuffler holds up to 1 GB of them in
 memory, and beyond that needs TensorFlow to write its temporary files. This one keeps the records
-in one temporary file from the start and in memory only where they lie (12 bytes a record), so
+in one temporary file from the start and in memory only where they lie (20 bytes a record), so
 that memory hardly depends on the number of records; the order, and so the data set, is the same.
 """
 
 import os
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from tensorflow_datasets.core import hashing, shuffle
@@ -37,14 +37,18 @@ class SpoolShuffler:
           disable_shuffling: Keep the order in which records are added.
           ignore_duplicates: Of records with one key keep the first, instead of refusing them.
         """
-        self._hasher = hashing.Hasher(hash_salt)
+        self.hasher = hashing.Hasher(hash_salt)
         self._keeps_order = disable_shuffling
         self._ignores_duplicates = ignore_duplicates
-        handle, path = tempfile.mkstemp(dir=dirpath, prefix=".spool")
-        os.unlink(path)
-        self._file: IO[bytes] = os.fdopen(handle, "w+b")
+        self._file = self._opened(dirpath)
         self._prefixes = array("Q")  # of the hashes, which the file holds whole
         self._lengths = array("I")
+        self._starts = array("Q")
+
+    def _opened(self, dirpath: str | os.PathLike[str]) -> IO[bytes]:
+        handle, path = tempfile.mkstemp(dir=dirpath, prefix=".spool")
+        os.unlink(path)
+        return os.fdopen(handle, "w+b")
 
     @property
     def size(self) -> int:
@@ -63,11 +67,20 @@ class SpoolShuffler:
 
     def add(self, key: str | bytes | int, data: bytes) -> None:
         """Appends one record."""
-        hashed = self._hasher.hash_key(key)
-        self._prefixes.append(hashed >> 64)
-        self._lengths.append(len(data))
+        self._append(self.hasher.hash_key(key), data)
+
+    def _append(self, hashed: int, data: bytes) -> int:
+        """Appends one record; returns where it begins in the file."""
+        start = self._file.tell()
         self._file.write(hashed.to_bytes(_HASH_BYTES, "big"))
         self._file.write(data)
+        self._note(hashed, start, len(data))
+        return start
+
+    def _note(self, hashed: int, start: int, length: int) -> None:
+        self._prefixes.append(hashed >> 64)
+        self._lengths.append(length)
+        self._starts.append(start)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Yields (hash of the key, record) in the order of the hashes.
@@ -77,9 +90,7 @@ class SpoolShuffler:
         """
         self._file.flush()
         lengths = np.frombuffer(self._lengths, np.uint32)
-        starts = np.cumsum(lengths, dtype=np.int64)
-        starts -= lengths
-        starts += _HASH_BYTES * np.arange(len(lengths), dtype=np.uint32)
+        starts = np.frombuffer(self._starts, np.uint64)
         handle = self._file.fileno()
         previous, previous_data = None, b""
         for place in self._order(handle, starts):
@@ -111,8 +122,12 @@ class SpoolShuffler:
 
 
 @contextmanager
-def shuffling_on_disk() -> Iterator[None]:
+def shuffling_on_disk(filled: MutableMapping[str, SpoolShuffler] | None = None) -> Iterator[None]:
     """Makes TFDS write data sets through `SpoolShuffler` within the block.
+
+    Args:
+      filled: Spools that have their records already, by split; they are taken out as TFDS comes to
+        their splits, and may be put in within the block.
 
     TFDS lets a builder choose what writes a file (`_example_writer`) and not what orders the
     records before: its writer makes the shuffler by this name, inside of the method that also
@@ -120,7 +135,12 @@ def shuffling_on_disk() -> Iterator[None]:
     TFDS than a copy of that method would.
     """
     original = shuffle.Shuffler
-    shuffle.Shuffler = SpoolShuffler
+
+    def chosen(dirpath: Any, hash_salt: Any, **options: Any) -> SpoolShuffler:
+        own = filled.pop(hash_salt, None) if filled else None
+        return own or SpoolShuffler(dirpath, hash_salt, **options)
+
+    shuffle.Shuffler = SpoolShuffler if filled is None else chosen
     try:
         yield
     finally:

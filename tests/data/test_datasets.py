@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data import datasets, registry
+from radimagenet_jax.data import datasets, image_builder, registry
 from radimagenet_jax.data.images import decode, resize_nearest
 from radimagenet_jax.errors import DataError
 from tfds_builders.covid_ct.covid_ct_dataset_builder import Builder
@@ -271,6 +271,28 @@ def test_what_a_killed_run_left_is_removed_and_built_anew(data_dir):
     assert not datasets.is_prepared(COVID19, data_dir)
     assert len(datasets.load(COVID19, data_dir, 8).train) == COUNTS["train"]
     assert not any("incomplete" in name for name in left_behind(data_dir))
+
+
+def test_a_run_after_a_kill_goes_on_where_it_was(data_dir, monkeypatch):
+    code = WAIT_IN_THE_MIDDLE.format(name=COVID19, folder=str(data_dir))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout.readline() == "half\n"
+        process.send_signal(signal.SIGKILL)
+    read = []
+    check = image_builder.check_image
+    monkeypatch.setattr(
+        image_builder,
+        "check_image",
+        lambda encoded, name: (read.append(name), check(encoded, name=name)),
+    )
+    reported = []
+    datasets.prepare(COVID19, data_dir, on_progress=lambda done, total: reported.append(done))
+    assert 0 < len(read) <= sum(COUNTS.values()) - 7
+    assert reported == list(range(1, sum(COUNTS.values()) + 1))
+    assert len(datasets.load(COVID19, data_dir, 8).train) == COUNTS["train"]
+    assert not list(data_dir.rglob(".unfinished"))
 
 
 def test_processes_that_prepare_the_same_set_wait_for_each_other(data_dir):

@@ -66,7 +66,6 @@ FORMS = {
     "jpeg, halved chroma": encode(Image.fromarray(RGB), "JPEG", subsampling=1),
     "cmyk jpeg": encode(Image.fromarray(RGB).convert("CMYK"), "JPEG"),
     "bmp": encode(Image.fromarray(RGB), "BMP"),
-    "gif": encode(Image.fromarray(RGB[..., 0]), "GIF"),
     "tiff": encode(Image.fromarray(RGB), "TIFF"),
 }
 
@@ -155,6 +154,51 @@ def test_a_png_with_a_flipped_bit_is_refused():
 def test_what_is_no_image_is_refused(content):
     with pytest.raises(DataError, match=r"page\.png is not an image"):
         check_image(content, name="page.png")
+
+
+UNDOCUMENTED = ("GIF", "PPM", "TGA", "PCX", "SGI", "WEBP", "ICO", "JPEG2000", "DDS", "IM", "MSP")
+
+
+@pytest.mark.parametrize("kind", UNDOCUMENTED)
+def test_formats_that_nobody_promised_are_refused_although_pillow_reads_them(kind):
+    image = Image.fromarray(RGB).convert("1" if kind == "MSP" else "RGB")
+    content = encode(image, kind)
+    for read in (check_image, decode):
+        with pytest.raises(DataError, match="PNG, JPEG, TIFF, BMP or DICOM is expected"):
+            read(content, name="image.png")
+
+
+def test_a_gif_is_read_as_a_mask_alone():
+    content = encode(Image.fromarray(RGB[..., 0]), "GIF")
+    np.testing.assert_array_equal(
+        check_image(content, name="mask.gif", is_mask=True),
+        as_pillow_reads(content)[..., :1],
+    )
+
+
+def tiff_of(pages: int) -> bytes:
+    images = [Image.fromarray(np.full((5, 7, 3), 10 * page, np.uint8)) for page in range(pages)]
+    return encode(images[0], "TIFF", save_all=True, append_images=images[1:])
+
+
+def test_pages_of_a_tiff_are_chosen_by_number_or_refused():
+    content = tiff_of(3)
+    for page in range(3):
+        assert (check_image(content, name="a.tif", frame=page) == 10 * page).all()
+    with pytest.raises(DataError, match=r"a\.tif has 3 frames; choose one"):
+        check_image(content, name="a.tif")
+    with pytest.raises(DataError, match=r"a\.tif has no frame 3; choose one of 0 to 2"):
+        check_image(content, name="a.tif", frame=3)
+    with pytest.raises(DataError, match=r"a\.png has no frame 1"):
+        check_image(FORMS["rgb"], name="a.png", frame=1)
+
+
+def test_a_size_beyond_all_measure_is_refused_before_it_is_decoded():
+    for width, height in ((100_000, 100_000), (2**31 - 1, 1), (0xFFFF, 0xFFFF)):
+        bomb = bytearray(FORMS["grey"])
+        bomb[16:24] = struct.pack(">II", width, height)
+        with pytest.raises(DataError, match=r"bomb\.png"):
+            decode(bytes(bomb), name="bomb.png")
 
 
 def test_an_empty_file_is_refused():

@@ -12,6 +12,7 @@ from pydicom.data import get_testdata_file
 from radimagenet_jax.data import datasets, registry
 from radimagenet_jax.data.dicom import Window, decode_dicom
 from radimagenet_jax.errors import DataError
+from tests.dicom_files import dicom_file
 from tests.tfds_builders.building import encoded, examples, notes, pixels
 
 CT = Path(get_testdata_file("CT_small.dcm", download=False)).read_bytes()
@@ -249,3 +250,107 @@ def test_a_link_to_a_folder_elsewhere_will_do(tmp_path, source):
     source.rename(tmp_path / "elsewhere")
     source.symlink_to(tmp_path / "elsewhere")
     assert len(everything(prepare(tmp_path))) == 24
+
+
+def dicom_source(source, identify, count=60):
+    """DICOM files without a column of patients; `identify` gives each its PatientID."""
+    shutil.rmtree(source / "images")
+    rows = ["filename,label"]
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 4000, (8, 8)).astype(np.uint16)
+        name = f"{number:02}.dcm"
+        (source / name).write_bytes(dicom_file(pixels, identify(number)))
+        rows.append(f"{name},{'ab'[number % 2]}")
+    (source / "labels.csv").write_text("\n".join(rows))
+
+
+@pytest.mark.parametrize("name", ["ANONYMOUS", "unknown", "0", "X-77"])
+def test_one_patientid_of_all_files_is_said_and_is_no_patient(tmp_path, source, name):
+    dicom_source(source, lambda number: name)
+    built = prepare(tmp_path)
+    assert "60 of 60 images name no patient" in notes(built)[0]
+    assert "X-77" not in notes(built)[0]
+    assert "by image" in notes(built)[1]
+    assert {split: len(rows) for split, rows in examples(built).items()} == {
+        "train": 43, "val": 5, "test": 12,
+    }  # fmt: skip
+
+
+def test_one_patientid_of_most_files_is_said(tmp_path, source):
+    dicom_source(source, lambda number: "ANONYMOUS" if number < 40 else f"p{number}")
+    assert "40 of 60 images name no patient" in notes(prepare(tmp_path))[0]
+
+
+def test_a_split_that_one_patient_makes_lopsided_is_said(tmp_path, source):
+    dicom_source(source, lambda number: f"p{number}" if number > 25 else "p1")
+    built = prepare(tmp_path)
+    (note,) = [note for note in notes(built) if "lopsided" in note]
+    assert "has 26 of 60" in note
+
+
+def test_placeholders_in_the_column_patient_are_no_patient(tmp_path, source):
+    for old, new in (("p0", "nan"), ("p1", "None"), ("p2", "unknown")):
+        table = (source / "labels.csv").read_text()
+        (source / "labels.csv").write_text(table.replace(f"{old}\n", f"{new}\n"))
+    built = prepare(tmp_path)
+    assert "6 of 24 images name no patient in the column patient" in notes(built)[0]
+    assert [everything(built)[f"images/{n}.png"]["patient"] for n in (0, 3, 23)] == ["", "", "p11"]
+
+
+def test_labels_that_look_alike_are_one(tmp_path, source):
+    text = (source / "labels.csv").read_text().replace("sick", "épine  x")
+    text = text.replace("0.png,fine", "0.png,fi\u200bne").replace(
+        "2.png,épine  x", "2.png,e\u0301pine\u00a0x"
+    )
+    (source / "labels.csv").write_text(text, encoding="utf-8")
+    assert list(prepare(tmp_path).info.features["label"].names) == ["fine", "épine x"]
+
+
+def test_a_control_character_in_a_label_is_refused_without_being_printed(tmp_path, source):
+    edit(source, "images/3.png,sick", "images/3.png,si\x1b]0;own\x07ck")
+    sentence = refuse(tmp_path, "row 5: the column 'label' has a control character")
+    assert "\x1b" not in sentence
+    assert "\x07" not in sentence
+
+
+def test_a_frame_beyond_all_measure_is_refused(tmp_path, source):
+    edit(source, "filename,label,patient", "filename,label,patient,frame")
+    text = (source / "labels.csv").read_text().replace("p0\n", "p0," + "9" * 5000 + "\n", 1)
+    lines = [line if line.count(",") == 3 else f"{line}," for line in text.splitlines()]
+    (source / "labels.csv").write_text("\n".join(lines))
+    refuse(tmp_path, "row 2: the frame has 5,000 digits")
+
+
+def test_every_damaged_image_is_told_even_if_all_are(tmp_path, source):
+    for number in range(24):
+        path = source / f"images/{number}.png"
+        path.write_bytes(path.read_bytes()[:-20])
+    sentence = refuse(tmp_path, "mine has 24 problems", "... and 4 more", "--skip_unreadable")
+    assert sentence.count("cut short") == 20
+    (listing,) = tmp_path.glob("*-problems.txt")
+    assert str(listing) in sentence
+    assert listing.read_text().count("cut short") == 24
+
+
+def test_no_problem_follows_from_another_one(tmp_path, source):
+    text = (source / "labels.csv").read_text().replace(".png,sick", ".jpg,sick")
+    (source / "labels.csv").write_text(text)
+    sentence = refuse(tmp_path, "mine has 12 problems")
+    assert "only rows of the class" not in sentence
+
+
+def test_a_folder_whose_names_are_decomposed_is_found(tmp_path, source):
+    (source / "images/0.png").rename(source / "images/e\u0301.png")
+    edit(source, "images/0.png", "images/\u00e9.png")
+    assert "images/\u00e9.png" in everything(prepare(tmp_path))
+
+
+def test_a_dicom_file_without_mark_and_suffix_is_read(tmp_path, source):
+    import pydicom
+
+    dataset = pydicom.dcmread(io.BytesIO(CT))
+    del dataset.file_meta
+    dataset.save_as(source / "IM0001", implicit_vr=False, little_endian=True)
+    edit(source, "images/1.png", "IM0001")
+    image = pixels(everything(prepare(tmp_path))["IM0001"]["image"])
+    np.testing.assert_array_equal(image, decode_dicom(CT, name="ct").squeeze())

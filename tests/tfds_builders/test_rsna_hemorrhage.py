@@ -5,9 +5,10 @@ import pytest
 
 from radimagenet_jax.data import preparation, registry
 from radimagenet_jax.data.dicom import decode_dicom
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import ConfigError, DataError
 from tests.dicom_files import dicom_file
 from tests.tfds_builders.building import examples, notes, pixels
+from tfds_builders.rsna_hemorrhage import rsna_hemorrhage_dataset_builder
 from tfds_builders.rsna_hemorrhage.rsna_hemorrhage_dataset_builder import SUBTYPES, WINDOWS
 
 # Stored values as the owners' scanners write them: unsigned, 1024 below in Hounsfield units.
@@ -104,3 +105,86 @@ def test_damaged_files_are_all_told(tmp_path, source):
         path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"(?s)3 problems.*cut short or damaged"):
         prepare(tmp_path, "brain")
+
+
+def cut(source, image):
+    path = source / f"stage_2_train/{image}.dcm"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_unreadable_slices_are_left_out_on_request_and_the_notes_name_them(tmp_path, source):
+    bad = list(SLICES)[3], list(SLICES)[4]
+    for image in bad:
+        cut(source, image)
+    with pytest.raises(DataError, match="--skip_unreadable"):
+        prepare(tmp_path, "brain")
+    built = preparation.prepare("rsna_hemorrhage/brain", tmp_path, skip_unreadable=True)
+    left = {key for rows in examples(built).values() for key in rows}
+    assert left == {f"{image}.dcm" for image in SLICES if image not in bad}
+    (note,) = [note for note in notes(built) if "unreadable" in note]
+    assert note.startswith("2 of 20 images cannot be read and are left out")
+    assert all(f"{image}.dcm" in note for image in bad)
+    assert not list(tmp_path.rglob(".unfinished"))
+
+
+def test_a_class_is_not_left_out(tmp_path, source):
+    for image in SLICES:
+        if label(image):
+            cut(source, image)
+    with pytest.raises(DataError, match="no image of the class 'yes' in the split"):
+        preparation.prepare("rsna_hemorrhage/brain", tmp_path, skip_unreadable=True)
+    assert not (tmp_path / "rsna_hemorrhage").exists()
+
+
+def test_skipping_needs_one_process(tmp_path, source):
+    with pytest.raises(ConfigError, match="leave out --beam_runner"):
+        preparation.prepare(
+            "rsna_hemorrhage/brain", tmp_path, skip_unreadable=True, beam_runner="DirectRunner"
+        )
+
+
+def test_wrapped_slices_are_recognised_and_unwrapped_by_a_configuration(tmp_path, source):
+    wrapped = {}
+    for number, image in enumerate(SLICES):
+        if number % 5:
+            continue
+        hounsfield = np.random.default_rng(number).integers(-1000, 1000, (16, 16), np.int16)
+        stored = np.where(hounsfield < 0, hounsfield + 4096, hounsfield).astype(np.uint16)
+        tags = {"BitsStored": 12, "HighBit": 11, "RescaleSlope": 1, "RescaleIntercept": 0}
+        encoded = dicom_file(stored, patient(image), **tags)
+        (source / f"stage_2_train/{image}.dcm").write_bytes(encoded)
+        wrapped[image] = dicom_file(hounsfield, patient(image))
+    plain = prepare(tmp_path, "bone")
+    again = prepare(tmp_path, "bone_unwrapped")
+    assert any("4 of 20 slices store 12 bits" in note for note in notes(plain))
+    assert any("made negative again" in note for note in notes(again))
+    found = {key: row for rows in examples(again).values() for key, row in rows.items()}
+    as_stored = {key: row for rows in examples(plain).values() for key, row in rows.items()}
+    for image in SLICES:
+        ours = pixels(found[f"{image}.dcm"]["image"])
+        if image in wrapped:
+            expected = decode_dicom(wrapped[image], name=image, windows=WINDOWS["bone"])
+            np.testing.assert_array_equal(ours, expected.squeeze())
+        else:
+            np.testing.assert_array_equal(ours, pixels(as_stored[f"{image}.dcm"]["image"]))
+
+
+def test_a_preparation_that_fails_late_goes_on_where_it_was(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(preparation, "KEEP_SECONDS", 0.0)
+    bad = list(SLICES)[3]
+    whole = (source / f"stage_2_train/{bad}.dcm").read_bytes()
+    cut(source, bad)
+    with pytest.raises(DataError, match="cut short"):
+        prepare(tmp_path, "brain")
+    read = []
+    monkeypatch.setattr(
+        rsna_hemorrhage_dataset_builder,
+        "decode_dicom",
+        lambda encoded, name, **options: (
+            read.append(name), decode_dicom(encoded, name=name, **options))[1],
+    )  # fmt: skip
+    (source / f"stage_2_train/{bad}.dcm").write_bytes(whole)
+    found = examples(prepare(tmp_path, "brain"))
+    assert [name.rpartition("/")[2] for name in read] == [f"{bad}.dcm"]
+    assert sum(map(len, found.values())) == 20
+    assert not list(tmp_path.rglob(".unfinished"))

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.dicom import Window, is_dicom, patient_pseudonym
-from radimagenet_jax.data.fold_builder import FoldConfig, stand_in_examples
+from radimagenet_jax.data.dicom import Window, is_dicom, pseudonym, read_header
+from radimagenet_jax.data.fold_builder import FoldConfig, lopsided, stand_in_examples
 from radimagenet_jax.data.image_builder import Example, ImageBuilder
 from radimagenet_jax.data.images import decode
 from radimagenet_jax.data.masks import NO_MASK, encode_mask, mask_feature, read_mask
+from radimagenet_jax.data.patients import known_patients
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import (
     Row,
@@ -37,6 +38,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _FOLD = re.compile(r"(.+)_fold(\d+)")
 # Enough of a DICOM file to hold all that comes before its pixels.
 _HEADER_BYTES = 2**20
+# A file has far fewer frames than a number of so many digits says.
+_MOST_DIGITS = 9
 # Groups are never written, so nobody can try patient numbers against them.
 _GROUP_SALT = "image_csv"
 
@@ -162,11 +165,10 @@ class Builder(ImageBuilder):
             _check_splits(table, wanted, problems)
         # The rest would only repeat what follows from a row that was left out.
         problems.check()
-        patients, groups = _patients(wanted, "patient" in header, problems)
-        problems.check()
+        patients, groups, notes = _patients(wanted, "patient" in header)
+        self.notes += notes
         examples = [
-            Example(one.key, one.row["label"], one.read, patient=patients[one.key])
-            for one in wanted
+            Example(one.key, _label(one.row), one.read, patient=patients[one.key]) for one in wanted
         ]
         if "split" in header:
             splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
@@ -176,12 +178,14 @@ class Builder(ImageBuilder):
         fold = config.fold or 1
         self.notes.append(
             f"{table.name} has no column split: "
-            f"{fold_of(fold, 'patient' if any(groups.values()) else 'image')}, stands in for it."
+            f"{fold_of(fold, 'patient' if any(patients.values()) else 'image')}, stands in for it."
         )
         try:
-            return stand_in_examples(examples, fold, groups=groups)
+            divided = stand_in_examples(examples, fold, groups=groups)
         except DataError as error:
             raise DataError(f"{table.shown}: {error}") from error
+        self.notes += lopsided(divided, groups)
+        return divided
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -196,7 +200,7 @@ def _class_names(folder: Path) -> list[str]:
         )
     table = _find_table(folder, _tables(folder))
     rows = iterate_csv(table, COLUMNS, Problems(folder))
-    labels = sorted({row["label"] for row in rows})
+    labels = sorted({_label(row) for row in rows})
     if not labels:
         raise DataError(
             f"{table.shown} has no row with as many fields as its header, a filename and a label; "
@@ -250,7 +254,7 @@ def _read_table(
             key = str(path) if frame is None else f"{path}#{frame}"
             first = before.setdefault(key, row)
             if first is not row:
-                same = "the same label" if first["label"] == row["label"] else "another label"
+                same = "the same label" if _label(first) == _label(row) else "another label"
                 raise row.error(
                     f"'{key}' is listed before, in row {first.number}, with {same}; keep one."
                 )
@@ -279,6 +283,11 @@ def _find(
     )
 
 
+def _label(row: Row) -> str:
+    """Returns the label; spaces of all kinds and lengths look alike, and are."""
+    return " ".join(row["label"].split())
+
+
 def _split(row: Row) -> str:
     split = SPLIT_NAMES.get(row["split"].lower())
     if split is None:
@@ -291,7 +300,9 @@ def _whole_number(row: Row, column: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise row.error(f"the {column} '{text}' is no whole number; count from 0.")
+        raise row.error(f"the {column} '{text[:40]}' is no whole number; count from 0.")
+    if len(text) > _MOST_DIGITS:
+        raise row.error(f"the {column} has {len(text):,} digits, and no file so many; mend it.")
     return int(text)
 
 
@@ -309,8 +320,9 @@ def _window(row: Row) -> Window | None:
 
 
 def _check_labels(table: SourceFile, wanted: Sequence[_Wanted], problems: Problems) -> None:
-    labels = sorted({one.row["label"] for one in wanted})
-    if len(labels) == 1:
+    labels = sorted({_label(one.row) for one in wanted})
+    # A row that was left out may be the one of another class.
+    if len(labels) == 1 and not problems.count:
         problems.add(
             f"{table.shown} has only rows of the class '{labels[0]}', so nothing can be learnt or "
             "measured; add images of another class."
@@ -328,8 +340,8 @@ def _check_labels(table: SourceFile, wanted: Sequence[_Wanted], problems: Proble
 def _check_splits(table: SourceFile, wanted: Sequence[_Wanted], problems: Problems) -> None:
     if problems.count:  # rows that were left out may be the ones that seem to be missing
         return
-    counts = Counter((one.split, one.row["label"]) for one in wanted)
-    labels = sorted({one.row["label"] for one in wanted})
+    counts = Counter((one.split, _label(one.row)) for one in wanted)
+    labels = sorted({_label(one.row) for one in wanted})
     for split in SPLITS:
         missing = [label for label in labels if not counts[split, label]]
         # Rare classes of many may be missing where nothing is learnt; the figures say so.
@@ -343,30 +355,44 @@ def _check_splits(table: SourceFile, wanted: Sequence[_Wanted], problems: Proble
 
 
 def _patients(
-    wanted: Sequence[_Wanted], has_column: bool, problems: Problems
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Returns each example's patient and what must stay in one split, by key.
+    wanted: Sequence[_Wanted], has_column: bool
+) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Returns each example's patient, what must stay in one split, by key, and notes.
 
     Without a column, images of one DICOM PatientID stay together. The records get a number in its
     place, in the order of the keys, which nobody can trace back.
     """
     if has_column:
         named = {one.key: one.row["patient"] for one in wanted}
-        return named, named
-    groups: dict[str, str] = {}
-    for one in sorted(wanted, key=lambda one: one.key):
-        with problems.collecting(), one.file.open() as stream:
-            start = stream.read(_HEADER_BYTES)
-            groups[one.key] = (
-                patient_pseudonym(start, name=one.file.shown, salt=_GROUP_SALT)
-                if is_dicom(start)
-                else ""
-            )
-    numbers: dict[str, int] = {}
-    patients = {
-        key: f"patient-{numbers.setdefault(group, len(numbers) + 1):05}" if group else ""
-        for key, group in groups.items()
-    }
+        patients, notes = known_patients(named, source="the column patient", are_stated=True)
+    else:
+        headers = {one.key: _patient_id(one.file) for one in sorted(wanted, key=lambda o: o.key)}
+        stated = {key: name for key, name in headers.items() if name is not None}
+        found, notes = known_patients(stated, source="PatientID (0010,0020)", are_stated=False)
+        numbers: dict[str, int] = {}
+        patients = {}
+        for key in headers:
+            name = found.get(key, "")
+            own = pseudonym(name, _GROUP_SALT) if name else ""
+            number = numbers.setdefault(own, len(numbers) + 1) if own else 0
+            patients[key] = f"patient-{number:05}" if own else ""
     # A file that holds several frames has one patient, named or not.
-    together = {one.key: groups.get(one.key) or str(one.file.path) for one in wanted}
-    return patients, together
+    return patients, {one.key: patients[one.key] or str(one.file.path) for one in wanted}, notes
+
+
+def _patient_id(file: SourceFile) -> str | None:
+    """Returns a DICOM file's PatientID, None for other files and where it cannot be read.
+
+    An image that cannot be read is told of when its pixels are.
+    """
+    try:
+        with file.open() as stream:
+            start = stream.read(_HEADER_BYTES)
+            if not is_dicom(start):
+                return None
+            try:
+                return read_header(start, name=file.shown).patient
+            except DataError:
+                return read_header(start + stream.read(), name=file.shown).patient
+    except DataError:
+        return None

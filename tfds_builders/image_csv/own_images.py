@@ -1,10 +1,7 @@
 """What users bring, as what training reads: PNG and JPEG are kept, everything else becomes PNG."""
 
-import io
-
 import cv2
 import numpy as np
-from PIL import Image
 
 from radimagenet_jax.data.dicom import Window, decode_dicom, is_dicom
 from radimagenet_jax.data.images import check_image
@@ -20,8 +17,8 @@ def readable_image(
     """Verifies an image and returns it as PNG or JPEG.
 
     Args:
-      encoded: A PNG or JPEG, whose bytes are kept; or a DICOM file, TIFF or any other format of
-        Pillow with 8 bits a channel.
+      encoded: A PNG or JPEG, whose bytes are kept; or a DICOM file, or a TIFF or BMP with 8 bits a
+        channel.
       name: What to call the image in a message; its end tells a damaged DICOM file from a
         damaged picture.
       window: For grey DICOM images, in place of the file's own.
@@ -39,39 +36,8 @@ def readable_image(
             f"{name} is no DICOM file, and only these have grey values for a window; leave "
             "window_center and window_width empty."
         )
-    image = check_image(encoded, name=name)
-    if encoded.startswith(_KEPT):
-        if frame:
-            raise DataError(f"{name} has no frame {frame}; leave the column frame empty.")
-        return encoded
-    pages = _pages(encoded)
-    if pages == 1 and not frame:
-        return _png(image)
-    if frame is None:
-        raise DataError(
-            f"{name} has {pages} frames; choose one by its number from 0 in a column frame, or "
-            "save each as an image."
-        )
-    if frame >= pages:
-        raise DataError(f"{name} has no frame {frame}; choose one of 0 to {pages - 1}.")
-    return _png(_page(encoded, frame, name))
-
-
-def _pages(encoded: bytes) -> int:
-    with Image.open(io.BytesIO(encoded)) as image:
-        return getattr(image, "n_frames", 1)
-
-
-def _page(encoded: bytes, number: int, name: str) -> np.ndarray:
-    """Returns one page of several; `check_image` has seen the first one only."""
-    page = io.BytesIO()
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            image.seek(number)
-            image.save(page, image.format)
-    except Exception as error:
-        raise DataError(f"{name} is cut short or damaged; download or copy it again.") from error
-    return check_image(page.getvalue(), name=name)
+    image = check_image(encoded, name=name, frame=frame)
+    return encoded if encoded.startswith(_KEPT) else _png(image)
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.dicom import Window, decode_dicom, patient_pseudonym
+from radimagenet_jax.data.dicom import Header, Window, decode_dicom, pseudonym, read_header
 from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Undivided
 from radimagenet_jax.data.image_builder import Example
+from radimagenet_jax.data.patients import known_patients
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.rsna import Challenge, find_challenge
 from radimagenet_jax.data.source_files import SourceFile, iterate_csv, one_of_equals
@@ -38,9 +39,14 @@ _HEADER_BYTES = 2**16
 
 @dataclass(kw_only=True)
 class Config(FoldConfig):
-    """Windows, and a fold by patient."""
+    """Windows, and a fold by patient.
+
+    Attributes:
+      unwrap: Make negative again what slices of some scanners store wrapped around at 12 bits.
+    """
 
     windows: tuple[Window, ...]
+    unwrap: bool = False
 
 
 def _configs() -> list[Config]:
@@ -52,6 +58,11 @@ def _configs() -> list[Config]:
         # The brain window is what everybody means who names a fold only.
         prefix = "" if name == "brain" else f"{name}_"
         configs += Config.folds(description, prefix=prefix, windows=windows)
+        again = f"{description} Values that wrapped around at 12 bits are made negative again."
+        own = f"{name}_unwrapped"
+        fields: dict[str, Any] = {"windows": windows, "unwrap": True}
+        configs.append(Config(name=own, description=again.format(fold=1), **fields))
+        configs += Config.folds(again, prefix=f"{own}_", **fields)
     return configs
 
 
@@ -97,18 +108,45 @@ class Builder(FoldBuilder[Challenge]):
                         "or unpack stage_2_train again."
                     )
                 chosen[image] = one_of_equals(source.images[image], f"{image}.dcm")
-        patients = _patients(chosen, downloads.problems)
         downloads.problems.check()
+        headers = _headers(chosen)
+        patients = self._patients(headers)
+        self._note_wrapped(headers)
         return Undivided(
             [
                 Example(
                     f"{image}.dcm",
                     CLASS_NAMES[labels[image][ANY]],
-                    _reader(file, labels[image], self.builder_config.windows),
+                    _reader(file, labels[image], self.builder_config),
                     patient=patients[image],
                 )
                 for image, file in chosen.items()
             ]
+        )
+
+    def _patients(self, headers: Mapping[str, Header | None]) -> dict[str, str]:
+        """Returns each image's pseudonym: the owners' table names no patients."""
+        named = {image: header.patient for image, header in headers.items() if header}
+        known, notes = known_patients(named, source="PatientID (0010,0020)", are_stated=False)
+        self.notes += notes
+        return {
+            image: pseudonym(known[image], PATIENT_SALT) if known.get(image) else ""
+            for image in headers
+        }
+
+    def _note_wrapped(self, headers: Mapping[str, Header | None]) -> None:
+        count = sum(header.may_wrap for header in headers.values() if header)
+        if not count:
+            return
+        done = (
+            "are made negative again"
+            if self.builder_config.unwrap
+            else "are shown as they are stored: air is white. A configuration whose name has "
+            "'unwrapped' makes them negative again"
+        )
+        self.notes.append(
+            f"{count:,} of {len(headers):,} slices store 12 bits without a sign or an intercept; "
+            f"where values wrapped around there, negative ones {done}."
         )
 
 
@@ -148,33 +186,32 @@ def _labels(table: SourceFile, problems: Problems) -> dict[str, dict[str, int]]:
     return labels
 
 
-def _patients(chosen: Mapping[str, SourceFile], problems: Problems) -> dict[str, str]:
-    """Returns each image's pseudonym, from its header: the owners' table names no patients."""
+def _headers(chosen: Mapping[str, SourceFile]) -> dict[str, Header | None]:
+    """Returns each image's header, None where it cannot be read: the image is told of later."""
 
-    def pseudonym(file: SourceFile) -> str | DataError:
+    def header(file: SourceFile) -> Header | None:
         try:
             with file.open() as stream:
                 start = stream.read(_HEADER_BYTES)
-            return patient_pseudonym(start, name=file.shown, salt=PATIENT_SALT)
-        except DataError as error:
-            return error
+                try:
+                    return read_header(start, name=file.shown)
+                except DataError:
+                    return read_header(start + stream.read(), name=file.shown)
+        except DataError:
+            return None
 
-    patients: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for image, found in zip(chosen, pool.map(pseudonym, chosen.values()), strict=True):
-            with problems.collecting():
-                if isinstance(found, DataError):
-                    raise found
-                patients[image] = found
-    return patients
+        return dict(zip(chosen, pool.map(header, chosen.values()), strict=True))
 
 
 def _reader(
-    file: SourceFile, labels: Mapping[str, int], windows: Sequence[Window]
+    file: SourceFile, labels: Mapping[str, int], config: Config
 ) -> Callable[[], dict[str, Any]]:
     def read() -> dict[str, Any]:
-        image = decode_dicom(file.read(), name=file.shown, windows=windows)
-        pixels = image if len(windows) == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        image = decode_dicom(
+            file.read(), name=file.shown, windows=config.windows, unwrap=config.unwrap
+        )
+        pixels = image if len(config.windows) == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         return {
             "image": cv2.imencode(".png", pixels)[1].tobytes(),
             "subtypes": np.array([labels[kind] for kind in SUBTYPES], np.uint8),
