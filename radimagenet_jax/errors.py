@@ -1,8 +1,8 @@
 """Errors that a person can put right, each told in one sentence."""
 
-# Beyond it a terminal scrolls the beginning away: a sentence, and a list with its first findings.
+# A sentence, and a list of twenty of them: beyond that a terminal scrolls the beginning away.
 LONGEST_LINE = 1500
-LONGEST = 6000
+LONGEST = 12_000
 # Of what is cut the end stays too, since a sentence ends with the remedy.
 _END = 300
 _MOST_LINES = 1000

@@ -321,6 +321,7 @@ def check_weights(config: ConfigDict) -> None:
     Raises:
       ConfigError: If a file cannot be loaded, or is of another network than it is named for.
     """
+    from radimagenet_jax.training import network
     from radimagenet_jax.weights import native, reading
     from radimagenet_jax.weights.contract import check_architecture
 
@@ -335,7 +336,9 @@ def check_weights(config: ConfigDict) -> None:
             if native.is_converted(path):
                 check_architecture(native.read_contract(path), model)
             else:
-                reading.read(path, architecture=model)
+                for preprocessing in config.study.preprocessing:
+                    said = network.said_input(preprocessing)
+                    reading.read(path, architecture=model, unless_told=said)
         except WeightsError as error:
             raise ConfigError(
                 f"config.study.inits: {path} cannot be the weights {name!r} for {model}: {error}"

@@ -66,8 +66,7 @@ def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) ->
             labels=class_names,
         )
         return Start(program, variables, contract, contract.preprocessing)
-    # Where the file does not tell its input, the config is the user's word on it.
-    said = {"published": PUBLISHED, "native": None}.get(config.preprocessing, config.preprocessing)
+    said = said_input(config.preprocessing)
     loaded = reading.read(config.init, architecture=config.model, unless_told=said)
     check_architecture(loaded.contract, config.model)
     made_of = _input(config.preprocessing, loaded.contract)
@@ -108,6 +107,11 @@ def from_scratch(config: ConfigDict, class_names: tuple[str, ...], devices: int 
         )
     scheme = PUBLISHED if config.preprocessing == "published" else config.preprocessing
     return Program.of(config, Input(scheme), class_names, variant, devices)
+
+
+def said_input(name: str) -> str | None:
+    """What a config's `preprocessing` says of weights whose file does not tell their input."""
+    return {"published": PUBLISHED, "native": None}.get(name, name)
 
 
 def _input(name: str, contract: Contract) -> Input:

@@ -1,14 +1,15 @@
 """What a study consists of, and what its config must not say."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import pytest
 
 from configs import study_all, study_base
+from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.studies import plan, session
+from radimagenet_jax.training import initialise
+from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 
 
@@ -101,11 +102,8 @@ def test_weights_of_another_network_are_refused_before_anything_is_computed(tmp_
         "resnet50", "v1", "caffe_div255", "BGR", "a test", "none", "0" * 64, None, "HWIO"
     )
     folder = tmp_path / "weights"
-    folder.mkdir()
-    (folder / "model.safetensors").touch()
-    digest = hashlib.sha256(b"").hexdigest()
-    whole = {**json.loads(contract.to_json()), "model_sha256": digest}
-    (folder / "contract.json").write_text(json.dumps(whole))
+    variables = initialise.scratch(models.create("resnet50"), 32, 0, "zeros")
+    native.write(folder, variables, contract)
     config = make_config("densenet121", inits=("scratch", f"mine={folder}"))
     with pytest.raises(ConfigError, match=r"'mine' for densenet121.*those of resnet50") as caught:
         session.run(config, str(tmp_path / "study"), "")

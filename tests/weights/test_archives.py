@@ -38,7 +38,7 @@ def refusal(path):
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_an_archive_is_read_compressed_or_not(compression, tmp_path, weights_h5):
     path = archive_of(tmp_path / "model.keras", weights_h5, compression)
-    assert load_pretrained(path).contract.architecture == "densenet121"
+    assert load_pretrained(path, preprocessing="torch").contract.architecture == "densenet121"
 
 
 def test_truncation_anywhere_is_refused(tmp_path, weights_h5):
@@ -93,7 +93,7 @@ def test_the_scales_of_a_released_inception_resnet_are_left_undecoded(
     ]
     layers = hollow_layers("inception_resnet_v2")
     path = write_keras_2(tmp_path / "IRV2.h5", layers, config=lambdas(names))
-    pretrained = load_pretrained(path)
+    pretrained = load_pretrained(path, preprocessing="tf")
     assert pretrained.contract.architecture == "inception_resnet_v2"
     assert any("40 Lambda layers" in note for note in pretrained.report.notes)
 

@@ -197,7 +197,7 @@ def _exported() -> bytes:
 @functools.cache
 def base(form: str) -> dict[str, bytes]:
     """An intact file, or the files of a folder, by name."""
-    variables()
+    _register()
     make: dict[str, Callable[[], dict[str, bytes]]] = {
         "h5-full": lambda: {"twig.h5": _keras_2(full=True)},
         "h5-only": lambda: {"twig.h5": _keras_2(full=False)},
