@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from types import TracebackType
+from typing import Any, NoReturn
 
 from radimagenet_jax import huge_pages, interruption
 from radimagenet_jax.console import fail
@@ -47,6 +48,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     it memory that computes faster, see `huge_pages`.
     """
     stop = interruption.Interruption(lambda: fail("interrupted."))
+    _pass_over_closed_loops()
     try:
         huge_pages.restart_with()
         with stop:
@@ -60,6 +62,28 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     if stop.noted:  # a library has passed over it
         stop.leave()
     sys.exit(code or 0)
+
+
+def _pass_over_closed_loops() -> None:
+    """Keeps quiet what orbax' reads print that end after the read that failed has been told.
+
+    Its library calls back into an asyncio loop which the failure has closed. The sentence on the
+    damaged file is already on the terminal.
+    """
+    uncaught, lost = sys.excepthook, sys.unraisablehook
+
+    def is_late(error: BaseException | None) -> bool:
+        return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not is_late(error):
+            uncaught(kind, error, trace)
+
+    def tell_lost(unraisable: Any) -> None:
+        if not is_late(unraisable.exc_value):
+            lost(unraisable)
+
+    sys.excepthook, sys.unraisablehook = tell, tell_lost
 
 
 def _told(error: BaseException) -> int:

@@ -46,7 +46,11 @@ def main() -> None:
             base.save(path)
             ours, theirs = [], []
             for _ in range(ROUNDS):
-                ours.append(_seconds(lambda path=path: load_pretrained(path).variables))
+                ours.append(
+                    _seconds(
+                        lambda path=path: load_pretrained(path, preprocessing="torch").variables
+                    )
+                )
                 theirs.append(_seconds(lambda path=path, base=base: base.load_weights(path)))
             figures = {"seconds": statistics.median(ours), "keras": statistics.median(theirs)}
             networks[name] = figures | {"ratio": figures["keras"] / figures["seconds"]}

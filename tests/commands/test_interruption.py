@@ -68,7 +68,7 @@ def test_a_training_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, 
 
 def test_preparing_predicting_and_studying_end_in_one_line(tmp_path, begin, data_dir):
     commands = (
-        ("prepare", "phantom", f"--data_dir={tmp_path / 'data'}"),
+        ("prepare", "--dataset=phantom", f"--data_dir={tmp_path / 'data'}"),
         (
             *("study", "--config=configs/study_breast.py:smoke", f"--workdir={tmp_path / 's'}"),
             "--config.dataset.name=phantom",

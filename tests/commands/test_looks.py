@@ -26,12 +26,12 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_looks_end_in_a_result_or_a_sentence_and_the_training_with_0(
     tmp_path, start, page, pictures, count
 ):
     run = tmp_path / "run"
-    epochs = 6 * count
+    epochs = 4 * count
     training = start(
         *("main", f"--config={page}", f"--workdir={run}", f"--config.epochs={epochs}"),
         "--config.checkpoint_every=1",

@@ -41,7 +41,7 @@ def main() -> int:
     )
     parser.add_argument("--verbose", action="store_true", help="print each bad outcome whole")
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 130)
     table = Table(title=f"seed {options.seed}", title_justify="left")
     for heading in ("surface", "inputs", *COLUMNS, "s", "MiB"):
         table.add_column(heading, justify="left" if heading == "surface" else "right")

@@ -18,7 +18,17 @@ def test_keras_gets_every_weight_back(name, tmp_path, keras_reference, write_ker
     reference = keras_reference(name)
     original = write_keras_2(tmp_path / "original.h5", reference.layers)
     written = tmp_path / "for_keras.h5"
-    assert convert.main([f"--weights={original}", "--to=keras_h5", f"--output={written}"]) == 0
+    assert (
+        convert.main(
+            [
+                f"--weights={original}",
+                "--preprocessing=caffe_div255",
+                "--to=keras_h5",
+                f"--output={written}",
+            ]
+        )
+        == 0
+    )
     original.unlink()
 
     expected = [value for _, values in reference.layers for value in values.values()]
