@@ -21,6 +21,12 @@ def shown(text: str) -> str:
     return _fitted("\n".join(_fitted(x, LONGEST_LINE, len(x)) for x in lines), LONGEST, len(text))
 
 
+def cut(text: str, most: int = 120) -> str:
+    """A piece of somebody's text as a part of a sentence: of one line, printable and short."""
+    piece = _escaped(text[: most + 1]).replace("\n", "\\n")
+    return piece if len(piece) <= most else f"{piece[: most - 3]}..."
+
+
 def _fitted(text: str, longest: int, length: int) -> str:
     """A text escaped and cut; `length`: that it had."""
     if len(text) <= longest and len(whole := _escaped(text)) <= longest:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from radimagenet_jax.errors import DataError, UserError
+from radimagenet_jax.errors import DataError, UserError, cut
 
 # What a field must be: a type, several, what a list holds, or the fields of an object. A field
 # whose name ends in a question mark may be missing.
@@ -143,12 +143,6 @@ def _problems(value: Any, form: Form, place: str) -> Iterator[str]:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             wanted = " or ".join(dict.fromkeys(_NAMES[kind] for kind in kinds if kind is not int))
             yield f"{named} is not {wanted or _NAMES[int]}"
-
-
-def cut(text: str, most: int = 120) -> str:
-    """A piece of somebody's text as a part of a sentence: of one line, printable and short."""
-    shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text[: 2 * most])
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
 def digests(folder: Path) -> dict[str, str]:

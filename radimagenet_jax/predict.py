@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radimagenet_jax import command, console, own_files
-from radimagenet_jax.errors import ConfigError, DataError, UserError
+from radimagenet_jax import command, console
+from radimagenet_jax.errors import ConfigError, DataError, UserError, cut
 from radimagenet_jax.files import check_output, expanded
 
 _EPILOG = """\
@@ -317,7 +317,7 @@ def read_features(path: Path | str) -> tuple[tuple[str, ...], Any]:
     # NumPy and zipfile raise errors of many kinds on files that were cut or overwritten.
     except Exception as error:
         raise DataError(
-            f"{path} is damaged ({own_files.cut(str(error))}); make it again with --features."
+            f"{path} is damaged ({cut(str(error))}); make it again with --features."
         ) from error
     if kept is not None and kept != _digest(keys, pooled):
         raise DataError(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from radimagenet_jax import own_files
-from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.errors import ConfigError, DataError, cut
 
 FIELDS = {
     "step": int,
@@ -91,6 +91,6 @@ def test_numbers_are_left_alone():
 
 
 def test_somebodys_text_is_cut_to_a_printable_line():
-    assert own_files.cut("\x1b]0;title\x07\n" + "x" * 5000) == (
+    assert cut("\x1b]0;title\x07\n" + "x" * 5000) == (
         r"\x1b]0;title\x07\n" + "x" * (117 - 18) + "..."
     )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radimagenet_jax import own_files
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.files import replacing
 from radimagenet_jax.statistics.scores import Predictions
 
@@ -110,8 +110,8 @@ def read(path: Path | str) -> Predictions:
             )
         if row[2] not in index:
             raise DataError(
-                f"{path}, row {number}: the label {own_files.cut(repr(row[2]))} has no column "
-                f"{own_files.cut(repr(_SCORE + row[2]))}; labels must be class names."
+                f"{path}, row {number}: the label {cut(repr(row[2]))} has no column "
+                f"{cut(repr(_SCORE + row[2]))}; labels must be class names."
             )
         labels[number - 1] = index[row[2]]
         scores[number - 1] = [_score(path, number, text) for text in row[3:]]
@@ -119,8 +119,7 @@ def read(path: Path | str) -> Predictions:
     repeated = [key for key, times in Counter(keys).items() if times > 1]
     if repeated:
         raise DataError(
-            f"{path}: the key {own_files.cut(repr(repeated[0]))} occurs more than once; remove one "
-            "row."
+            f"{path}: the key {cut(repr(repeated[0]))} occurs more than once; remove one row."
         )
     return Predictions(classes, keys, tuple(row[1] for row in body), labels, scores)
 
@@ -130,13 +129,13 @@ def _classes(path: Path, header: Sequence[str]) -> tuple[str, ...]:
     if tuple(header[: len(_FIXED)]) != _FIXED or not all(c.startswith(_SCORE) for c in columns):
         raise DataError(
             f"{path}: the header must be key,patient,label,{_SCORE}<class>..., "
-            f"not {own_files.cut(repr(','.join(header)))}."
+            f"not {cut(repr(','.join(header)))}."
         )
     classes = tuple(column.removeprefix(_SCORE) for column in columns)
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise DataError(
             f"{path}: the header must name two or more different classes, not "
-            f"{own_files.cut(repr(list(classes)))}."
+            f"{cut(repr(list(classes)))}."
         )
     return classes
 
@@ -145,9 +144,7 @@ def _score(path: Path, number: int, text: str) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        raise DataError(
-            f"{path}, row {number}: {own_files.cut(repr(text))} is not a number."
-        ) from error
+        raise DataError(f"{path}, row {number}: {cut(repr(text))} is not a number.") from error
     if not 0 <= value <= 1:
-        raise DataError(f"{path}, row {number}: the score {own_files.cut(text)} is not in [0, 1].")
+        raise DataError(f"{path}, row {number}: the score {cut(text)} is not in [0, 1].")
     return value

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from radimagenet_jax import own_files
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.reports import predictions
 from radimagenet_jax.statistics.pooled import Pooled, Row, identity
 
@@ -168,12 +168,12 @@ def _problem(row: Mapping[str, str]) -> str | None:
         except ValueError:
             is_right = False
         if not is_right:
-            return f"{column} is {own_files.cut(repr(text), 60)}"
+            return f"{column} is {cut(repr(text), 60)}"
     if row["status"] not in ("ok", "failed"):
-        return f"status is {own_files.cut(repr(row['status']), 60)}, not 'ok' or 'failed'"
+        return f"status is {cut(repr(row['status']), 60)}, not 'ok' or 'failed'"
     # A name with a path in it would leave the folder.
     if not set(row.get(_OPTIONAL, "")).isdisjoint("/\0"):
-        return f"run is {own_files.cut(repr(row[_OPTIONAL]), 60)}, which cannot be a file's name"
+        return f"run is {cut(repr(row[_OPTIONAL]), 60)}, which cannot be a file's name"
     return None
 
 

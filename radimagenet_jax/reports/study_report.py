@@ -7,7 +7,7 @@ from typing import Any
 
 from radimagenet_jax import own_files
 from radimagenet_jax.data.tasks import TASKS
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import study_figures, study_files, svg
 from radimagenet_jax.reports.pages import environment
@@ -115,7 +115,7 @@ def _positives(config: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> 
         unknown = [row["dataset"] for row in rows if row["dataset"] not in TASKS]
         if unknown:
             raise DataError(
-                f"study.csv names the task {own_files.cut(repr(unknown[0]))}, which is none of "
+                f"study.csv names the task {cut(repr(unknown[0]))}, which is none of "
                 f"{', '.join(TASKS)}; {_REMEDY}."
             )
         return {row["dataset"]: TASKS[row["dataset"]].positive for row in rows}

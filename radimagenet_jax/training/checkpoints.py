@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 
 from radimagenet_jax import own_files
 from radimagenet_jax.console import warn
-from radimagenet_jax.errors import CheckpointError
+from radimagenet_jax.errors import CheckpointError, cut
 from radimagenet_jax.files import plainly_named
 from radimagenet_jax.models import ops
 from radimagenet_jax.training import distributed, freezing
@@ -273,7 +273,7 @@ class Checkpoints:
     def _damaged(self, step: int, why: str) -> CheckpointError:
         return CheckpointError(
             f"cannot restore step {step} from {self.folder}: its files are damaged or of "
-            f"another model ({own_files.cut(why, 200)}); give a new --workdir, or "
+            f"another model ({cut(why, 200)}); give a new --workdir, or "
             f"remove {step}/ there to fall back on a checkpoint before it, if there is one."
         )
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from radimagenet_jax import models, own_files
+from radimagenet_jax import models
 from radimagenet_jax.console import console
 from radimagenet_jax.data import augment
-from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.errors import ConfigError, cut
 from radimagenet_jax.files import expanded
 from radimagenet_jax.training import fields, freezing, pages, profiling
 
@@ -219,18 +219,18 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             "the config that was kept in the working directory is damaged "
-            f"({own_files.cut(str(error))}); give another working directory."
+            f"({cut(str(error))}); give another working directory."
         ) from error
     for values in (new, old):
         # The same file by another name is the same.
         if isinstance(values.get("init"), str) and values["init"] != "scratch":
             values["init"] = str(expanded(values["init"]).absolute())
     return [
-        f"{own_files.cut(field)}: {_shown(old.get(field))} -> {_shown(new.get(field))}"
+        f"{cut(field)}: {_shown(old.get(field))} -> {_shown(new.get(field))}"
         for field in sorted(new.keys() | old.keys())
         if field not in _FREE_FIELDS and new.get(field) != old.get(field)
     ]
 
 
 def _shown(value: Any) -> str:
-    return own_files.cut(repr(value))
+    return cut(repr(value))

@@ -9,7 +9,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from radimagenet_jax import own_files
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.files import replacing
 
 METRICS = "metrics.jsonl"
@@ -40,7 +40,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
                     rows.append(own_files.parse_json(line, _ROW))
                 except ValueError as error:
                     raise DataError(
-                        f"{path}, line {number}, is damaged ({own_files.cut(str(error))}); remove "
+                        f"{path}, line {number}, is damaged ({cut(str(error))}); remove "
                         "this line and start the command again."
                     ) from error
     except OSError as error:

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights.texts import shown
+from radimagenet_jax.errors import WeightsError, cut
 
 SIGNATURE = b"PK\x03\x04"
 
@@ -73,7 +72,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     ) as error:
         raise WeightsError(
             f"{path} is truncated or damaged and cannot be read as a zip archive "
-            f"({shown(str(error), 300)}); get it again and compare its size and checksum with its "
+            f"({cut(str(error), 300)}); get it again and compare its size and checksum with its "
             "source's."
         ) from error
 
@@ -105,11 +104,11 @@ def content(archive: zipfile.ZipFile, member: str, most: int) -> bytes:
         size = archive.getinfo(member).file_size
     except KeyError as error:
         raise WeightsError(
-            f"{archive.filename} lacks the member {shown(member)!r}; get an intact file."
+            f"{archive.filename} lacks the member {cut(member)!r}; get an intact file."
         ) from error
     if size > most:
         raise WeightsError(
-            f"{archive.filename} has {size:,} bytes for {shown(member)!r} instead of at most "
+            f"{archive.filename} has {size:,} bytes for {cut(member)!r} instead of at most "
             f"{most:,}; get an intact file."
         )
     pieces = io.BytesIO()
@@ -163,7 +162,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     if len({member.filename for member in members}) != len(members):
         raise WeightsError(f"{path} has two members of one name; get the original file.")
     for member in members:
-        name = shown(member.filename)
+        name = cut(member.filename)
         if member.file_size > _LARGEST:
             raise WeightsError(
                 f"{path} has a member {name!r} of {member.file_size:,} bytes, more "
@@ -188,7 +187,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     for member in sorted(members, key=lambda each: each.header_offset):
         if member.header_offset < end:
             raise WeightsError(
-                f"{path} has members that overlap, {shown(member.filename)!r} and the one before; "
+                f"{path} has members that overlap, {cut(member.filename)!r} and the one before; "
                 "get the original file."
             )
         end = member.header_offset + _LOCAL_HEADER + member.compress_size

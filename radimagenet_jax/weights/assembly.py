@@ -17,13 +17,12 @@ import numpy as np
 from flax import traverse_util
 
 from radimagenet_jax import models
-from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.errors import WeightsError, cut
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import StoredTensor
 from radimagenet_jax.weights.origins import Origin
 from radimagenet_jax.weights.plausibility import Plausibility
 from radimagenet_jax.weights.seal import Seal
-from radimagenet_jax.weights.texts import shown
 
 # Half-precision dtypes, each of whose numbers is one of float32.
 HALVES = ("float16", "bfloat16")
@@ -263,7 +262,7 @@ def _mismatches(
 
 def listed(names: Sequence[str]) -> str:
     """Returns the first few names, and how many more there are."""
-    first = ", ".join(shown(name) for name in names[:_LISTED])
+    first = ", ".join(cut(name) for name in names[:_LISTED])
     return first if len(names) <= _LISTED else f"{first} and {len(names) - _LISTED} more"
 
 

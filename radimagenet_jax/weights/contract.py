@@ -7,6 +7,7 @@ checkpoint and in every report.
 """
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
@@ -14,7 +15,6 @@ from typing import Any, Protocol
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.models.preprocess import SCHEMES, Input
-from radimagenet_jax.weights.texts import is_plain
 
 PREPROCESSINGS = tuple(SCHEMES)
 CHANNEL_ORDERS = ("RGB", "BGR")
@@ -40,6 +40,13 @@ LICENCES = {
     ),
     "": "Unknown: ask whoever gave you the file before you pass it on.",
 }
+
+
+def is_plain(text: str, longest: int) -> bool:
+    """Whether a text is of sensible length, can be encoded, and controls no terminal."""
+    return len(text) <= longest and (
+        text.isprintable() or not any(unicodedata.category(each) in ("Cc", "Cs") for each in text)
+    )
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
-from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights.texts import shown
+from radimagenet_jax.errors import WeightsError, cut
 
 _WORKER = Path(__file__).with_name("hdf5_worker.py")
 
@@ -203,7 +202,7 @@ class _Worker:
     def _damaged(self, reason: str) -> WeightsError:
         return WeightsError(
             f"{self._name} is truncated or damaged and cannot be read as HDF5 "
-            f"({shown(reason, 300)}); get it again and compare its size and checksum with its "
+            f"({cut(reason, 300)}); get it again and compare its size and checksum with its "
             "source's."
         )
 

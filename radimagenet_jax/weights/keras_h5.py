@@ -26,10 +26,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.errors import WeightsError, cut
 from radimagenet_jax.weights import archives, hdf5, seal
 from radimagenet_jax.weights.opened import Opened, StoredTensor, digest
-from radimagenet_jax.weights.texts import shown
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -104,7 +103,7 @@ def opened(path: Path) -> Iterator[Opened]:
         hdf5.opened(copy, name, sum_up) as file,
     ):
         described = _described(file, path, name)
-        version = shown(_written_by(_text_member(archive, _METADATA)), 40)
+        version = cut(_written_by(_text_member(archive, _METADATA)), 40)
         lambdas, strides, average_pooled = _configured(_text_member(archive, _CONFIG))
         yield replace(
             described,
@@ -161,7 +160,7 @@ def _described(file: hdf5.File, path: Path, name: str) -> Opened:
     return known(
         "full save" if root else "weights only",
         tensors,
-        keras_version=shown(versions[0] or versions[1] or "", 40),
+        keras_version=cut(versions[0] or versions[1] or "", 40),
         whole_model=description is not None,
         order={layer: ("", place) for place, layer in enumerate(_declared(top))},
         average_pooled=average_pooled,

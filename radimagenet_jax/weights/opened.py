@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights.contract import Contract
-from radimagenet_jax.weights.texts import is_plain, shown
+from radimagenet_jax.errors import WeightsError, cut
+from radimagenet_jax.weights.contract import Contract, is_plain
 
 # No file in use has a tenth of either.
 _MOST_TENSORS = 30_000
@@ -90,7 +89,7 @@ class Opened:
         for name in self.tensors:
             if not is_plain(name, _LONGEST_NAME):
                 raise WeightsError(
-                    f"{self.path} calls a tensor {shown(name)!r}, which is no name of a layer; get "
+                    f"{self.path} calls a tensor {cut(name)!r}, which is no name of a layer; get "
                     "the original file."
                 )
 

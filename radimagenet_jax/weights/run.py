@@ -16,7 +16,7 @@ import numpy as np
 from flax import core, traverse_util
 
 from radimagenet_jax import own_files
-from radimagenet_jax.errors import CheckpointError, ConfigError
+from radimagenet_jax.errors import CheckpointError, ConfigError, cut
 from radimagenet_jax.files import plainly_named
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
@@ -181,7 +181,7 @@ def _whole(folder: Path, step: int, part: str, read: Callable[[], _T]) -> _T:
             ) from error
         raise CheckpointError(
             f"cannot restore step {step} from {folder}: its files are damaged or of another model "
-            f"({own_files.cut(str(error) or type(error).__name__, 200)}); give a new --workdir, or "
+            f"({cut(str(error) or type(error).__name__, 200)}); give a new --workdir, or "
             f"remove {step}/ there to fall back on a checkpoint before it, if there is one."
         ) from error
 

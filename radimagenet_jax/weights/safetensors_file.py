@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.errors import WeightsError, cut
 from radimagenet_jax.weights import seal
 from radimagenet_jax.weights.opened import Opened, StoredTensor
-from radimagenet_jax.weights.texts import shown
 
 # In the file's metadata.
 CONTRACT_KEY = "radimagenet_jax_contract"
@@ -100,7 +99,7 @@ def _check_header(path: Path) -> None:
 
 def _damaged(path: Path, reason: str) -> WeightsError:
     return WeightsError(
-        f"{path} is truncated or damaged and cannot be read as safetensors ({shown(reason, 300)}); "
+        f"{path} is truncated or damaged and cannot be read as safetensors ({cut(reason, 300)}); "
         "get it again."
     )
 

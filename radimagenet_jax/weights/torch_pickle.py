@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from radimagenet_jax.weights.texts import shown
+from radimagenet_jax.errors import cut
 
 # The storage classes by which PyTorch states dtypes, as numpy knows them.
 STORAGES = {
@@ -157,7 +157,7 @@ def interpret(program: bytes) -> Any:
     except PickleError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise PickleError(f"it is damaged ({shown(str(error), 200)})") from error
+        raise PickleError(f"it is damaged ({cut(str(error), 200)})") from error
     raise PickleError("it ends before its end")
 
 
@@ -196,7 +196,7 @@ class _Machine:
     def name(self, module: Any, name: Any) -> None:
         symbol = _Symbol(str(module), str(name))
         if str(symbol) not in _NAMES | _PASSED_OVER:
-            raise PickleError(f"it asks for {shown(str(symbol))}, which is code and not a tensor")
+            raise PickleError(f"it asks for {cut(str(symbol))}, which is code and not a tensor")
         self.push(symbol)
 
     def call(self) -> None:
@@ -273,7 +273,7 @@ def _view(storage: Any, offset: Any, shape: Any, strides: Any) -> TensorView:
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if 0 not in shape and last >= storage.elements:
         raise PickleError(
-            f"it describes a tensor beyond the end of its storage {shown(storage.key)!r}"
+            f"it describes a tensor beyond the end of its storage {cut(storage.key)!r}"
         )
     return TensorView(storage, offset, tuple(shape), tuple(strides))
 

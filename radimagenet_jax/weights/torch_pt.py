@@ -15,10 +15,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.errors import WeightsError, cut
 from radimagenet_jax.weights import archives, torch_pickle
 from radimagenet_jax.weights.opened import Opened, StoredTensor
-from radimagenet_jax.weights.texts import shown
 
 # Before 1.6 (2020) PyTorch wrote a bare pickle, of protocol 2.
 OLD_SIGNATURE = b"\x80\x02"
@@ -71,7 +70,7 @@ def opened(path: Path) -> Iterator[Opened]:
         notes: tuple[str, ...] = ()
         if others:
             left = ", ".join(map(repr, others))
-            notes = (f"The state dict {shown(key)!r} was taken, and {shown(left)} left aside.",)
+            notes = (f"The state dict {cut(key)!r} was taken, and {cut(left)} left aside.",)
         yield Opened(path, "PyTorch state dict", tensors, scheme="torch", notes=notes)
 
 
@@ -158,14 +157,14 @@ def _numbers(
             member = f"{folder}data/{key}"
             if member not in archive.NameToInfo:
                 raise WeightsError(
-                    f"{archive.filename} lacks the numbers of {shown(name)}; get an intact file."
+                    f"{archive.filename} lacks the numbers of {cut(name)}; get an intact file."
                 )
             content = archives.content(archive, member, size)
             if uses[key] > 1:
                 kept[key] = content
         if len(content) != size:
             raise WeightsError(
-                f"{archive.filename} has {len(content)} bytes for {shown(name)} instead of "
+                f"{archive.filename} has {len(content)} bytes for {cut(name)} instead of "
                 f"{size}; get an intact file."
             )
         return content
