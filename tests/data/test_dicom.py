@@ -553,6 +553,6 @@ def test_of_the_files_that_pydicom_ships_95_percent_are_read_and_the_others_name
             # Two bytes that are called pixels, without a size.
             if "its Rows is missing" not in sentence:
                 not_read.append(sentence)
-    assert read > 100
+    assert read > 80  # of pydicom's own; pydicom-data, where it is installed, doubles them
     assert not (has_extra and uninstalled)
     assert read >= 0.95 * (read + len(not_read)), not_read

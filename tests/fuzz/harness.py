@@ -164,14 +164,11 @@ class _Worker:
     """A process that tries inputs until one of them ends it."""
 
     def __init__(self, surface: Surface):
-        # A process of its own from the start: JAX's threads do not survive a fork. A surface that
-        # is not in the list, as a test of this harness has, cannot be sent by name.
-        by_name = surface.name in known()
-        context: Any = multiprocessing.get_context("spawn" if by_name else "fork")
+        # A process of its own from the start: JAX's threads do not survive a fork.
+        context = multiprocessing.get_context("spawn")
         self._parent, child = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(surface.name if by_name else surface, child), daemon=True
-        )
+        named = surface.name if surface.name in known() else surface
+        self._process = context.Process(target=_serve, args=(named, child), daemon=True)
         self._process.start()
         child.close()
         self._parent.recv()  # it is warm

@@ -3,7 +3,7 @@
 import pytest
 
 from radimagenet_jax import models
-from tests.fuzz import harness
+from tests.fuzz import broken, harness
 from tests.fuzz.harness import known
 
 INPUTS = 25
@@ -24,32 +24,20 @@ def test_inputs_are_taken_rightly_or_refused_in_a_sentence(name):
     assert not tally.bad, tally.bad[0]
 
 
-def _explode(made):
-    raise ValueError(made)
-
-
-def _die(made):
-    import os
-
-    os.abort()
-
-
 def test_the_harness_sees_what_it_looks_for():
-    def surface(attempt, **fields):
-        return harness.Surface("own", lambda rng, folder: str(folder), attempt, **fields)
-
-    def leave(folder):
-        from pathlib import Path
-
-        Path(folder, "half").write_text("x")
-
-    def verdict(one):
-        (outcome,) = harness.run(one, 1, 0).outcomes
+    def verdict(attempt, **fields):
+        surface = harness.Surface(
+            "own",
+            broken.make,
+            attempt,
+            **{"warm": broken.nothing, "judge": broken.no_fault, **fields},
+        )
+        (outcome,) = harness.run(surface, 1, 0).outcomes
         return outcome.verdict
 
-    assert verdict(surface(_explode)) == "trace"
-    assert verdict(surface(_die)) == "crash"
-    assert verdict(surface(leave)) == "left behind"
-    assert verdict(surface(leave, outputs=frozenset({"half"}))) == "accepted"
-    assert verdict(surface(lambda made: (b"x" * 2**30).count(b"y"))) == "memory"
-    assert verdict(surface(lambda made: 1, judge=lambda made, result: "no")) == "wrong"
+    assert verdict(broken.explode) == "trace"
+    assert verdict(broken.die) == "crash"
+    assert verdict(broken.leave) == "left behind"
+    assert verdict(broken.leave, outputs=frozenset({"half"})) == "accepted"
+    assert verdict(broken.grow) == "memory"
+    assert verdict(str, judge=broken.find_fault) == "wrong"
