@@ -121,6 +121,11 @@ def show_epoch(epoch: int, epochs: int, figures: Mapping[str, Any], *, is_best: 
     )
 
 
+def _figure(value: float | None) -> str:
+    """A figure for the table; JSON has null for what is not finite."""
+    return "-" if value is None else f"{value:.3f}"
+
+
 def show(result: Mapping[str, Any], workdir: Path) -> None:
     """Prints the figures of a finished run, and where its files are."""
     table = Table(title="lowest validation loss, at step " + str(result["best_step"]))
@@ -128,21 +133,22 @@ def show(result: Mapping[str, Any], workdir: Path) -> None:
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in ("val", "test"):
         figures = result[split]
-        auroc, interval = figures["auroc"], figures["auroc_ci95"]
+        interval = figures["auroc_ci95"]
         table.add_row(
             {"val": "validation", "test": "test"}[split],
             str(figures["n"]),
-            "-" if auroc is None else f"{auroc:.3f}",
+            _figure(figures["auroc"]),
             "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
-            f"{figures['accuracy']:.3f}",
-            f"{figures['loss']:.3f}",
+            _figure(figures["accuracy"]),
+            _figure(figures["loss"]),
         )
     console.print(table)
-    if "macro_f1" in result["test"]:
-        console.print(
-            "test top-5 accuracy {top5_accuracy:.3f}, balanced accuracy {balanced_accuracy:.3f}, "
-            "macro F1 {macro_f1:.3f}".format(**result["test"])
-        )
+    test = result["test"]
+    if "macro_f1" in test:
+        names = {"top5_accuracy": "top-5 accuracy", "balanced_accuracy": "balanced accuracy"}
+        names |= {"macro_f1": "macro F1"}
+        shown = (f"{title} {_figure(test.get(name))}" for name, title in names.items())
+        console.print(f"test {', '.join(shown)}")
     speed = result["train"]["images_per_second"]
     rate = f", {speed:.1f} images/s" if speed else ""
     console.print(

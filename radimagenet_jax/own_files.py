@@ -17,12 +17,13 @@ from typing import Any
 
 from radimagenet_jax.errors import DataError, UserError, cut
 
-# What a field must be: a type, several, what a list holds, or the fields of an object. A field
-# whose name ends in a question mark may be missing.
-Form = type | tuple[type, ...] | list[Any] | Mapping[str, Any]
+# What a field must be: a type, several, what a list holds and perhaps how many of it, or the fields
+# of an object, or null or one of these. A field whose name ends in a question mark may be missing.
+Form = type | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 NUMBER = (int, float)
 NUMBER_OR_NONE = (int, float, NoneType)
+INTERVAL_OR_NONE = (NoneType, [NUMBER, 2])
 DIGESTS = "digests.json"
 
 # Far beyond any that we write: a config has 2 KB, the epochs of a long run some hundred.
@@ -119,7 +120,11 @@ def _bounded(text: str) -> int:
 def _problems(value: Any, form: Form, place: str) -> Iterator[str]:
     """What is wrong with a value, in words."""
     named = f"{place!r}" if place else "it"
-    if isinstance(form, Mapping):
+    if isinstance(form, tuple) and not all(isinstance(kind, type) for kind in form):
+        nothing, inner = form
+        if value is not None or nothing is not NoneType:
+            yield from _problems(value, inner, place)
+    elif isinstance(form, Mapping):
         if not isinstance(value, dict):
             yield f"{named} is not an object"
             return
@@ -135,6 +140,8 @@ def _problems(value: Any, form: Form, place: str) -> Iterator[str]:
         if not isinstance(value, list):
             yield f"{named} is not a list"
             return
+        if len(form) > 1 and len(value) != form[1]:
+            yield f"{named} has not {form[1]} parts"
         for number, each in enumerate(value, start=1):
             yield from _problems(each, form[0], f"{place}[{number}]")
     else:

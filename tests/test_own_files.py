@@ -94,3 +94,16 @@ def test_somebodys_text_is_cut_to_a_printable_line():
     assert cut("\x1b]0;title\x07\n" + "x" * 5000) == (
         r"\x1b]0;title\x07\n" + "x" * (117 - 18) + "..."
     )
+
+
+@pytest.mark.parametrize(
+    ("interval", "right"),
+    [([0.5, 0.75], True), (None, True), ([0.5], False), (["a", "b"], False), (0.5, False)],
+)
+def test_an_interval_is_two_numbers_or_null(interval, right):
+    fields = {"auroc_ci95": own_files.INTERVAL_OR_NONE}
+    if right:
+        own_files.check({"auroc_ci95": interval}, fields)
+        return
+    with pytest.raises(ValueError, match="auroc_ci95"):
+        own_files.check({"auroc_ci95": interval}, fields)

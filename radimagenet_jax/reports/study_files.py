@@ -29,6 +29,7 @@ RUN: Mapping[str, own_files.Form] = {
 }
 GROUP: Mapping[str, own_files.Form] = {
     "group": str,
+    "shared_trunk": bool,
     "seconds": own_files.NUMBER,
     "runs": [str],
     "warnings?": [str],

@@ -17,6 +17,10 @@ _SHOWN = {
     "n": int,
     **dict.fromkeys(("accuracy", "loss"), own_files.NUMBER_OR_NONE),
     "auroc": own_files.NUMBER_OR_NONE,
+    "auroc_ci95": own_files.INTERVAL_OR_NONE,
+    **dict.fromkeys(
+        ("top5_accuracy?", "balanced_accuracy?", "macro_f1?"), own_files.NUMBER_OR_NONE
+    ),
 }
 _FIELDS: Mapping[str, Mapping[str, own_files.Form]] = {
     "config.json": {},
