@@ -61,6 +61,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         code = _told(error)
     if stop.noted:  # a library has passed over it
         stop.leave()
+    stop.end()
     sys.exit(code or 0)
 
 

@@ -74,6 +74,14 @@ class Interruption:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             self.leave()
 
+    def end(self) -> None:
+        """Lets Ctrl-C pass from now on: all is done, and the interpreter only has to go.
+
+        While it goes it takes its handlers away, so that one would end it by the signal.
+        """
+        if signal.getsignal(signal.SIGINT) == self._note:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     def leave(self) -> NoReturn:
         """Says the one line, once, and ends the process without waiting for anything."""
         if self._said.acquire(blocking=False):
