@@ -39,6 +39,9 @@ def interrupted(process, after):
         process.wait(after)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
+    else:
+        process.communicate()
+        return False  # it had ended by itself
     said = process.communicate(timeout=60)[1]
     if process.returncode == 0:
         return False
