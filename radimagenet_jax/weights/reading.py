@@ -120,7 +120,14 @@ def read(
         findings=tuple(seen.findings),
     )
     return Weights(
-        variables, contract, report, opened.options, opened.config, classes or None, told
+        variables,
+        contract,
+        report,
+        opened.options,
+        opened.config,
+        classes or None,
+        told,
+        opened.usage,
     )
 
 

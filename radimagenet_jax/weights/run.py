@@ -8,6 +8,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar
@@ -21,11 +22,15 @@ from radimagenet_jax.files import plainly_named
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import Opened, StoredTensor
+from radimagenet_jax.weights.usage import Usage
 
 # The fields of a run's config that are used.
 _CONFIG: Mapping[str, own_files.Form] = {"image_size": int, "dtype": str, "model_options": dict}
-_LARGEST_IMAGE = 4096
-_DTYPES = ("float32", "bfloat16")
+# Of its result, if there is one; what earlier versions did not write may be missing.
+_RESULT: Mapping[str, own_files.Form] = {
+    "positive?": str,
+    "operating_point?": (NoneType, {"threshold": own_files.NUMBER}),
+}
 
 # Bytes: more than any network and its states; only a damaged description has it.
 _LARGEST = 2**33
@@ -80,7 +85,22 @@ def opened(path: Path) -> Iterator[Opened]:
         contract=contract,
         options=options,
         config=config,
+        usage=_usage(path, config, contract),
     )
+
+
+def _usage(path: Path, config: Mapping[str, Any], contract: Contract) -> Usage:
+    """How a run's network is used; the operating point is known once the run is finished."""
+    usage = Usage(config["image_size"], dtype=config["dtype"])
+    page = path / "result.json"
+    if not page.is_file():
+        return usage
+    result = own_files.read_json(page, _RESULT, "train the run again", ConfigError)
+    point = result.get("operating_point")
+    threshold = None if point is None else point["threshold"]
+    usage = replace(usage, positive=result.get("positive"), threshold=threshold)
+    usage.check(contract.labels, page)
+    return usage
 
 
 def _config(page: Path) -> dict[str, Any]:
@@ -91,10 +111,7 @@ def _checked(config: Any, page: Path) -> dict[str, Any]:
     """A run's config, whose fields that are used are what they must be."""
     try:
         own_files.check(config, _CONFIG)
-        if not 1 <= config["image_size"] <= _LARGEST_IMAGE:
-            raise ValueError(f"'image_size' is not from 1 to {_LARGEST_IMAGE}")
-        if config["dtype"] not in _DTYPES:
-            raise ValueError(f"'dtype' is none of {', '.join(_DTYPES)}")
+        Usage(config["image_size"], dtype=config["dtype"])
     except ValueError as error:
         raise ConfigError(
             f"{page} is not a run's config ({error}); train the run again."

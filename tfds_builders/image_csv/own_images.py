@@ -3,12 +3,10 @@
 import cv2
 import numpy as np
 
-from radimagenet_jax.data.dicom import Window, decode_dicom, is_dicom
-from radimagenet_jax.data.images import check_image
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.data.dicom import Window
+from radimagenet_jax.data.reading import pixels
 
 _KEPT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def readable_image(
@@ -28,15 +26,7 @@ def readable_image(
       DataError: If it cannot be read, has more than 8 bits a channel and is no DICOM, has several
         frames and none was chosen, or is given a window or a frame that it cannot have.
     """
-    if is_dicom(encoded) or name.lower().endswith(_DICOM_SUFFIXES):
-        windows = [window] if window else []
-        return _png(decode_dicom(encoded, name=name, windows=windows, frame=frame))
-    if window:
-        raise DataError(
-            f"{name} is no DICOM file, and only these have grey values for a window; leave "
-            "window_center and window_width empty."
-        )
-    image = check_image(encoded, name=name, frame=frame)
+    image = pixels(encoded, name=name, window=window, frame=frame)
     return encoded if encoded.startswith(_KEPT) else _png(image)
 
 
