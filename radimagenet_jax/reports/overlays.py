@@ -41,7 +41,7 @@ def overlay(image: NDArray[np.uint8], raw: NDArray[np.floating], limit: float) -
     """
     height, width = image.shape[:2]
     strength = np.clip(resized(raw, (height, width)) / max(limit, 1e-12), -1, 1)[..., None]
-    colour = np.where(strength > 0, np.float32(WARM), np.float32(COLD))
+    colour = np.where(strength > 0, np.array(WARM, np.float32), np.array(COLD, np.float32))
     alpha = _OPACITY * np.abs(strength)
     return np.rint((1 - alpha) * image + alpha * colour).astype(np.uint8)
 
