@@ -45,6 +45,10 @@ def get_config(task: str = "") -> ConfigDict:
     # devices wait less for each other, and the result depends on how many there are.
     config.batch_norm_statistics = "global"
     config.dtype = "float32"  # of the computation; parameters are always float32
+    # Of a training step's products in float32: auto (TensorFloat-32 on GPU, three passes of
+    # bfloat16 on TPU, as others train), highest (float32 everywhere), or default (what the chip
+    # does by itself). Evaluation, features and maps are always highest.
+    config.precision = "auto"
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # as Keras computes it; or adamw, sgd, lion

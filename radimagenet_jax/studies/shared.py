@@ -297,10 +297,10 @@ def _cut(program: Program, batch_size: int, *, training: bool) -> Cut:
     size = program.form.image_size
     x = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
     if not training:
-        return cut(_evaluation_pass(program.model), learning, frozen, x, ())
+        return cut(_evaluation_pass(program.exact_model), learning, frozen, x, ())
     mask = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
     key = jax.eval_shape(lambda: steps.run_keys(0)[1])
-    return cut(_training_pass(program.model, learning), learning, frozen, x, (key, mask))
+    return cut(_training_pass(program.exact_model, learning), learning, frozen, x, (key, mask))
 
 
 def _divided(program: Program) -> tuple[Leaves, Leaves]:

@@ -140,6 +140,11 @@ class Program:
     @functools.cached_property
     def model(self) -> models.Network:
         """The network with its head, its frozen BatchNorms in inference mode in training."""
+        return self.exact_model.clone(precision=self.form.precision)
+
+    @functools.cached_property
+    def exact_model(self) -> models.Network:
+        """The same, whose products are float32 on every chip if the network is: for evaluation."""
         return self._network.clone(frozen_stats=self.freeze.frozen_stats, stats_groups=self.devices)
 
     @functools.cached_property
@@ -231,7 +236,7 @@ class Program:
     @functools.cached_property
     def eval_step(self) -> Callable[..., jax.Array]:
         """Of `step.make_eval_step`."""
-        return steps.make_eval_step(self.model, self.input)
+        return steps.make_eval_step(self.exact_model, self.input)
 
 
 def _with_tuples(value: Any) -> Any:
