@@ -25,6 +25,7 @@ PUBLISHED_SETTINGS = (
 def get_config(*tasks: str) -> ConfigDict:
     """The published comparison on one or several tasks of `data/tasks.py`."""
     config = base.get_config(tasks[0])
+    base.without_weights(config)  # config.study.inits has what runs begin with
     study = config.study = ConfigDict()
     study.tasks = tasks
     study.models = ("resnet50", "densenet121", "inception_v3", "inception_resnet_v2")

@@ -16,7 +16,7 @@ from radimagenet_jax.training import fields, freezing, pages, profiling
 
 _MODEL = "--config.model="
 # Checked by the network's class, and by `studies/plan.py`.
-_CHECKED_ELSEWHERE = ("model_options.", "study.")
+_CHECKED_ELSEWHERE = ("model_options.", "study.", "from_scratch.")
 
 # Fields that earlier versions had not, with the values by which those computed: a working directory
 # that lacks them belongs to the same run.

@@ -33,7 +33,17 @@ _PADDED_BATCH = 4096
 
 # Fields whose values a step is given, or that change no step: not part of what is compiled.
 _GIVEN = (
-    *("init", "seed", "augment_seed", "epochs", "dataset", "export_weights", "mesh", "scan"),
+    *(
+        "init",
+        "from_scratch",
+        "seed",
+        "augment_seed",
+        "epochs",
+        "dataset",
+        "export_weights",
+        "mesh",
+        "scan",
+    ),
     *("sampling", "shuffle", "shard_optimizer", "log_every", "checkpoint_every", "profile"),
 )
 
