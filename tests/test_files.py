@@ -9,7 +9,7 @@ import pytest
 from radimagenet_jax import predict
 from radimagenet_jax.data import registry
 from radimagenet_jax.errors import ConfigError, WeightsError
-from radimagenet_jax.files import check_output, expanded, plainly_named
+from radimagenet_jax.files import check_output, expanded, make_private, plainly_named
 from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import workdir
@@ -93,3 +93,14 @@ def test_an_output_that_is_a_file_is_refused_before_anything_is_read(tmp_path):
     assert not (tmp_path / "new").exists()
     with pytest.raises(ConfigError, match=r"--output=.*README\.md is a file"):
         predict.main([f"--weights={file}", "--inputs=nothing", f"--output={file}", "--features"])
+
+
+def test_what_is_written_about_patients_is_kept_from_git(tmp_path):
+    made = tmp_path / "a/b"
+    make_private(made)
+    assert (made / ".gitignore").read_text() == "*\n"
+    # A folder with somebody's files in it is theirs.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/code.py").touch()
+    make_private(tmp_path / "mine")
+    assert not (tmp_path / "mine/.gitignore").exists()

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError, DataError
-from radimagenet_jax.files import expanded, replacing
+from radimagenet_jax.files import expanded, make_private, replacing
 from radimagenet_jax.reports import predictions, study_files
 from radimagenet_jax.studies import plan
 from radimagenet_jax.studies.course import Course
@@ -44,7 +44,7 @@ class Ledger:
         """
         self.path = expanded(path).absolute()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_private(self.path)
             foreign = [e.name for e in self.path.iterdir() if e.name[0] != "."]
             if foreign and not (self.path / "study.json").exists() and "locks" not in foreign:
                 raise ConfigError(
