@@ -11,16 +11,9 @@ from radimagenet_jax.data.fold_builder import examples_of_rows
 from radimagenet_jax.data.image_builder import Example, ImageBuilder, verified
 from radimagenet_jax.data.patients import known_patients
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import (
-    SourceFile,
-    grouped,
-    list_files,
-    named,
-    one_of_equals,
-    read_csv,
-    read_lines,
-)
+from radimagenet_jax.data.source_files import SourceFile, grouped, list_files, named, one_of_equals
 from radimagenet_jax.data.splits import SPLITS, by_path, find_image, find_tables, read_tables
+from radimagenet_jax.data.tables import read_csv, read_lines
 from radimagenet_jax.errors import DataError
 
 CLASS_NAMES = ("negative", "positive")
