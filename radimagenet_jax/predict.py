@@ -18,7 +18,8 @@ examples:
       scores of a finished run's best epoch: scores/predictions.csv
   python -m radimagenet_jax.predict --weights=RadImageNet-ResNet50_notop.h5 --inputs='ct/*.png' \\
       --output=features/ --features
-      features/features.npz with keys (N,), pooled (N, C) and their digest, sha256
+      features/features.npz with keys (N,), pooled (N, C) and their digest, sha256, which
+      radimagenet_jax.predict.read_features compares
   python -m radimagenet_jax.predict --weights=runs/covid/weights --inputs=slices/ --output=scores/
       scores of a weight file or folder whose contract names the classes of its head
 
@@ -290,8 +291,11 @@ def _write_features(output: Path, keys: Sequence[str], pooled: Any) -> Path:
         np.savez(temporary, keys=named, pooled=pooled, sha256=digest)
         temporary.replace(path)
     except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}; make room, or give another --output."
+        ) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
     return path
 
 

@@ -40,6 +40,10 @@ MAX_PIXELS = 50_000_000
 # More pages than any file of images has; a chain of pages may be a circle.
 _MAX_PAGES = 100_000
 
+# Size is judged by `_check_size`, in a sentence that names the file. The filter is set once, since
+# threads that decode would undo each other's, and those of others, with `catch_warnings`.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 
 def decode(encoded: bytes, *, name: str) -> np.ndarray:
     """Decodes an image file as `PIL.Image.open(...).convert('RGB')` does.
@@ -306,10 +310,7 @@ def _open_with_pillow(encoded: bytes, name: str, *, is_gif: bool = False) -> Ima
     if not formats:
         raise DataError(unknown)
     try:
-        with warnings.catch_warnings():
-            # Size is judged by `_check_size`, in a sentence that names the file.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(encoded), formats=formats)
+        return Image.open(io.BytesIO(encoded), formats=formats)
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{name} claims more pixels than the {MAX_PIXELS:,} that are accepted; scale it down."

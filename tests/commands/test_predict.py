@@ -9,7 +9,7 @@ import pytest
 
 from radimagenet_jax import predict
 from radimagenet_jax.data import datasets
-from radimagenet_jax.errors import ConfigError, DataError, WeightsError
+from radimagenet_jax.errors import ConfigError, DataError, UserError, WeightsError
 from radimagenet_jax.reports import predictions
 
 
@@ -63,6 +63,55 @@ def test_features_of_a_run_have_a_row_an_image(run, pictures, tmp_path):
         assert np.isfinite(file["pooled"]).all()
         assert np.ptp(file["pooled"], axis=0).max() > 0
     assert [p.name for p in output.iterdir()] == ["features.npz"]
+
+
+@pytest.fixture
+def features(tmp_path) -> Path:
+    """Features of three images, as they are written."""
+    pooled = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    return predict._write_features(tmp_path, ["a.png", "b.png", "ü.png"], pooled)
+
+
+def test_features_are_read_back_as_they_were_written(features):
+    keys, pooled = predict.read_features(features)
+    assert keys == ("a.png", "b.png", "ü.png")
+    expected = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    np.testing.assert_array_equal(pooled, expected)
+
+
+def test_damaged_features_are_refused_wherever_the_damage_is(features):
+    content = features.read_bytes()
+    expected = predict.read_features(features)
+    refusals = []
+    for place in range(0, len(content), 7):
+        for damaged in (content[:place], content[:place] + b"\xff" + content[place + 1 :]):
+            features.write_bytes(damaged)
+            try:
+                keys, pooled = predict.read_features(features)
+            except DataError as error:
+                refusals.append(str(error))
+            else:  # a time stamp in the archive, of which nothing depends
+                assert keys == expected[0]
+                np.testing.assert_array_equal(pooled, expected[1])
+    assert len(refusals) > len(content) / 7
+    assert all("features.npz is damaged" in said and "--features" in said for said in refusals)
+    with pytest.raises(DataError, match=r"none\.npz cannot be read"):
+        predict.read_features(features.with_name("none.npz"))
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_features_that_cannot_be_written_leave_those_before(features, monkeypatch, fault):
+    before = features.read_bytes()
+
+    def stopped(path, **arrays):
+        path.write_bytes(b"half")
+        raise fault
+
+    monkeypatch.setattr(np, "savez", stopped)
+    with pytest.raises((UserError, KeyboardInterrupt), match=r"No space left on device; make|^$"):
+        predict._write_features(features.parent, ["a"], np.zeros((1, 2), np.float32))
+    assert [path.name for path in features.parent.iterdir()] == ["features.npz"]
+    assert features.read_bytes() == before
 
 
 def test_a_pattern_takes_what_it_matches_and_a_folder_its_subfolders(pictures):

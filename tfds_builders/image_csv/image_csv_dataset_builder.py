@@ -16,14 +16,9 @@ from radimagenet_jax.data.images import decode
 from radimagenet_jax.data.masks import NO_MASK, encode_mask, mask_feature, read_mask
 from radimagenet_jax.data.patients import known_patients
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import (
-    Row,
-    SourceFile,
-    iterate_csv,
-    list_files,
-    one_of_equals,
-)
+from radimagenet_jax.data.source_files import SourceFile, list_files, one_of_equals
 from radimagenet_jax.data.splits import FOLDS, SPLITS, by_path, fold_of, relative_path
+from radimagenet_jax.data.tables import Row, iterate_csv
 from radimagenet_jax.errors import DataError
 from tfds_builders.image_csv.own_images import readable_image
 
