@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from radimagenet_jax.data.dicom import DicomFile, Window, is_dicom
-from radimagenet_jax.data.images import check_image
+from radimagenet_jax.data.images import check_image, count_pages
 from radimagenet_jax.errors import DataError
 
 _KEPT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def read_image(
@@ -42,14 +42,48 @@ def read_image(
       DataError: If it cannot be read, has more than 8 bits a channel and is no DICOM, has several
         frames and none was chosen, or is given a window or a frame that it cannot have.
     """
-    if means_dicom(encoded, name):
-        return DicomFile(encoded, name=name).image(windows=windows, frame=frame, unwrap=unwrap)
-    if windows:
-        raise DataError(
-            f"{name} is no DICOM file, and only these have grey values for a window; leave "
-            "window_center and window_width empty."
-        )
-    return check_image(encoded, name=name, frame=frame)
+    return ImageFile(encoded, name=name).image(windows=windows, frame=frame, unwrap=unwrap)
+
+
+class ImageFile:
+    """An image file that is opened once for all its frames.
+
+    Attributes:
+      is_dicom: Whether it is read as DICOM.
+    """
+
+    def __init__(self, encoded: bytes, *, name: str):
+        """Opens a file; arguments and errors are those of `read_image`."""
+        self._encoded, self._name = encoded, name
+        self._dicom = DicomFile(encoded, name=name) if _means_dicom(encoded, name) else None
+        self.is_dicom = self._dicom is not None
+
+    def count_frames(self) -> int:
+        """Counts the images that it holds.
+
+        Raises:
+          DataError: If it is a damaged TIFF.
+        """
+        if self._dicom is not None:
+            return self._dicom.frames
+        return count_pages(self._encoded, name=self._name)
+
+    def image(
+        self,
+        *,
+        windows: Sequence[Window] = (),
+        frame: int | None = None,
+        unwrap: bool = False,
+    ) -> np.ndarray:
+        """Decodes one frame; arguments, result and errors are those of `read_image`."""
+        if self._dicom is not None:
+            return self._dicom.image(windows=windows, frame=frame, unwrap=unwrap)
+        if windows:
+            raise DataError(
+                f"{self._name} is no DICOM file, and only these have grey values for a window; "
+                "leave window_center and window_width empty."
+            )
+        return check_image(self._encoded, name=self._name, frame=frame)
 
 
 def readable_image(
@@ -66,15 +100,14 @@ def readable_image(
     Raises:
       DataError: As `read_image`.
     """
-    windows = [window] if window else []
-    image = read_image(encoded, name=name, windows=windows, frame=frame)
-    is_kept = encoded.startswith(_KEPT) and not means_dicom(encoded, name)
-    return encoded if is_kept else _png(image)
+    file = ImageFile(encoded, name=name)
+    image = file.image(windows=[window] if window else [], frame=frame)
+    return encoded if encoded.startswith(_KEPT) and not file.is_dicom else _png(image)
 
 
-def means_dicom(encoded: bytes, name: str) -> bool:
+def _means_dicom(encoded: bytes, name: str) -> bool:
     """Tells whether a file is read as DICOM: by its content, or, if it is damaged, by its name."""
-    return is_dicom(encoded) or name.lower().endswith(DICOM_SUFFIXES)
+    return is_dicom(encoded) or name.lower().endswith(_DICOM_SUFFIXES)
 
 
 def _png(image: np.ndarray) -> bytes:

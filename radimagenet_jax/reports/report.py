@@ -47,6 +47,27 @@ class Provenance(TypedDict, total=False):
     warnings: Sequence[str]
 
 
+class NewData(TypedDict):
+    """What a page says of images that a finished network was given.
+
+    Attributes:
+      network: The run or the weights.
+      inputs: Where the images are.
+      scored: Images that were scored.
+      failed: Files and rows that could not be; they are in errors.csv.
+      unlabelled: Scored images without a label, which no figure counts.
+      operating_point: Of `operating_point.at_threshold`, with 'chosen', a phrase on how; None with
+        more than two classes.
+    """
+
+    network: str
+    inputs: str
+    scored: int
+    failed: int
+    unlabelled: int
+    operating_point: Mapping[str, Any] | None
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """The images that a run's network was judged by, and what it made of them.
@@ -85,6 +106,7 @@ def write_report(
     history: Sequence[Mapping[str, Any]],
     evaluated: Evaluated,
     provenance: Provenance,
+    new_data: NewData | None = None,
 ) -> Path:
     """Writes report.html into a working directory; it appears whole or not at all.
 
@@ -98,6 +120,7 @@ def write_report(
       history: Rows of metrics.jsonl.
       evaluated: The images that the network was judged by, and their scores.
       provenance: Where the figures come from.
+      new_data: That of a finished network on new images, in the place of its test split.
 
     Returns:
       The path of the report.
@@ -121,7 +144,7 @@ def write_report(
             title=_title(config),
             headline=_headline(result),
             result=result,
-            splits=_splits(result),
+            splits=[("new data", result["test"])] if new_data else _splits(result),
             drawings={name: Markup(drawing) for name, drawing in drawings.items() if drawing},
             best_epoch=_best_epoch(history, best_step),
             evaluation=evaluation,
@@ -129,6 +152,7 @@ def write_report(
             notes=_notes(result, provenance),
             fields=_flat(config),
             provenance=provenance,
+            new_data=new_data,
             totals=_totals(provenance.get("trainable", ())),
             resamples=intervals.RESAMPLES,
         )
