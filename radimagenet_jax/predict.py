@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from radimagenet_jax import command, console
 from radimagenet_jax.data import inputs
+from radimagenet_jax.data.feature_table import read_features
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import check_output, expanded
 
 if TYPE_CHECKING:
     from radimagenet_jax.data.dicom import Window
     from radimagenet_jax.prediction.session import Source
+
+__all__ = ["main", "make_scores", "read_features"]
 
 _EPILOG = """\
 examples:

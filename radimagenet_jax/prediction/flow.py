@@ -141,25 +141,30 @@ def _groups(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         yield group
 
 
+def threads() -> int:
+    """How many images are decoded at a time."""
+    return min(os.cpu_count() or 1, _MOST_THREADS)
+
+
 def _items(
     entries: Sequence[Entry], read: Callable[..., Part], start: Position, *, ahead: int
 ) -> Iterator[_Item]:
-    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    workers = threads()
     places = range(start.entries, len(entries))
 
     def first(place: int) -> int:
         return start.frames if place == start.entries else 0
 
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(workers)
     try:
         tasks = (partial(read, entries[place], first=first(place)) for place in places)
-        for place, part in zip(places, _ahead(pool, tasks, ahead + threads), strict=True):
+        for place, part in zip(places, _ahead(pool, tasks, ahead + workers), strict=True):
             entry, frame = entries[place], first(place)
             yield from _of_part(entry, place, part, frame)
             # Of a file with many frames, some are read at a time.
             later = range(frame + FRAMES, part.frames, FRAMES)
             rest = (partial(read, entry, first=begin) for begin in later)
-            for begin, more in zip(later, _ahead(pool, rest, threads), strict=True):
+            for begin, more in zip(later, _ahead(pool, rest, workers), strict=True):
                 yield from _of_part(entry, place, more, begin)
     finally:
         pool.shutdown(cancel_futures=True)

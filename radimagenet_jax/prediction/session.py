@@ -143,7 +143,7 @@ class Session:
             found.entries,
             partial(inputs.read, image_size=self.network.image_size, reading=self.network.reading),
             self.network.apply,
-            batch_size=_BATCH_SIZES.get(jax.default_backend(), _BATCH_SIZE),
+            batch_size=batch_size(),
             start=position,
         )
         with ScoringProgress(position.entries, len(found.entries)) as progress:
@@ -213,6 +213,11 @@ class Session:
         if self.found.others:
             line += f"; no images: {inputs.described(self.found.others)}"
         console.print(line)
+
+
+def batch_size() -> int:
+    """How many images the network is given at a time."""
+    return _BATCH_SIZES.get(jax.default_backend(), _BATCH_SIZE)
 
 
 def _strict(failure: inputs.Failure) -> DataError:

@@ -1,16 +1,14 @@
 """Where results go: each sink takes batch after batch, and leaves its file when all are there."""
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from radimagenet_jax.data import feature_table
 from radimagenet_jax.data.inputs import Failure
-from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.prediction.flow import Batch
 from radimagenet_jax.prediction.journal import Journal
 from radimagenet_jax.reports.predictions import Rows
@@ -19,8 +17,6 @@ SCORES, FEATURES, ERRORS = "predictions.csv", "features.npz", "errors.csv"
 # Columns before the scores; in those of a table with labels, all of these.
 _CALLED = ("key", "prediction")
 LABELLED = (*_CALLED, "label", "patient")
-# Rows that are digested at a time.
-_ROWS = 1024
 ERROR_COLUMNS = ("key", "path", "problem")
 
 
@@ -125,50 +121,4 @@ class Features:
             pooled = np.memmap(path, "<f4", "r").reshape(len(keys), -1)
         else:
             pooled = np.empty((0, 0), "<f4")
-        temporary = output / f".{FEATURES}.tmp.npz"
-        try:
-            np.savez(temporary, keys=keys, pooled=pooled, sha256=np.array(_digest(keys, pooled)))
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(output / FEATURES)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def read_features(path: Path | str) -> tuple[tuple[str, ...], Any]:
-    """Reads a features.npz that this command wrote.
-
-    Returns:
-      N keys, and the pooled features (N, C) float32.
-
-    Raises:
-      DataError: If the file is missing or damaged: the digest of its arrays is compared.
-    """
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            keys, pooled = file["keys"], file["pooled"]
-            # Earlier versions wrote none.
-            kept = str(file["sha256"]) if "sha256" in file.files else None
-    except FileNotFoundError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    # NumPy and zipfile raise errors of many kinds on files that were cut or overwritten.
-    except Exception as error:
-        raise DataError(
-            f"{path} is damaged ({cut(str(error))}); make it again with --features."
-        ) from error
-    if kept is not None and kept != _digest(keys, pooled):
-        raise DataError(
-            f"{path} is damaged (it is not what was written); make it again with --features."
-        )
-    return tuple(keys.tolist()), pooled
-
-
-def _digest(keys: Any, pooled: Any) -> str:
-    sha = hashlib.sha256()
-    for array in (keys, pooled):
-        sha.update(f"{array.dtype.str} {array.shape}\n".encode())
-        for start in range(0, len(array), _ROWS):
-            sha.update(array[start : start + _ROWS].tobytes())
-    return sha.hexdigest()
+        feature_table.write_features(output / FEATURES, keys, pooled)

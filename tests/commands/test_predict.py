@@ -11,8 +11,9 @@ import pytest
 
 from radimagenet_jax import predict
 from radimagenet_jax.data import inputs
+from radimagenet_jax.data.feature_table import read_features
 from radimagenet_jax.errors import ConfigError, DataError, WeightsError
-from radimagenet_jax.prediction import flow, session, sinks
+from radimagenet_jax.prediction import flow, session
 from radimagenet_jax.reports import predictions
 from radimagenet_jax.statistics import operating_point
 from tests.dicom_files import dicom_file
@@ -252,7 +253,7 @@ def test_the_same_command_goes_on_after_a_kill(
     assert [path.name for path in output.iterdir()] == [path.name for path in whole.iterdir()]
     if features:
         (keys, pooled), (all_keys, all_pooled) = (
-            sinks.read_features(folder / "features.npz") for folder in (output, whole)
+            read_features(folder / "features.npz") for folder in (output, whole)
         )
         assert keys == all_keys
         np.testing.assert_allclose(pooled, all_pooled, rtol=1e-5, atol=1e-6)
@@ -265,7 +266,7 @@ def test_the_same_command_goes_on_after_a_kill(
 def test_features_of_a_run_have_a_row_an_image(run, images, tmp_path):
     output = tmp_path / "features"
     predict.main([f"--workdir={run}", f"--inputs={images}", f"--output={output}", "--features"])
-    keys, pooled = sinks.read_features(output / "features.npz")
+    keys, pooled = read_features(output / "features.npz")
     assert len(keys) == len(pooled) == 122
     assert sorted(keys) == list(keys)
     assert pooled.dtype == np.float32
