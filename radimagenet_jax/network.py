@@ -219,9 +219,10 @@ class Network:
         """Scores images of any kind: a table with a row each.
 
         Args:
-          images: A path or several, of PNG, JPEG, BMP, TIFF or DICOM files or of folders of them;
-            or an array (N, H, W, 1 or 3) uint8; or several arrays (H, W), (H, W, 1) or (H, W, 3)
-            uint8. All are resized to `image_size` by nearest neighbour, as in training.
+          images: A path or several, of PNG, JPEG, BMP, TIFF or DICOM files, of folders of them, or
+            of tables that name them; or an array (N, H, W, 1 or 3) uint8; or several arrays (H, W),
+            (H, W, 1) or (H, W, 3) uint8. All are resized to `image_size` by nearest neighbour, as
+            in training.
 
         Raises:
           DataError: If an image cannot be read, or an array has another shape or dtype.
@@ -412,10 +413,9 @@ def _hint_on_range(images: Any) -> str:
 
 def _read_batches(images: Any, size: int) -> Iterable[tuple[list[str], NDArray[np.uint8]]]:
     """Keys and images (B, S, S, 1 or 3) of what `Network.predict` takes."""
+    # Who gives arrays preprocessed needs no reader.
     from radimagenet_jax.data import reading
 
-    if isinstance(images, str | Path):
-        images = [images]
     group: list[tuple[str, NDArray[np.uint8]]] = []
     for key, image in reading.each(images, size):
         if len(group) == _BATCH or (group and group[0][1].shape != image.shape):

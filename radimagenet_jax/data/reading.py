@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radimagenet_jax.data.dicom import Window, decode_dicom, is_dicom
-from radimagenet_jax.data.images import check_image, resize_nearest
+from radimagenet_jax.data import inputs, own_images
+from radimagenet_jax.data.dicom import Window
+from radimagenet_jax.data.images import resize_nearest
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.files import expanded
-
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def read_image(
@@ -37,38 +36,8 @@ def read_image(
         encoded = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    chosen = None if window is None else Window(*window)
-    return pixels(encoded, name=str(path), window=chosen, frame=frame)
-
-
-def pixels(
-    encoded: bytes, *, name: str, window: Window | None = None, frame: int | None = None
-) -> NDArray[np.uint8]:
-    """Verifies and decodes an image.
-
-    Args:
-      encoded: The file's bytes: DICOM, PNG or JPEG; or TIFF or BMP with 8 bits a channel.
-      name: What to call the image in a message; its end tells a damaged DICOM file from a
-        damaged picture.
-      window: For grey DICOM images, in place of the file's own.
-      frame: For files with several, from 0.
-
-    Returns:
-      (H, W, 1) grey or (H, W, 3) RGB, uint8.
-
-    Raises:
-      DataError: If it cannot be read, has more than 8 bits a channel and is no DICOM, has several
-        frames and none was chosen, or is given a window or a frame that it cannot have.
-    """
-    if is_dicom(encoded) or name.lower().endswith(_DICOM_SUFFIXES):
-        windows = [window] if window else []
-        return decode_dicom(encoded, name=name, windows=windows, frame=frame)
-    if window:
-        raise DataError(
-            f"{name} is no DICOM file, and only these have grey values for a window; leave the "
-            "window out."
-        )
-    return check_image(encoded, name=name, frame=frame)
+    windows = [] if window is None else [Window(*window)]
+    return own_images.read_image(encoded, name=str(path), windows=windows, frame=frame)
 
 
 def from_array(image: Any, name: str) -> NDArray[np.uint8]:
@@ -103,14 +72,35 @@ def each(images: Any, size: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Yields a key and the pixels (S, S, 1 or 3) of each of several images.
 
     Args:
-      images: Paths of files, or arrays as `from_array` takes them; one array (N, H, W, C) too.
+      images: Paths of files, folders, patterns or tables, as `inputs.find` takes them, or arrays as
+        `from_array` does; one path or one array (N, H, W, C) too.
       size: S, to which they are resized by nearest neighbour.
 
     Raises:
-      DataError: As `read_image` and `from_array` do.
+      DataError: If anything that is found cannot be read, or an array is not as it must be.
     """
-    for number, image in enumerate(images):
+    for number, image in enumerate([images] if isinstance(images, str | Path) else images):
         if isinstance(image, str | Path):
-            yield str(image), resize_nearest(read_image(image), size)
+            yield from _found(str(image), size)
         else:
             yield str(number), resize_nearest(from_array(image, f"image {number}"), size)
+
+
+def _found(path: str, size: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    if not expanded(path).exists() and not set("*?[") & set(path):
+        raise DataError(f"{path} cannot be read: there is no such file or folder.")
+    found = inputs.find(path)
+    if found.failures:
+        raise DataError(found.failures[0].problem)
+    is_one = len(found.entries) == 1 and expanded(path).is_file()
+    for entry in found.entries:
+        first, frames = 0, 1
+        while first < frames:
+            part = inputs.read(entry, size, first=first)
+            frames = part.frames
+            for key, image in part.images.items():
+                if isinstance(image, DataError):
+                    raise image
+                # A file that is asked for by its path is called so.
+                yield path + key.removeprefix(entry.key) if is_one else key, image
+            first += inputs.FRAMES

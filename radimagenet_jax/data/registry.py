@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from radimagenet_jax.data.inputs import Reading
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.files import expanded
 
@@ -87,6 +88,22 @@ def builder(
         if not version.is_dir():
             raise
         raise damaged(version, error) from error
+
+
+def reading(name: str) -> Reading:
+    """Returns how a data set shows its DICOM files, so that new ones are shown alike.
+
+    Args:
+      name: As for `builder`; that of a data set which is not known here gives the default.
+    """
+    dataset, _, config = name.partition("/")
+    if dataset not in names():
+        return Reading()
+    module = importlib.import_module(f"tfds_builders.{dataset}.{dataset}_dataset_builder")
+    for known in module.Builder.BUILDER_CONFIGS:
+        if known.name == config or not config:
+            return Reading(getattr(known, "windows", ()), getattr(known, "unwrap", False))
+    return Reading()
 
 
 def with_fold(name: str, fold: int) -> str:

@@ -146,12 +146,17 @@ def dataset_folder(manual_dir: Path, dataset: str) -> Path:
     return own if own.is_dir() else manual_dir
 
 
-def list_files(root: Path) -> tuple[SourceFile, ...]:
+def list_files(root: Path, refused: dict[Path, DataError] | None = None) -> tuple[SourceFile, ...]:
     """Lists every file below a folder, and every member of the zips in it.
 
     Links to folders are followed, each folder once. Left out is what operating systems
     add by themselves: names that begin with a dot, `__MACOSX`, `Thumbs.db`. A zip inside
     a zip is listed as a file.
+
+    Args:
+      root: The folder.
+      refused: Takes what is wrong with a zip, or a folder that cannot be looked into, by its path;
+        the other files are listed. Without it the first bad zip is raised.
 
     Returns:
       The files, sorted by path.
@@ -161,7 +166,15 @@ def list_files(root: Path) -> tuple[SourceFile, ...]:
     """
     files: list[SourceFile] = []
     visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+
+    def unlisted(error: OSError) -> None:
+        if refused is not None:
+            refused[Path(error.filename)] = DataError(
+                f"{error.filename} cannot be looked into ({error.strerror}); check that it may be "
+                "read."
+            )
+
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=unlisted):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()
@@ -173,7 +186,12 @@ def list_files(root: Path) -> tuple[SourceFile, ...]:
             if _is_clutter(name):
                 continue
             if location.suffix.lower() == ".zip":
-                files.extend(zip_members(location, root=root))
+                try:
+                    files.extend(zip_members(location, root=root))
+                except DataError as error:
+                    if refused is None:
+                        raise
+                    refused[location] = error
             else:
                 path = PurePosixPath(plain_text(location.relative_to(root).as_posix()))
                 files.append(SourceFile(path, escaped(str(location)), location))
