@@ -1,7 +1,6 @@
 """Scores or features of a folder of images: `python -m radimagenet_jax.predict`."""
 
 import glob
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from radimagenet_jax import command, console
-from radimagenet_jax.errors import ConfigError, DataError, UserError, cut
+from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import check_output, expanded
 
 _EPILOG = """\
@@ -280,58 +279,18 @@ def _write_scores(
 
 
 def _write_features(output: Path, keys: Sequence[str], pooled: Any) -> Path:
-    import numpy as np
+    from radimagenet_jax.data import features_file
 
     path = output / "features.npz"
-    temporary = output / ".features.tmp.npz"
-    try:
-        named = np.array(keys)
-        digest = np.array(_digest(named, pooled))
-        np.savez(temporary, keys=named, pooled=pooled, sha256=digest)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+    features_file.write(path, keys, pooled)
     return path
 
 
 def read_features(path: Path | str) -> tuple[tuple[str, ...], Any]:
-    """Reads a features.npz that this command wrote.
+    """Reads a features.npz that this command wrote; see `data.features_file.read`."""
+    from radimagenet_jax.data import features_file
 
-    Returns:
-      N keys, and the pooled features (N, C) float32.
-
-    Raises:
-      DataError: If the file is missing or damaged: the digest of its arrays is compared.
-    """
-    import numpy as np
-
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            keys, pooled = file["keys"], file["pooled"]
-            # Earlier versions wrote none.
-            kept = str(file["sha256"]) if "sha256" in file.files else None
-    except FileNotFoundError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    # NumPy and zipfile raise errors of many kinds on files that were cut or overwritten.
-    except Exception as error:
-        raise DataError(
-            f"{path} is damaged ({cut(str(error))}); make it again with --features."
-        ) from error
-    if kept is not None and kept != _digest(keys, pooled):
-        raise DataError(
-            f"{path} is damaged (it is not what was written); make it again with --features."
-        )
-    return tuple(keys.tolist()), pooled
-
-
-def _digest(keys: Any, pooled: Any) -> str:
-    sha = hashlib.sha256()
-    for array in (keys, pooled):
-        sha.update(f"{array.dtype.str} {array.shape}\n".encode())
-        sha.update(array.tobytes())
-    return sha.hexdigest()
+    return features_file.read(path)
 
 
 if __name__ == "__main__":
