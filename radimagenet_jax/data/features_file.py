@@ -10,7 +10,7 @@ import numpy as np
 
 from radimagenet_jax.errors import DataError, UserError, cut
 
-_AGAIN = "make it again with --features"
+_AGAIN = "make it again, with predict --features or as you did"
 _FORM = "keys (N,) of text and pooled (N, C) of floating-point numbers"
 _LISTED = 3
 
@@ -100,7 +100,7 @@ def read_any(path: Path) -> Features:
             f"{path} has NaN, infinite or too large numbers in the features of "
             f"{named([str(keys[k]) for k in wrong])}; compute them again or leave the images out."
         )
-    return Features(tuple(keys.tolist()), values, _sha256(path))
+    return Features(tuple(keys.tolist()), values, sha256(path))
 
 
 def named(keys: Sequence[str]) -> str:
@@ -150,7 +150,12 @@ def _digest(keys: Any, pooled: Any) -> str:
     return sha.hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """SHA-256 of a whole file.
+
+    Raises:
+      DataError: If it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

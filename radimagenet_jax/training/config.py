@@ -20,7 +20,11 @@ _CHECKED_ELSEWHERE = ("model_options.", "study.")
 
 # Fields that earlier versions had not, with the values by which those computed: a working directory
 # that lacks them belongs to the same run.
-_ADDED: dict[str, Any] = {"optimizer.weight_decay": 1e-4, "optimizer.clip_norm": 0.0}
+_ADDED: dict[str, Any] = {
+    "optimizer.weight_decay": 1e-4,
+    "optimizer.clip_norm": 0.0,
+    "study.features": [],
+}
 
 # Fields that change how a run is watched or where its data lie, not what it computes.
 _FREE_FIELDS = frozenset(
