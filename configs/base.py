@@ -29,7 +29,7 @@ def get_config(task: str = "") -> ConfigDict:
 
     config.model = "resnet50"
     config.model_options = ConfigDict()  # further fields of the network's class
-    config.init = "scratch"  # or a weight file
+    config.init = "scratch"  # or a weight file, or hf://OWNER/NAME[@REVISION][/FILE]
     config.preprocessing = "published"  # or caffe_div255, caffe, torch, tf, native
     # Say so here if a weight file shall get another input than it was trained with.
     config.allow_preprocessing_mismatch = False

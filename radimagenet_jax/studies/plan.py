@@ -17,6 +17,7 @@ from radimagenet_jax.reports import study_files
 from radimagenet_jax.statistics.pooled import EMBEDDING
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import fields
+from radimagenet_jax.weights import hub
 
 SCRATCH = "scratch"
 # What heads on a table of features have in the columns that are of networks.
@@ -383,7 +384,15 @@ def _check_files(config: ConfigDict) -> None:
         initialisations(config).items(), config.study.models
     ):
         path = init_path(template, model)
-        if name != SCRATCH and not expanded(path).exists():
+        if hub.is_address(path):
+            if not hub.is_pinned(path):
+                raise ConfigError(
+                    f"config.study.inits: {path}, the weights {name!r} for {model}, names no "
+                    "commit, so that runs could begin from different weights; give "
+                    "hf://OWNER/NAME@COMMIT, which `python -m radimagenet_jax.convert "
+                    f"--weights={path} --verify` tells."
+                )
+        elif name != SCRATCH and not expanded(path).exists():
             raise ConfigError(
                 f"config.study.inits: {path}, the weights {name!r} for {model}, is not there; "
                 "put it there or name another path."
@@ -417,10 +426,11 @@ def check_weights(config: ConfigDict) -> None:
     ):
         if name == SCRATCH:
             continue
-        path = expanded(init_path(template, model))
+        given = init_path(template, model)
+        path = given if hub.is_address(given) else expanded(given)
         try:
             # A converted folder tells its network without its tensors being read.
-            if native.is_converted(path):
+            if isinstance(path, Path) and native.is_converted(path):
                 check_architecture(native.read_contract(path), model)
             else:
                 for preprocessing in config.study.preprocessing:

@@ -23,6 +23,7 @@ from radimagenet_jax.training import network
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
 from radimagenet_jax.training.program import Program, Values
+from radimagenet_jax.weights import hub
 
 PyTree = Any
 Leaves = dict[str, Any]
@@ -252,6 +253,8 @@ def _weights(
             other = network.build(plan.run_config(config, run), class_names)
             of_seed[run.seed] = traverse_util.flatten_dict(other.variables, sep="/")
     warnings = []
+    if hub.is_address(first.init):
+        warnings.append(f"{first.init}: {start.contract.origin}. {start.contract.licence}")
     if start.trained_with != program.input.scheme:
         warnings.append(
             f"{first.init} was trained with the input '{start.trained_with}' and is given "

@@ -13,6 +13,7 @@ from radimagenet_jax.data import augment
 from radimagenet_jax.errors import ConfigError, cut
 from radimagenet_jax.files import expanded
 from radimagenet_jax.training import fields, freezing, pages, profiling
+from radimagenet_jax.weights import hub
 
 _MODEL = "--config.model="
 # Checked by the network's class, and by `studies/plan.py`.
@@ -227,8 +228,9 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
         ) from error
     for values in (new, old):
         # The same file by another name is the same.
-        if isinstance(values.get("init"), str) and values["init"] != "scratch":
-            values["init"] = str(expanded(values["init"]).absolute())
+        init = values.get("init")
+        if isinstance(init, str) and init != "scratch" and not hub.is_address(init):
+            values["init"] = str(expanded(init).absolute())
     return [
         f"{cut(field)}: {_shown(old.get(field))} -> {_shown(new.get(field))}"
         for field in sorted(new.keys() | old.keys())
