@@ -29,9 +29,10 @@ def get_config(task: str = "") -> ConfigDict:
 
     config.model = "resnet50"
     config.model_options = ConfigDict()  # further fields of the network's class
-    # scratch: random weights; or a weight file, or another run's working directory. auto, in the
-    # pages of tasks: RadImageNet's file if it is in <data_dir>/weights or where
-    # $RADIMAGENET_WEIGHTS says, else random weights and what `from_scratch` says of other fields.
+    # scratch: random weights; a weight file, or hf://OWNER/NAME[@REVISION][/FILE]; or another run's
+    # working directory. auto, in the pages of tasks: RadImageNet's file if it is in
+    # <data_dir>/weights or where $RADIMAGENET_WEIGHTS says, else random weights and what
+    # `from_scratch` says of other fields.
     config.init = "scratch"
     config.preprocessing = "published"  # or caffe_div255, caffe, torch, tf, native
     # Say so here if a weight file shall get another input than it was trained with.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from radimagenet_jax import command, console
 from radimagenet_jax.data import inputs
-from radimagenet_jax.data.feature_table import read_features
+from radimagenet_jax.data.features_file import read as read_features
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import check_output, expanded
 

@@ -49,8 +49,10 @@ def load_pretrained(
     """Loads a weight file, whole and strictly, and the network that it belongs to.
 
     Args:
-      path: A released RadImageNet file, any other form that `weights.reading` knows, or the working
-        directory of a run of ours, which gives its best network with its head.
+      path: A released RadImageNet file, any other form that `weights.reading` knows, the working
+        directory of a run of ours, which gives its best network with its head, or an address on the
+        Hugging Face Hub, 'hf://OWNER/NAME[@REVISION][/FILE]' (extra 'hub'). Without a revision the
+        present commit is taken, and the report and the contract's origin tell it.
       architecture: What the network must be, e.g. 'resnet50' or 'resnet50:v1'; None
         recognises it by the file's layers.
       preprocessing: The input that the weights expect: 'caffe_div255', 'caffe', 'torch' or

@@ -42,6 +42,7 @@ from radimagenet_jax.training.order import Classes, DataOrder
 from radimagenet_jax.training.program import Values
 from radimagenet_jax.training.progress import TrainingProgress, waiting
 from radimagenet_jax.training.tally import FORM, Tally
+from radimagenet_jax.weights import hub
 
 PyTree = Any
 
@@ -163,6 +164,9 @@ def _run(
     # ---------------------------------------------------------------- Network and what learns
     start = network.build(config, classes, mesh.size)
     program, values = start.program, Values.of(config, labels, len(classes))
+    if hub.is_address(config.init):
+        contract = start.contract
+        console.print(f"weights: {contract.origin}. {contract.licence}", markup=False)
     console.print(freezing.table(program.freeze))
 
     # ---------------------------------------------------------------- Evaluation

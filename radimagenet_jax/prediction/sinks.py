@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from radimagenet_jax.data import feature_table
+from radimagenet_jax.data import features_file
 from radimagenet_jax.data.inputs import Failure
 from radimagenet_jax.prediction.flow import Batch
 from radimagenet_jax.prediction.journal import Journal
@@ -114,11 +114,11 @@ class Features:
         self._keys.close()
         self._pooled.close()
         with (self._folder / "keys.jsonl").open(encoding="utf-8") as file:
-            keys = np.array([json.loads(line) for line in file], np.str_)
+            keys = [str(json.loads(line)) for line in file]
         path = self._folder / "pooled.f32"
         if len(keys):
             # The file is the memory: features of a million images need none of it.
             pooled = np.memmap(path, "<f4", "r").reshape(len(keys), -1)
         else:
             pooled = np.empty((0, 0), "<f4")
-        feature_table.write_features(output / FEATURES, keys, pooled)
+        features_file.write(output / FEATURES, keys, pooled)

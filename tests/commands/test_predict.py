@@ -11,7 +11,7 @@ import pytest
 
 from radimagenet_jax import predict
 from radimagenet_jax.data import inputs
-from radimagenet_jax.data.feature_table import read_features
+from radimagenet_jax.data.features_file import read as read_features
 from radimagenet_jax.errors import ConfigError, DataError, WeightsError
 from radimagenet_jax.prediction import flow, session
 from radimagenet_jax.reports import predictions
