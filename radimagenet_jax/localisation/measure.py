@@ -157,5 +157,5 @@ def _titles(run: Run, other: Run | None) -> dict[str, str]:
     return titles | {
         DISC: "disc in the middle, as large as the mean lesion",
         RANDOM: "random maps",
-        GRID: "the lesion itself on the maps' grid",
+        GRID: "the lesion itself on the maps’ grid",
     }

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError
@@ -17,7 +16,7 @@ from radimagenet_jax.localisation.measure import AGAINST, DISC, MAP, Measured
 from radimagenet_jax.localisation.runs import SPLITS, Run
 from radimagenet_jax.outcome import versions
 from radimagenet_jax.reports import localisation_page
-from radimagenet_jax.reports.localisation_page import Compared, Tested
+from radimagenet_jax.reports.localisation_page import Compared, Tested, in_words
 from radimagenet_jax.statistics import localisation
 from radimagenet_jax.statistics.localisation import THRESHOLDS
 
@@ -167,7 +166,7 @@ def _write_page(
     }
     provenance = [
         ("Run", str(run.folder.absolute())),
-        ("Weights", f"sha256 {run.net.contract.sha256}"),
+        ("Network began from", run.net.contract.origin),
         *([("Compared with", str(other.folder.absolute()))] if other is not None else []),
         ("Data set", f"{dataset.name}. {dataset.terms}"),
         ("Data fingerprint", dataset.fingerprint),
@@ -196,9 +195,14 @@ def notes(run: Run, measured: Measured) -> list[str]:
         f"The threshold was chosen on {len(run.lesions['val']):,} validation images; the interval "
         "holds for that threshold."
     )
+    threshold = measured.judged[MAP].threshold
+    if threshold is not None and threshold.value in (THRESHOLDS[0].value, THRESHOLDS[-1].value):
+        found.append(
+            f"The chosen threshold is at the end of those tried ({in_words(threshold)}): a region "
+            "that takes in nearly all, or nearly nothing, was the best."
+        )
     disc = measured.judged[DISC].column("test", "dice").mean()
-    grid = np.mean(measured.judged[MAP].column("test", "dice"))
-    if grid < disc:
+    if measured.judged[MAP].column("test", "dice").mean() < disc:
         found.append(
             "A map that overlaps the lesion less than a disc in the middle does not show that the "
             "network looks at the lesion."

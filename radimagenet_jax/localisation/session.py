@@ -53,7 +53,7 @@ def localise(asked: Asked) -> Path:
         other = runs.opened(asked.against, run.of, asked.data_dir)
         runs.check_same(run, other)
     bar = Progress(
-        TextColumn("images"),
+        TextColumn("maps and overlaps"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -62,7 +62,7 @@ def localise(asked: Asked) -> Path:
         transient=True,
     )
     with bar:
-        task = bar.add_task("images", total=measure.steps(run, other))
+        task = bar.add_task("maps and overlaps", total=measure.steps(run, other))
         measured = measure.measure(run, other, lambda count: bar.advance(task, count))
     page = outputs.write(asked.output, run, other, measured, asked.command)
     _show(run, measured)
@@ -78,7 +78,7 @@ def _show(run: runs.Run, measured: measure.Measured) -> None:
         title_justify="left",
     )
     table.add_column("")
-    for heading in ("Dice", "95 % interval", "IoU", "points at it"):
+    for heading in ("Dice", "95 % interval", "IoU", "points at lesion"):
         table.add_column(heading, justify="right")
     for row in localisation_page.rows(compared, patients):
         dice = row["dice"]

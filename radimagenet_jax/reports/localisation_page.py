@@ -100,8 +100,6 @@ def write(
       DataError: If it cannot be written.
     """
     own, patients = compared.own, tested.patients
-    dice = own.column("test", "dice")
-    limit = overlays.common_limit(tested.maps)
     with svg.drawing():
         curves = [Markup(each) for each in _curves(own, compared.judged[compared.disc])]
     page = (
@@ -119,8 +117,7 @@ def write(
             curves=curves,
             threshold=in_words(own.threshold),
             values=(THRESHOLDS[0].value, THRESHOLDS[-1].value, len(THRESHOLDS) // 2),
-            strips=_strips(own, tested, dice, limit),
-            limit=limit,
+            strips=_strips(own, tested),
             gradient=overlays.gradient(),
             colours={
                 "lesion": "rgb({}, {}, {})".format(*LESION),
@@ -269,9 +266,8 @@ def select(dice: NDArray[np.float64], n: int = EXAMPLES) -> dict[str, list[int]]
     return chosen
 
 
-def _strips(
-    own: Judged, tested: Tested, dice: NDArray[np.float64], limit: float
-) -> list[dict[str, Any]]:
+def _strips(own: Judged, tested: Tested) -> list[dict[str, Any]]:
+    dice = own.column("test", "dice")
     return [
         {
             "title": title,
@@ -281,8 +277,9 @@ def _strips(
                     "patient": tested.patients[number],
                     "label": tested.labels[number],
                     "dice": float(dice[number]),
+                    "highest": float(tested.maps[number].max()),
                     "points": bool(own.test.points[number]),
-                    "pictures": _pictures(tested, number, own.threshold, limit),
+                    "pictures": _pictures(tested, number, own.threshold),
                 }
                 for number in members
             ],
@@ -291,9 +288,7 @@ def _strips(
     ]
 
 
-def _pictures(
-    tested: Tested, number: int, threshold: Threshold | None, limit: float
-) -> list[tuple[str, str]]:
+def _pictures(tested: Tested, number: int, threshold: Threshold | None) -> list[tuple[str, str]]:
     """Of one image: itself, with the map, with lesion and region; (description, data URI) each."""
     image, mask = tested.read(number)
     raw = tested.maps[number]
@@ -314,7 +309,8 @@ def _pictures(
     both = overlays.outlined(overlays.outlined(rgb, found, REGION), lesion, LESION)
     pictures = {
         "image": small[..., 0] if small.shape[-1] == 1 else small,
-        "map": overlays.overlay(small, raw, limit),
+        # On a scale of its own, as its threshold is.
+        "map": overlays.overlay(small, raw, float(raw.max())),
         "lesion and region": both,
     }
     return [(name, data_uri(Image.fromarray(each))) for name, each in pictures.items()]

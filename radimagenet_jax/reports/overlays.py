@@ -61,8 +61,8 @@ def outlined(
     """
     drawn = np.ascontiguousarray(image).copy()
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, found, -1, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.drawContours(drawn, found, -1, colour, 1, cv2.LINE_AA)
+    cv2.drawContours(drawn, found, -1, (0, 0, 0), 4, cv2.LINE_AA)
+    cv2.drawContours(drawn, found, -1, colour, 2, cv2.LINE_AA)
     return drawn
 
 

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -165,8 +166,6 @@ def test_an_images_dice_is_what_its_map_gives_step_by_step(run, output, masked_d
     else:
         region = big >= np.sort(big, axis=None)[int(threshold["value"] * big.size)]
     source = masked_data / "downloads/manual/image_csv/mine"
-    import cv2
-
     mask = cv2.imread(str(source / row["key"].replace(".png", "_mask.png")), 0) > 0
     expected = 2 * (region & mask).sum() / (region.sum() + mask.sum())
     assert expected > 0
