@@ -15,8 +15,8 @@ alone. A disc in the middle and random maps go through the same steps: a Dice
 says nothing without them. How it is measured is on the page.
 
 It writes into DIR: localisation.html, localisation.json, sweep.csv (every
-threshold) and images.csv (every image). They show patients' images, so a
-.gitignore keeps them out of repositories.
+threshold) and images.csv (every image). They show patients' images, so a new
+folder gets a .gitignore that keeps it out of repositories.
 
 examples:
   python -m radimagenet_jax.localise --workdir=runs/breast

@@ -11,7 +11,7 @@ import jax
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.files import replacing
+from radimagenet_jax.files import make_private, replacing
 from radimagenet_jax.localisation.measure import AGAINST, DISC, MAP, Measured
 from radimagenet_jax.localisation.runs import SPLITS, Run
 from radimagenet_jax.outcome import versions
@@ -48,15 +48,12 @@ def write(folder: Path, run: Run, other: Run | None, measured: Measured, command
       DataError: If a file cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
     except OSError as error:
         raise ConfigError(
             f"--output={folder} cannot be made ({error.strerror}); give another folder."
         ) from error
     (folder / RESULT).unlink(missing_ok=True)
-    # These are pictures of patients, and nobody adds them to a repository by mistake.
-    with replacing(folder / ".gitignore") as file:
-        file.write("*\n")
     _write_table(folder / SWEEP, _sweep_rows(measured))
     _write_table(folder / IMAGES, _image_rows(run, measured))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
