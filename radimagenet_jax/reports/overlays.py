@@ -46,6 +46,26 @@ def overlay(image: NDArray[np.uint8], raw: NDArray[np.floating], limit: float) -
     return np.rint((1 - alpha) * image + alpha * colour).astype(np.uint8)
 
 
+def outlined(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """Draws the outline of a mask over an image, with a dark edge that sets it off.
+
+    Args:
+      image: (H, W, 3) uint8, RGB.
+      mask: (H, W) bool.
+      colour: RGB.
+
+    Returns:
+      (H, W, 3) uint8; a copy.
+    """
+    drawn = np.ascontiguousarray(image).copy()
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, found, -1, (0, 0, 0), 4, cv2.LINE_AA)
+    cv2.drawContours(drawn, found, -1, colour, 2, cv2.LINE_AA)
+    return drawn
+
+
 def common_limit(maps: NDArray[np.floating]) -> float:
     """The limit of a scale for several maps: 99.5 % of their places are within it.
 

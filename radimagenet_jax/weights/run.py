@@ -49,6 +49,19 @@ def recognises(path: Path, start: bytes) -> bool:
     return is_run(path)
 
 
+def data_fingerprint(path: Path) -> str:
+    """The fingerprint of the data set that a run was trained on, see `data.datasets.Dataset`.
+
+    Args:
+      path: The run's working directory.
+
+    Raises:
+      CheckpointError: If there is no best checkpoint, or it is damaged.
+    """
+    folder = path.absolute() / "checkpoints"
+    return _meta_of(_best(folder)[1], folder, data=str)["data"]
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Opened]:
     """Finds the network of a run with the lowest validation loss.

@@ -29,6 +29,18 @@ def test_what_speaks_for_a_class_is_warm_and_what_speaks_against_it_cold(value, 
     np.testing.assert_array_equal(drawn, overlays.overlay(GREY, np.full((4, 6), value / 2), 1.0))
 
 
+def test_an_outline_runs_along_the_mask_and_leaves_the_rest():
+    mask = np.zeros((40, 60), bool)
+    mask[10:30, 20:50] = True
+    image = np.repeat(GREY, 3, -1)
+    drawn = overlays.outlined(image, mask, (0, 255, 255))
+    np.testing.assert_array_equal(image, 100)
+    assert (drawn[10, 25:45, 1] > 200).all()
+    assert (drawn[15:25, 30:40] == 100).all()
+    assert (drawn[:5] == 100).all()
+    np.testing.assert_array_equal(overlays.outlined(image, np.zeros_like(mask), (9, 9, 9)), image)
+
+
 def test_one_scale_serves_several_maps():
     maps = np.zeros((10, 10, 10))
     maps[0, 0, 0] = 100  # one place of a thousand does not make all others pale
