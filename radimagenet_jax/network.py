@@ -140,6 +140,25 @@ class Network:
         return x
 
     # ------------------------------------------------------------------ Output
+    def apply(self, images: Any, maps_of: int | None = None) -> dict[str, jax.Array]:
+        """Applies the network to one batch of images; the call returns before it is computed.
+
+        It is compiled once for each shape, preprocessing included.
+
+        Args:
+          images: (B, S, S, 1 or 3) uint8, 0..255.
+          maps_of: Index of a class, for its activation maps.
+
+        Returns:
+          'pooled' (B, C); with a head 'scores' (B, classes); with `maps_of` 'maps' (B, h, w), as
+          `cam(..., size=0)` gives them. All are float32.
+        """
+        out = self._compiled["all"](self.variables, images)
+        spatial = out.pop("spatial")
+        if maps_of is not None:
+            out["maps"] = _products(spatial, self.variables["params"][HEAD]["kernel"][:, maps_of])
+        return out
+
     def features(self, x: Any) -> dict[str, jax.Array]:
         """Applies the network in inference mode.
 
@@ -239,7 +258,7 @@ class Network:
         assert self.class_names is not None  # it has a head
         keys: list[str] = []
         parts: list[NDArray[np.float32]] = [np.empty((0, len(self.class_names)), np.float32)]
-        for names, batch in _read_batches(images, self.image_size):
+        for names, batch in _read_batches(images, self.image_size, self.usage):
             keys += names
             parts.append(np.asarray(self.scores(batch)))
         return Scored(tuple(keys), self.class_names, np.concatenate(parts))
@@ -314,8 +333,14 @@ class Network:
             logits, _ = self.model.apply(variables, x, train=False)
             return {"scores": jax.nn.softmax(logits)}
 
+        def every(variables: Mapping[str, Any], images: jax.Array) -> dict[str, jax.Array]:
+            logits, out = self.model.apply(variables, self.contract.input.of(images), train=False)
+            found = {key: out[key].astype(jnp.float32) for key in ("spatial", "pooled")}
+            return found if logits is None else {**found, "scores": jax.nn.softmax(logits)}
+
         # As an argument, the weights are no constants of the compiled programs.
-        return {"features": ops.jit(features), "scores": ops.jit(scores)}
+        made = {"features": features, "scores": scores, "all": every}
+        return {name: ops.jit(function) for name, function in made.items()}
 
     def _in_batches(self, what: str, x: Any) -> dict[str, jax.Array]:
         parts = []
@@ -411,13 +436,15 @@ def _hint_on_range(images: Any) -> str:
     return "if they hold whole grey values of 0..255, use images.astype('uint8')"
 
 
-def _read_batches(images: Any, size: int) -> Iterable[tuple[list[str], NDArray[np.uint8]]]:
+def _read_batches(
+    images: Any, size: int, usage: Usage
+) -> Iterable[tuple[list[str], NDArray[np.uint8]]]:
     """Keys and images (B, S, S, 1 or 3) of what `Network.predict` takes."""
     # Who gives arrays preprocessed needs no reader.
     from radimagenet_jax.data import reading
 
     group: list[tuple[str, NDArray[np.uint8]]] = []
-    for key, image in reading.each(images, size):
+    for key, image in reading.each(images, size, usage.windows, unwrap=usage.unwrap):
         if len(group) == _BATCH or (group and group[0][1].shape != image.shape):
             yield [name for name, _ in group], np.stack([one for _, one in group])
             group = []

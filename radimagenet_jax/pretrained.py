@@ -16,6 +16,7 @@ from flax import traverse_util
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.files import expanded
 from radimagenet_jax.models.network import HEAD
 from radimagenet_jax.models.preprocess import PUBLISHED, SCHEMES, Input
 from radimagenet_jax.network import Network
@@ -23,7 +24,7 @@ from radimagenet_jax.training import freezing, initialise
 from radimagenet_jax.training.state import digest
 from radimagenet_jax.weights import reading
 from radimagenet_jax.weights.contract import Contract
-from radimagenet_jax.weights.loaded import Report
+from radimagenet_jax.weights.loaded import Report, Weights
 from radimagenet_jax.weights.usage import Usage
 
 
@@ -72,15 +73,17 @@ def load_pretrained(
     """
     names = _names(num_classes, class_names)
     weights = reading.read(path, architecture=architecture, preprocessing=preprocessing)
-    # A run's network scores as it did there.
-    model = weights.network(dtype=weights.usage.dtype)
+    usage = weights.usage
+    if weights.config is not None:
+        usage = _of_run(expanded(path), weights)
     net = Network(
-        model,
+        # A run's network scores as it did there.
+        weights.network(dtype=usage.dtype),
         weights.variables,
         weights.contract,
         weights.report,
         weights.num_classes,
-        weights.usage,
+        usage,
     )
     classes = len(names) if names else num_classes
     return net if classes is None else _with_new_head(net, classes, names, seed)
@@ -186,6 +189,24 @@ def freeze(variables: Mapping[str, Any] | Network, structure: str) -> freezing.F
     raise ConfigError(
         "these variables are of no network of this package; give {'params', 'batch_stats'} as "
         "load_pretrained or create_model return them."
+    )
+
+
+def _of_run(folder: Path, weights: Weights) -> Usage:
+    """How a run's network is used, with what its data and its validation images say."""
+    # Only who gives a run pays for the imports.
+    from radimagenet_jax.data import registry
+    from radimagenet_jax.prediction import evaluation
+
+    usage, names = weights.usage, weights.contract.labels or ()
+    dataset = (weights.config or {}).get("dataset", {})
+    name = registry.with_fold(dataset.get("name", ""), dataset.get("fold", 0))
+    shown = registry.reading(name)
+    return replace(
+        usage,
+        threshold=evaluation.fixed_threshold(folder, names, names.index(usage.positive)),
+        windows=tuple((window.center, window.width) for window in shown.windows),
+        unwrap=shown.unwrap,
     )
 
 

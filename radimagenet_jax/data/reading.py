@@ -1,6 +1,6 @@
 """Single images of all kinds, as training reads them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,25 +68,30 @@ def from_array(image: Any, name: str) -> NDArray[np.uint8]:
     return array
 
 
-def each(images: Any, size: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def each(
+    images: Any, size: int, windows: Sequence[tuple[float, float]] = (), *, unwrap: bool = False
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Yields a key and the pixels (S, S, 1 or 3) of each of several images.
 
     Args:
       images: Paths of files, folders, patterns or tables, as `inputs.find` takes them, or arrays as
         `from_array` does; one path or one array (N, H, W, C) too.
       size: S, to which they are resized by nearest neighbour.
+      windows: Centre and width of those that DICOM files are shown through, one or three.
+      unwrap: See `dicom.decode_dicom`.
 
     Raises:
       DataError: If anything that is found cannot be read, or an array is not as it must be.
     """
+    how = inputs.Reading(tuple(Window(*window) for window in windows), unwrap)
     for number, image in enumerate([images] if isinstance(images, str | Path) else images):
         if isinstance(image, str | Path):
-            yield from _found(str(image), size)
+            yield from _found(str(image), size, how)
         else:
             yield str(number), resize_nearest(from_array(image, f"image {number}"), size)
 
 
-def _found(path: str, size: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def _found(path: str, size: int, how: inputs.Reading) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     if not expanded(path).exists() and not set("*?[") & set(path):
         raise DataError(f"{path} cannot be read: there is no such file or folder.")
     found = inputs.find(path)
@@ -96,7 +101,7 @@ def _found(path: str, size: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     for entry in found.entries:
         first, frames = 0, 1
         while first < frames:
-            part = inputs.read(entry, size, first=first)
+            part = inputs.read(entry, size, how, first=first)
             frames = part.frames
             for key, image in part.images.items():
                 if isinstance(image, DataError):

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar
@@ -25,12 +24,14 @@ from radimagenet_jax.weights.opened import Opened, StoredTensor
 from radimagenet_jax.weights.usage import Usage
 
 # The fields of a run's config that are used.
-_CONFIG: Mapping[str, own_files.Form] = {"image_size": int, "dtype": str, "model_options": dict}
-# Of its result, if there is one; what earlier versions did not write may be missing.
-_RESULT: Mapping[str, own_files.Form] = {
-    "positive?": str,
-    "operating_point?": (NoneType, {"threshold": own_files.NUMBER}),
+_CONFIG: Mapping[str, own_files.Form] = {
+    "image_size": int,
+    "dtype": str,
+    "model_options": dict,
+    "dataset?": {"positive?": str},
 }
+# Of its result, if there is one; earlier versions did not write it.
+_RESULT: Mapping[str, own_files.Form] = {"positive?": str}
 
 # Bytes: more than any network and its states; only a damaged description has it.
 _LARGEST = 2**33
@@ -103,17 +104,14 @@ def opened(path: Path) -> Iterator[Opened]:
 
 
 def _usage(path: Path, config: Mapping[str, Any], contract: Contract) -> Usage:
-    """How a run's network is used; the operating point is known once the run is finished."""
-    usage = Usage(config["image_size"], dtype=config["dtype"])
-    page = path / "result.json"
-    if not page.is_file():
-        return usage
-    result = own_files.read_json(page, _RESULT, "train the run again", ConfigError)
-    point = result.get("operating_point")
-    threshold = None if point is None else point["threshold"]
-    usage = replace(usage, positive=result.get("positive"), threshold=threshold)
-    usage.check(contract.labels, page)
-    return usage
+    """How a run's network is used, as far as its config and result say it."""
+    names, page = contract.labels or (), path / "result.json"
+    result = {}
+    if page.is_file():
+        result = own_files.read_json(page, _RESULT, "train the run again", ConfigError)
+    said = result.get("positive") or config.get("dataset", {}).get("positive") or ""
+    positive = said if said in names else names[-1]
+    return Usage(config["image_size"], positive, dtype=config["dtype"])
 
 
 def _config(page: Path) -> dict[str, Any]:

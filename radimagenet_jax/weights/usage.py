@@ -17,6 +17,8 @@ _FORM: Mapping[str, own_files.Form] = {
     "positive": (str, NoneType),
     "threshold": own_files.NUMBER_OR_NONE,
     "dtype": str,
+    "windows": [[own_files.NUMBER, 2]],
+    "unwrap": bool,
 }
 
 
@@ -30,6 +32,10 @@ class Usage:
       threshold: The operating point fixed on validation: an image is called positive if the score
         of that class is at least this; None if none was fixed.
       dtype: What it was trained to compute in, 'float32' or 'bfloat16'.
+      windows: Centre and width of the windows through which its training saw DICOM files, one or,
+        for three channels, three; () for each file's own.
+      unwrap: Whether negative values were taken to be stored wrapped around, see
+        `data.dicom.decode_dicom`.
 
     Raises:
       ValueError: If a value is outside its range.
@@ -39,6 +45,8 @@ class Usage:
     positive: str | None = None
     threshold: float | None = None
     dtype: str = "float32"
+    windows: tuple[tuple[float, float], ...] = ()
+    unwrap: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size is not None and not 1 <= self.image_size <= _LARGEST_IMAGE:
@@ -47,6 +55,8 @@ class Usage:
             raise ValueError("'threshold' is not a finite number")
         if self.dtype not in _DTYPES:
             raise ValueError(f"'dtype' is none of {', '.join(_DTYPES)}")
+        if len(self.windows) not in (0, 1, 3) or any(width < 1 for _, width in self.windows):
+            raise ValueError("'windows' are neither none, one nor three, each at least 1 wide")
 
     def to_json(self) -> str:
         """Returns it as one JSON object."""
@@ -64,7 +74,8 @@ class Usage:
         remedy = "remove it, or convert the original weights again"
         record = own_files.read_json(path, _FORM, remedy, WeightsError)
         try:
-            return cls(**{name: record[name] for name in _FORM})
+            windows = tuple((center, width) for center, width in record["windows"])
+            return cls(**{name: record[name] for name in _FORM} | {"windows": windows})
         except ValueError as error:
             raise WeightsError(f"{path} is damaged ({error}); {remedy}.") from error
 
