@@ -73,6 +73,8 @@ def main(arguments: Sequence[str]) -> int:
         raise _no_classes(given)
     if options.window:
         network = replace(network, reading=inputs.Reading(_windows(options.window)))
+    if network.reading.note:
+        console.console.print(network.reading.note)
     from radimagenet_jax.prediction.session import Session
 
     session = Session(
@@ -255,7 +257,10 @@ def _of_run(folder: Path, image_size: int | None) -> "Source":
         state.digest(weights.variables["params"], weights.variables["batch_stats"]),
         positive,
         evaluation.fixed_threshold(folder, names, positive),
-        registry.reading(registry.with_fold(dataset.get("name", ""), dataset.get("fold", 0))),
+        registry.reading(
+            registry.with_fold(dataset.get("name", ""), dataset.get("fold", 0)),
+            dataset.get("data_dir", registry.DEFAULT_DATA_DIR),
+        ),
     )
 
 

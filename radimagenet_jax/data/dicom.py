@@ -131,6 +131,7 @@ class DicomFile:
 
     Attributes:
       frames: How many images it holds.
+      is_grey: Whether it has grey values, which windows are for.
     """
 
     def __init__(self, encoded: bytes, *, name: str):
@@ -146,6 +147,7 @@ class DicomFile:
         self._encoded, self._name = encoded, name
         self._dataset = _read(encoded, name)
         self.frames = _check_pixels(self._dataset, name)
+        self.is_grey = _text(self._dataset, "PhotometricInterpretation", name) in _GREY
 
     def image(
         self,
@@ -168,7 +170,7 @@ class DicomFile:
         if _syntax(dataset, name) == _DEFLATED_FRAMES:
             dataset = _read(self._encoded, name)  # decoding puts the frame into its place
         stored = _stored_values(dataset, self._encoded, frame or 0, name)
-        if stored.ndim == 2 and _text(dataset, "PhotometricInterpretation", name) in _GREY:
+        if stored.ndim == 2 and self.is_grey:
             return _quietly(
                 lambda: grey_image(
                     stored,

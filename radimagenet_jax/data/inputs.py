@@ -48,10 +48,17 @@ FRAMES = 16
 
 @dataclass(frozen=True)
 class Reading:
-    """How DICOM files are shown whose table does not say; see `dicom.decode_dicom`."""
+    """How DICOM files are shown whose table does not say; see `dicom.decode_dicom`.
+
+    Attributes:
+      windows: None for the file's own, one, or three.
+      unwrap: Make negative again what wrapped around at 12 bits.
+      note: What a person should know of it, '' for nothing.
+    """
 
     windows: "tuple[Window, ...]" = ()
     unwrap: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +346,7 @@ def read(entry: Entry, image_size: int, reading: Reading = Reading(), *, first: 
         frames = file.count_frames() if entry.row is None else 1
     except DataError as error:
         return Part({entry.key: _told(entry, error)}, 1)
-    windows = reading.windows if file.is_dicom else ()
+    windows = reading.windows if file.takes_windows else ()
     if entry.window is not None:
         windows = (entry.window,)
     images: dict[str, np.ndarray | DataError] = {}

@@ -50,6 +50,7 @@ class ImageFile:
 
     Attributes:
       is_dicom: Whether it is read as DICOM.
+      takes_windows: Whether it is DICOM with grey values.
     """
 
     def __init__(self, encoded: bytes, *, name: str):
@@ -57,6 +58,7 @@ class ImageFile:
         self._encoded, self._name = encoded, name
         self._dicom = DicomFile(encoded, name=name) if _means_dicom(encoded, name) else None
         self.is_dicom = self._dicom is not None
+        self.takes_windows = self._dicom is not None and self._dicom.is_grey
 
     def count_frames(self) -> int:
         """Counts the images that it holds.

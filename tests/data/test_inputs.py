@@ -1,13 +1,14 @@
 """Laws of inputs: what is read to be scored is what was learnt from, bit for bit, key for key."""
 
 import io
+import shutil
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from radimagenet_jax.data import datasets, inputs, registry
+from radimagenet_jax.data import datasets, inputs, preparation, registry
 from radimagenet_jax.data.dicom import Window, decode_dicom
 from radimagenet_jax.data.images import resize_nearest
 from radimagenet_jax.errors import DataError
@@ -122,7 +123,27 @@ def test_dicom_is_shown_as_the_data_set_of_a_run_shows_it(tmp_path):
     assert registry.reading("rsna_hemorrhage/brain_unwrapped").unwrap
     assert registry.reading("rsna_hemorrhage").windows == (Window(40, 80),)
     for name in ("image_csv/mine", "busi", "nobody/knows", ""):
-        assert registry.reading(name) == inputs.Reading()
+        assert registry.reading(name, tmp_path) == inputs.Reading()
+
+
+def test_own_dicom_data_are_shown_through_the_window_of_their_table_where_it_has_one(
+    folder, tmp_path
+):
+    table = folder / "labels.csv"
+    preparation.prepare("image_csv/mine", tmp_path)
+    several = registry.reading("image_csv/mine", tmp_path)
+    assert several.windows == ()
+    assert "shown through 2 windows" in several.note
+    table.write_text(table.read_text().replace("100,90", ","))
+    shutil.rmtree(tmp_path / "image_csv")
+    data = datasets.load("image_csv/mine", tmp_path, SIZE)
+    one = registry.reading("image_csv/mine", tmp_path)
+    assert one.windows == (Window(40, 80),)
+    assert "through the window 40,80" in one.note
+    # A folder says nothing of windows, and its image is still the one that was learnt from.
+    learnt = data.test.images[data.test.keys.index("ct")]
+    ours = every_image(inputs.find(str(folder)), one)["ct"]
+    assert np.array_equal(np.broadcast_to(ours, learnt.shape), learnt)
 
 
 def test_patterns_take_files_and_search_folders(folder):

@@ -385,7 +385,7 @@ def test_the_page_of_new_data_is_of_its_operating_point_and_says_what_is_missing
     assert "3 have no label and are in no figure" in text
     assert "4 could not be read and are listed in errors.csv" in text
     assert "where its score for it is 0.3700 or more: chosen somewhere" in text
-    assert f"Sensitivity {100 * point['sensitivity']:.1f} %" in text
+    assert f"Sensitivity{100 * point['sensitivity']:.1f} %" in text
     assert f"{point['tp']} of {point['tp'] + point['fn']}" in text
     assert "test AUROC" not in text
     assert "predictions_test.csv" not in text

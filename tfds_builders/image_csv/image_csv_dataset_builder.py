@@ -146,6 +146,7 @@ class Builder(ImageBuilder):
             _check_splits(table, wanted, problems)
         # The rest would only repeat what follows from a row that was left out.
         problems.check()
+        self._keep_windows(wanted)
         patients, groups, notes = patients_of(wanted, are_stated="patient" in header)
         self.notes += notes
         examples = [
@@ -168,6 +169,11 @@ class Builder(ImageBuilder):
             raise DataError(f"{table.shown}: {error}") from error
         self.notes += lopsided(divided, groups)
         return divided
+
+    def _keep_windows(self, images: Sequence[NamedImage]) -> None:
+        """Keeps the table's windows with the data, so that new images can be shown through them."""
+        windows = {(one.window.center, one.window.width) for one in images if one.window}
+        self.info.metadata["windows"] = sorted(map(list, windows))
 
 
 def _class_names(folder: Path) -> list[str]:
