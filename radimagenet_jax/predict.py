@@ -3,10 +3,11 @@
 import argparse
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from radimagenet_jax import command, console
 from radimagenet_jax.data import inputs
@@ -16,9 +17,10 @@ from radimagenet_jax.files import check_output, expanded
 
 if TYPE_CHECKING:
     from radimagenet_jax.data.dicom import Window
+    from radimagenet_jax.prediction.maps import Wanted
     from radimagenet_jax.prediction.session import Source
 
-__all__ = ["main", "make_scores", "read_features"]
+__all__ = ["main", "read_features"]
 
 _EPILOG = """\
 examples:
@@ -29,6 +31,9 @@ examples:
       --inputs=new/labels.csv --output=scores/
       the images that a table names; with labels in it also evaluation.json
       and report.html, as of a test split
+  python -m radimagenet_jax.predict --workdir=runs/covid \\
+      --inputs=slices/ --output=scores/ --maps
+      where the score comes from: scores/maps/maps.html, pictures and raw maps
   python -m radimagenet_jax.predict --weights=RadImageNet-ResNet50_notop.h5 \\
       --inputs='ct/*.dcm' --output=features/ --features
       features/features.npz: keys (N,), pooled (N, C), and their digest, sha256
@@ -56,7 +61,8 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(
             f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
         )
-    given = expanded(options.workdir or options.weights)
+    if options.maps and options.features:
+        raise ConfigError("--maps goes with scores, not with --features; give two commands.")
     output = expanded(options.output)
     _check_output(output)
     with console.console.status("looking for images ..."):
@@ -64,13 +70,13 @@ def main(arguments: Sequence[str]) -> int:
 
     from radimagenet_jax.models import ops
 
+    given = expanded(options.workdir or options.weights)
     ops.keep_compiled_programs()
-    if options.workdir:
-        network = _of_run(given, options.image_size)
-    else:
-        network = _of_weights(given, options.image_size, options.preprocessing)
-    if network.class_names is None and not options.features:
-        raise _no_classes(given)
+    from radimagenet_jax.prediction import maps
+
+    if options.maps:
+        maps.check(output)
+    network, maps_of = _source(options, given)
     if options.window:
         network = replace(network, reading=inputs.Reading(_windows(options.window)))
     if network.reading.note:
@@ -83,6 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         command=shlex.join(["python", "-m", "radimagenet_jax.predict", *arguments]),
         features=options.features,
         strict=options.strict,
+        maps=None if maps_of is None else _maps(options, network, maps_of),
     )
     return session.run(output)
 
@@ -120,6 +127,14 @@ def _parser() -> command.Parser:
     parser.add_argument("--output", required=True, metavar="DIR", help="where the result goes")
     parser.add_argument(
         "--features", action="store_true", help="write pooled features instead of scores"
+    )
+    parser.add_argument(
+        "--maps",
+        metavar="CLASS",
+        nargs="?",
+        const="positive",
+        help="write activation maps too, of the positive class or of the one that is named: where "
+        "its score comes from, an overlay an image, and a page to leaf through",
     )
     parser.add_argument(
         "--image_size",
@@ -174,31 +189,17 @@ def _windows(given: Sequence[str]) -> tuple["Window", ...]:
     return windows
 
 
-def make_scores(
-    model: Any, variables: Any, scheme: str, channel_order: str
-) -> Callable[[Any], dict[str, Any]]:
-    """Makes the compiled function from images to scores.
+def _maps(options: argparse.Namespace, network: "Source", index: int) -> "Wanted":
+    from radimagenet_jax import models
+    from radimagenet_jax.prediction.maps import Wanted
 
-    Args:
-      model: A network with a head.
-      variables: {'params', 'batch_stats'}.
-      scheme: Preprocessing, a key of `preprocess.SCHEMES`.
-      channel_order: See `preprocess.normalize`.
-
-    Returns:
-      (B, S, S, 1 or 3) uint8 -> {'scores': (B, classes), 'pooled': (B, C)}, float32.
-    """
-    import jax
-
-    from radimagenet_jax.models import ops, preprocess
-
-    @ops.jit
-    def apply(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        logits, out = model.apply(variables, preprocess.normalize(images, scheme, channel_order))
-        return {"scores": jax.nn.softmax(logits), "pooled": out["pooled"]}
-
-    # As an argument, the weights are no constant of the compiled program.
-    return lambda images: apply(variables, images)
+    names = network.class_names or ()
+    facts = {
+        "title": Path(options.inputs).name or options.inputs,
+        "network": f"{models.architecture(network.contract.architecture).title}, {network.name}",
+        "input": f"{network.image_size} x {network.image_size} pixels",
+    }
+    return Wanted(index, names, facts)
 
 
 def _no_classes(given: Path) -> ConfigError:
@@ -224,69 +225,66 @@ def _checked_size(size: int, model: str) -> int:
     return size
 
 
-def _of_run(folder: Path, image_size: int | None) -> "Source":
-    from radimagenet_jax.data import registry
-    from radimagenet_jax.prediction import evaluation
-    from radimagenet_jax.prediction.session import Source
-    from radimagenet_jax.training import state
-    from radimagenet_jax.weights import reading, run
-
-    if run.is_run(folder) and not (folder / "result.json").is_file():
-        raise ConfigError(
-            f"the run in {folder} is not finished (it has no result.json); give its command again "
-            "to finish it."
-        )
-    weights = reading.read(folder) if run.is_run(folder) else None
-    if weights is None or weights.config is None:
-        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
-    contract, config = weights.contract, weights.config
-    # As it was validated, in the precision that it was trained in.
-    model = weights.network(dtype=config["dtype"])
-    apply = make_scores(model, weights.variables, contract.preprocessing, contract.channel_order)
-    size = config["image_size"] if image_size is None else image_size
-    names = contract.labels or ()
-    dataset = config.get("dataset", {})
-    named = dataset.get("positive")
-    positive = names.index(named) if named in names else len(names) - 1
-    return Source(
-        str(folder),
-        apply,
-        _checked_size(size, contract.architecture),
-        contract.labels,
-        contract,
-        state.digest(weights.variables["params"], weights.variables["batch_stats"]),
-        positive,
-        evaluation.fixed_threshold(folder, names, positive),
-        registry.reading(
-            registry.with_fold(dataset.get("name", ""), dataset.get("fold", 0)),
-            dataset.get("data_dir", registry.DEFAULT_DATA_DIR),
-        ),
-    )
-
-
-def _of_weights(path: Path, image_size: int | None, preprocessing: str | None) -> "Source":
+def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | None]:
+    """The network to apply, and the index of the class whose maps are asked for."""
+    from radimagenet_jax.data.dicom import Window
     from radimagenet_jax.prediction.session import Source
     from radimagenet_jax.pretrained import load_pretrained
     from radimagenet_jax.training import state
 
-    pretrained = load_pretrained(path, preprocessing=preprocessing)
-    for line in pretrained.report.lines():
-        console.console.print(line, markup=False)
+    if options.workdir:
+        _check_run(given)
+    net = load_pretrained(given, preprocessing=options.preprocessing)
+    if not options.workdir:
+        for line in net.report.lines():
+            console.console.print(line)
+    contract, variables = net.contract, net.variables
+    if contract.labels is None and not options.features:
+        raise _no_classes(given)
+    maps_of = net.class_index(options.maps) if options.maps else None
+    size = net.image_size if options.image_size is None else options.image_size
+    shown = inputs.Reading(tuple(Window(*window) for window in net.usage.windows), net.usage.unwrap)
+    source = Source(
+        str(given),
+        partial(net.apply, maps_of=maps_of),
+        _checked_size(size, contract.architecture),
+        contract.labels,
+        contract,
+        state.digest(variables["params"], variables["batch_stats"]),
+        -1 if contract.labels is None else net.class_index("positive"),
+        net.usage.threshold,
+        _reading_of_run(given) if options.workdir else shown,
+    )
+    return source, maps_of
 
-    contract, variables = pretrained.contract, pretrained.variables
-    asked = _IMAGE_SIZE if image_size is None else image_size
-    size = _checked_size(asked, contract.architecture)
-    digest = state.digest(variables["params"], variables["batch_stats"])
-    if contract.labels is not None:
-        scheme, order = contract.preprocessing, contract.channel_order
-        apply = make_scores(pretrained.model, variables, scheme, order)
-        positive = len(contract.labels) - 1
-        return Source(str(path), apply, size, contract.labels, contract, digest, positive)
 
-    def features(images: Any) -> dict[str, Any]:
-        return {"pooled": pretrained.features(pretrained.preprocess(images))["pooled"]}
+def _reading_of_run(folder: Path) -> inputs.Reading:
+    """How a run's data set shows DICOM files, and what is to be said of it."""
+    from radimagenet_jax import own_files
+    from radimagenet_jax.data import registry
 
-    return Source(str(path), features, size, None, contract, digest)
+    form = {"dataset": {"name": str, "fold": int, "data_dir": str}}
+    remedy = "give a run's --workdir"
+    dataset = own_files.read_json(folder / "config.json", form, remedy, ConfigError)["dataset"]
+    name = registry.with_fold(dataset["name"], dataset["fold"])
+    return registry.reading(name, dataset["data_dir"])
+
+
+def _check_run(folder: Path) -> None:
+    """Refuses what is no finished run.
+
+    Raises:
+      ConfigError: If it is none.
+    """
+    from radimagenet_jax.weights import run
+
+    if not run.is_run(folder):
+        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
+    if not (folder / "result.json").is_file():
+        raise ConfigError(
+            f"the run in {folder} is not finished (it has no result.json); give its command again "
+            "to finish it."
+        )
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def _of_run(folder: Path, weights: Weights) -> Usage:
     usage, names = weights.usage, weights.contract.labels or ()
     dataset = (weights.config or {}).get("dataset", {})
     name = registry.with_fold(dataset.get("name", ""), dataset.get("fold", 0))
-    shown = registry.reading(name)
+    shown = registry.reading(name, dataset.get("data_dir", registry.DEFAULT_DATA_DIR))
     return replace(
         usage,
         threshold=evaluation.fixed_threshold(folder, names, names.index(usage.positive)),

@@ -15,8 +15,10 @@ from radimagenet_jax.data import inputs
 from radimagenet_jax.errors import DataError, UserError
 from radimagenet_jax.prediction import evaluation, flow, sinks
 from radimagenet_jax.prediction.journal import Journal
+from radimagenet_jax.prediction.maps import FOLDER as MAPS
+from radimagenet_jax.prediction.maps import Maps, Wanted
 from radimagenet_jax.prediction.progress import ScoringProgress
-from radimagenet_jax.reports import report
+from radimagenet_jax.reports import maps_page, report
 from radimagenet_jax.weights.contract import Contract
 
 # A CPU is busy with few images; other devices need more to be.
@@ -63,6 +65,7 @@ class Session:
       command: The command line, for the page.
       features: Write features, not scores.
       strict: End with the first image that cannot be read, and leave nothing.
+      maps: Which maps are made; None for none.
     """
 
     network: Source
@@ -70,6 +73,7 @@ class Session:
     command: str
     features: bool = False
     strict: bool = False
+    maps: Wanted | None = None
 
     def run(self, output: Path) -> int:
         """Scores the images, and says what came of them.
@@ -118,7 +122,8 @@ class Session:
         """What takes each batch of images and outputs."""
         if self.features:
             return [sinks.Features(journal)]
-        return [sinks.Scores(journal, self.network.class_names or (), self.found.columns)]
+        scores = sinks.Scores(journal, self.network.class_names or (), self.found.columns)
+        return [scores] if self.maps is None else [Maps(journal, self.maps), scores]
 
     def _fingerprint(self) -> dict[str, str]:
         """What the rows depend on."""
@@ -129,6 +134,7 @@ class Session:
             "--image_size": str(self.network.image_size),
             "--window": repr(self.network.reading),
             "choice of --features": f"{kind} {','.join(self.found.columns)}",
+            "choice of --maps": "" if self.maps is None else self.maps.of,
         }
 
     def _stream(self, journal: Journal, errors: sinks.Errors, takers: Sequence[sinks.Sink]) -> None:
@@ -206,6 +212,8 @@ class Session:
             for line in _figures(result):
                 console.print(line)
             console.print(f"report: {output / report.REPORT}")
+        if self.maps is not None:
+            console.print(f"maps: {output / MAPS / maps_page.PAGE}")
         name = sinks.FEATURES if self.features else sinks.SCORES
         line = f"{journal.counts.scored:,} images: {output / name}"
         if journal.counts.failed:

@@ -178,7 +178,8 @@ def _chosen(place: _Place, names: Sequence[str], are_all: bool) -> tuple[bool, l
     folder = f"{place.file}/" if place.file else ""
     ours = [f"{folder}{native.TENSORS}", f"{folder}{native.CONTRACT}"]
     if set(ours) <= set(names):
-        return True, ours
+        usage = f"{folder}{native.USAGE}"
+        return True, [*ours, *([usage] if usage in names else [])]
     if place.file in names:
         return False, [place.file]
     files = sorted(name for name in names if name.endswith(_SUFFIXES))

@@ -17,14 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from radimagenet_jax import models
+import radimagenet_jax as rin
 from radimagenet_jax.data import inputs
-from radimagenet_jax.predict import make_scores
 from radimagenet_jax.prediction import flow, session
-from radimagenet_jax.weights.contract import LICENCES, Contract
 from tests.dicom_files import dicom_file
 
 CLASSES = ("no", "yes")
@@ -43,13 +40,9 @@ def write_slices(folder: Path, count: int) -> None:
 
 def source(size: int) -> session.Source:
     """A ResNet50 of random weights with a head."""
-    model = models.create("resnet50", num_classes=len(CLASSES))
-    variables = model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)))
-    contract = Contract(
-        "resnet50", "v1", "caffe_div255", "BGR", "random", LICENCES[""], "0" * 64, CLASSES
-    )
-    apply = make_scores(model, variables, "caffe_div255", "BGR")
-    return session.Source("random", apply, size, CLASSES, contract, "")
+    net = rin.create_model("resnet50", class_names=CLASSES)
+    net = net.replace(variables=jax.device_put(net.variables))
+    return session.Source("random", net.apply, size, CLASSES, net.contract, "")
 
 
 def reading_rate(found: inputs.Found, size: int, threads: int) -> float:

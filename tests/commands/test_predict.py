@@ -9,10 +9,12 @@ import numpy as np
 import pydicom.data
 import pytest
 
-from radimagenet_jax import predict
+from radimagenet_jax import load_pretrained, predict, read_image
 from radimagenet_jax.data import inputs
 from radimagenet_jax.data.features_file import read as read_features
+from radimagenet_jax.data.images import resize_nearest
 from radimagenet_jax.errors import ConfigError, DataError, WeightsError
+from radimagenet_jax.network import Network
 from radimagenet_jax.prediction import flow, session
 from radimagenet_jax.reports import predictions
 from radimagenet_jax.statistics import operating_point
@@ -343,3 +345,69 @@ def test_the_help_fits_a_terminal_of_80_columns(monkeypatch, capsys):
     text = capsys.readouterr().out
     assert "errors.csv" in text
     assert max(map(len, io.StringIO(text).read().splitlines())) <= 80
+
+
+def test_maps_are_there_for_every_image_and_go_on_after_a_kill(
+    run, images, tmp_path, monkeypatch, capsys
+):
+    flags = [f"--workdir={run}", f"--inputs={images}/series0", "--maps=dark"]
+    whole = tmp_path / "whole"
+    assert predict.main([*flags, f"--output={whole}"]) == 0
+    assert f"maps: {whole / 'maps/maps.html'}" in capsys.readouterr().err.replace("\n", "")
+    rows = table(whole / "predictions.csv")
+    with np.load(whole / "maps/maps.npz") as raw:
+        assert sorted(raw["keys"]) == sorted(rows)
+        assert raw["of"] == "dark"
+        net = load_pretrained(run)
+        picture = [images / "series0" / key for key in raw["keys"][:3]]
+        pixels = np.stack([resize_nearest(read_image(path), 32) for path in picture])
+        expected = net.cam(pixels, of="dark", size=0)
+        np.testing.assert_allclose(raw["maps"][:3], expected, atol=1e-5)
+    names = {path.name for path in (whole / "maps").iterdir()}
+    assert len([name for name in names if name.endswith("-map.png")]) == len(rows)
+    page = (whole / "maps/maps.html").read_text()
+    assert all(key in page for key in rows)
+
+    # A kill between two batches: the same command gives the same.
+    again, applied = tmp_path / "again", []
+    real = Network.apply
+
+    def apply(self, batch, maps_of=None):
+        applied.append(len(batch))
+        if len(applied) == 2:
+            raise KeyboardInterrupt
+        return real(self, batch, maps_of)
+
+    monkeypatch.setattr(session, "batch_size", lambda: 4)
+    monkeypatch.setattr(Network, "apply", apply)
+    with pytest.raises(KeyboardInterrupt):
+        predict.main([*flags, f"--output={again}"])
+    monkeypatch.setattr(Network, "apply", real)
+    assert predict.main([*flags, f"--output={again}"]) == 0
+    with np.load(again / "maps/maps.npz") as raw, np.load(whole / "maps/maps.npz") as first:
+        np.testing.assert_array_equal(raw["keys"], first["keys"])
+        np.testing.assert_allclose(raw["maps"], first["maps"], atol=1e-5)
+    # Another class is another command, whose result takes the place of the first.
+    assert predict.main([*flags[:2], "--maps", f"--output={again}"]) == 0
+    with np.load(again / "maps/maps.npz") as raw:
+        assert raw["of"] == "light"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--maps=lesion"], "no class 'lesion'"),
+        (["--maps", "--features"], "not with --features"),
+    ],
+)
+def test_maps_that_cannot_be_are_one_sentence(more, told, run, images, tmp_path):
+    output = tmp_path / "out"
+    with pytest.raises(ConfigError, match=told):
+        predict.main([f"--workdir={run}", f"--inputs={images}", f"--output={output}", *more])
+    assert not output.exists()
+
+
+def test_maps_do_not_replace_somebodys_folder(run, images, tmp_path):
+    (tmp_path / "maps").mkdir()
+    with pytest.raises(ConfigError, match="is not of an earlier prediction"):
+        predict.main([f"--workdir={run}", f"--inputs={images}", f"--output={tmp_path}", "--maps"])
