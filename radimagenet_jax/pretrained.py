@@ -43,6 +43,7 @@ class Pretrained:
       report: How they were read; `report.lines()` is for people.
       num_classes: Of the head, None without one; `contract.labels` names its classes if the file
         does.
+      image_size: Side of the images that a run was trained on, in pixels; None of a file.
     """
 
     model: nn.Module
@@ -50,6 +51,7 @@ class Pretrained:
     contract: Contract
     report: Report
     num_classes: int | None = None
+    image_size: int | None = None
 
     def preprocess(self, images: Any) -> jax.Array:
         """Turns images into the input that these weights were trained on.
@@ -192,4 +194,5 @@ def load_pretrained(
         weights.contract,
         weights.report,
         weights.num_classes,
+        weights.config["image_size"] if weights.config else None,
     )
