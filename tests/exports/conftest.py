@@ -1,5 +1,6 @@
 """Networks to export, with values under which features neither vanish nor explode."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -97,6 +98,24 @@ def reference() -> Reference:
         return found
 
     return apply
+
+
+def telling_apart(source: Source, features: np.ndarray) -> tuple[Source, np.ndarray]:
+    """The same network with a head that tells images of these features (N, C) apart.
+
+    Returns:
+      The network, and its probabilities (N, classes) of those images.
+    """
+    features = features.astype(np.float64)
+    classes = len(source.contract.labels or ())
+    draws = np.random.default_rng(1).normal(size=(features.shape[1], classes))
+    kernel = draws / (features.std(0)[:, None] + 1e-6) / np.sqrt(features.shape[1])
+    bias = -features.mean(0) @ kernel
+    head = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+    params = {**source.variables["params"], "head": head}
+    scores = np.exp(features @ head["kernel"] + head["bias"])
+    source = dataclasses.replace(source, variables={**source.variables, "params": params})
+    return source, scores / scores.sum(-1, keepdims=True)
 
 
 def assert_agree(found: dict[str, Any], expected: dict[str, np.ndarray]) -> None:

@@ -14,13 +14,17 @@ from radimagenet_jax import load_pretrained
 from radimagenet_jax.errors import ExportError, WeightsError
 from radimagenet_jax.exports import keras as keras_form
 from radimagenet_jax.exports import pictures, stablehlo
+from radimagenet_jax.models.preprocess import SCHEMES
 from radimagenet_jax.weights.contract import Contract
-from tests.exports.conftest import LABELS, assert_agree
+from tests.exports.conftest import LABELS, assert_agree, telling_apart
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 SUFFIXES = {"onnx": ".onnx", "stablehlo": ".hlo", "keras": ".keras"}
 
 
-@pytest.fixture(params=SUFFIXES)
+# Keras builds and compiles a published network for half a minute.
+@pytest.fixture(params=["onnx", "stablehlo", pytest.param("keras", marks=pytest.mark.slow)])
 def form(request):
     """A form, if what it takes is installed."""
     for package in {"onnx": ("jax2onnx", "onnxruntime"), "keras": ("keras",)}.get(
@@ -95,9 +99,12 @@ def test_a_published_network_gives_the_same_in_every_form(
             export(form, tmp_path, source, real_images)
         assert list(tmp_path.iterdir()) == []
         return
+    features = reference(source, real_images)["features"]
+    source, probabilities = telling_apart(source, features)
     path, agreement = export(form, tmp_path, source, real_images)
     assert agreement.images == 4
-    assert_agree(run(path, real_images), reference(source, real_images))
+    assert np.ptp(probabilities, 0).min() > 0.1
+    assert_agree(run(path, real_images), {"features": features, "probabilities": probabilities})
     assert [child.name for child in tmp_path.iterdir()] == [path.name]
 
 
@@ -170,6 +177,18 @@ def test_the_stablehlo_file_computes_in_all_of_float32(tiny):
     ]
     assert products
     assert all("HIGHEST" in line for line in products)
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_keras_layers_preprocess_as_the_network_is_fed(scheme, order, make_source):
+    keras = pytest.importorskip("keras", reason="needs the extra keras")
+    source = make_source("tiny_to_export", 16, preprocessing=(scheme, order))
+    images = keras.Input(source.shape, dtype="uint8")
+    model = keras.Model(images, keras_form._preprocessed(keras, images, source))
+    drawn = pictures.drawn(16)
+    expected = np.asarray(source.contract.input.of(drawn))
+    np.testing.assert_allclose(np.asarray(model(drawn)), expected, rtol=1e-6, atol=2e-5)
 
 
 def test_keras_weights_come_back_with_their_contract(make_source, tmp_path):
