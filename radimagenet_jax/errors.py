@@ -75,3 +75,7 @@ class WeightsError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that could not be written or restored."""
+
+
+class ExportError(UserError):
+    """An exported file that cannot be made, or that computes something else than its network."""

@@ -44,7 +44,10 @@ def _traced(x: jax.Array, *, window: int, stride: int, pads: tuple[Pair, Pair]) 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(x: jax.Array, window: int, stride: int, pads: tuple[Pair, Pair]) -> jax.Array:
     def plain(x: jax.Array) -> jax.Array:
-        return nn.max_pool(x, (window, window), (stride, stride), pads)
+        # `nn.max_pool` does this and nothing else; exporting replaces that one by its own.
+        sides, strides = (1, window, window, 1), (1, stride, stride, 1)
+        around = ((0, 0), *pads, (0, 0))
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, sides, strides, around)
 
     def sliced(x: jax.Array) -> jax.Array:
         size = jax.eval_shape(plain, x).shape[1:3]

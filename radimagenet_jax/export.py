@@ -1,0 +1,167 @@
+"""Hands a network on as a file for other programs: `python -m radimagenet_jax.export`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from radimagenet_jax import command, console
+from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.files import check_output, expanded
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from radimagenet_jax.exports.comparison import Agreement
+    from radimagenet_jax.exports.source import Source
+
+_DESCRIPTION = """\
+Write a network as one file that programs without this package run: uint8 images
+in, probabilities of the classes and pooled features out, the preprocessing
+inside, any number of images at a time. The file is read back and compared with
+the network before it is kept: one that differs by more than 1e-4 is removed.
+"""
+
+_EPILOG = """\
+examples:
+  python -m radimagenet_jax.export --workdir=runs/covid --to=onnx \\
+      --output=covid.onnx
+      the best network of a finished run, for ONNX Runtime and its like
+  python -m radimagenet_jax.export --workdir=runs/covid --to=stablehlo \\
+      --output=covid.hlo
+      for JAX alone, on CPU, NVIDIA GPU and TPU: jax.export.deserialize reads it
+  python -m radimagenet_jax.export --workdir=runs/covid --to=keras \\
+      --output=covid.keras
+      a whole model for keras.saving.load_model; a name in '.h5' gives weights
+      for a model of your own, as `convert --to=keras_h5` does
+  python -m radimagenet_jax.export --weights=RadImageNet-ResNet50_notop.h5 \\
+      --to=onnx --output=features.onnx --images=slices/
+      features alone, since that file has no head; compared on your own images
+
+The file takes images (N, S, S, 3), uint8, RGB, a grey image three times. S is
+the run's image size, or --image_size; resize by nearest neighbour, as in
+training. It computes in float32. With it travel the names of the classes, the
+contract of the weights, and the notice that this is no medical device. How to
+load each form: radimagenet_jax/exports/README.md.
+
+--to=onnx needs the extra 'onnx', a '.keras' file the extra 'keras':
+  pip install 'radimagenet-jax[onnx,keras]'
+"""
+_IMAGE_SIZE = 224
+_LARGEST = 4096
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parses the command line, exports, and returns the exit code."""
+    parser = command.Parser("export", _DESCRIPTION, _EPILOG)
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--workdir", metavar="RUN", help="working directory of a finished run")
+    given.add_argument("--weights", metavar="FILE", help="a weight file or a converted folder")
+    parser.add_argument(
+        "--preprocessing",
+        metavar="NAME",
+        help="with --weights, the input that they expect where the file does not tell: "
+        "caffe_div255, caffe, torch or tf",
+    )
+    parser.add_argument(
+        "--to", required=True, choices=("onnx", "stablehlo", "keras"), help="the form to write"
+    )
+    parser.add_argument("--output", required=True, metavar="PATH", help="the file to write")
+    parser.add_argument(
+        "--image_size",
+        type=int,
+        metavar="PIXELS",
+        help=f"side of the square images; the run's own, or {_IMAGE_SIZE} with --weights",
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", help="compare on ten images from here, not on drawn ones"
+    )
+    options = parser.parse_args(arguments)
+    if options.workdir and options.preprocessing:
+        raise ConfigError(
+            f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
+        )
+    output = expanded(options.output)
+    if output.exists():
+        raise ConfigError(f"--output={output} exists already; remove it, or give another name.")
+    check_output(output.absolute().parent, "the folder of --output")
+
+    from radimagenet_jax.exports import pictures
+    from radimagenet_jax.models import ops
+
+    ops.keep_compiled_programs()
+    if options.workdir:
+        _check_finished(expanded(options.workdir))
+    source = _source(
+        expanded(options.workdir or options.weights), options.image_size, options.preprocessing
+    )
+    images = (
+        pictures.read(expanded(options.images), source.image_size)
+        if options.images
+        else pictures.drawn(source.image_size)
+    )
+    agreement = _write(options.to, output, source, images)
+    megabytes = output.stat().st_size / 1e6
+    console.console.print(f"written to {output}: {megabytes:.0f} MB", markup=False)
+    if agreement is not None:
+        console.console.print(f"  {agreement}", markup=False)
+    return 0
+
+
+def _check_finished(folder: Path) -> None:
+    from radimagenet_jax.weights import run
+
+    if not run.is_run(folder):
+        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
+    if not (folder / "result.json").is_file():
+        raise ConfigError(
+            f"the run in {folder} is not finished: it has no result.json; let it finish, or export "
+            f"its best network so far with --weights={folder}."
+        )
+
+
+def _source(path: Path, image_size: int | None, preprocessing: str | None) -> "Source":
+    """Loads the network, and says what was found."""
+    from radimagenet_jax import models
+    from radimagenet_jax.exports.source import Source
+    from radimagenet_jax.pretrained import load_pretrained
+
+    network = load_pretrained(path, preprocessing=preprocessing)
+    for line in network.report.lines():
+        console.console.print(line, markup=False)
+    contract = network.contract
+    if contract.labels is None:
+        console.console.print(
+            "  only features are exported: "
+            + ("nobody names the classes of the head" if network.num_classes else "it has no head")
+            + "; `convert --labels=NAME,NAME` names them, a run of your own trains one",
+            markup=False,
+        )
+    size = network.image_size if image_size is None else image_size
+    entry = models.architecture(contract.architecture)
+    if not entry.min_image_size <= size <= _LARGEST:
+        raise ConfigError(
+            f"--image_size={size}: {entry.title} takes from {entry.min_image_size} to {_LARGEST} "
+            "pixels here."
+        )
+    usage, point = network.usage, None
+    if usage.threshold is not None:
+        point = {"positive": usage.positive, "threshold": usage.threshold}
+    return Source(network.model, network.variables, contract, size, point)
+
+
+def _write(form: str, output: Path, source: "Source", images: "np.ndarray") -> "Agreement | None":
+    if form == "onnx":
+        from radimagenet_jax.exports import onnx
+
+        return onnx.write(output, source, images)
+    if form == "stablehlo":
+        from radimagenet_jax.exports import stablehlo
+
+        return stablehlo.write(output, source, images)
+    from radimagenet_jax.exports import keras
+
+    return keras.write(output, source, images)
+
+
+if __name__ == "__main__":
+    command.run(main)
