@@ -145,8 +145,8 @@ def show(result: Mapping[str, Any], workdir: Path) -> None:
         )
     console.print(table)
     test = result["test"]
-    for note in test.get("notes", ()):
-        console.print(f"test: {note}")
+    for warning in test.get("warnings", ()):
+        console.print(f"test: {warning}")
     if "macro_f1" in test:
         names = {"top5_accuracy": "top-5 accuracy", "balanced_accuracy": "balanced accuracy"}
         names |= {"macro_f1": "macro F1"}

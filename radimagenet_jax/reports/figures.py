@@ -94,8 +94,9 @@ def roc(
             shares.sensitivity_at(1 - rate, float(value), theory) or (0, 1)
             for rate, value in zip(grid, sensitivities, strict=True)
         ]
-        # A curve never falls, and neither do its limits.
-        low, high = np.maximum.accumulate(np.array(limits)).T
+        low, high = np.array(limits).T
+        # A curve never falls, and neither do its limits: each holds for what lies beyond it.
+        low, high = np.maximum.accumulate(low), np.minimum.accumulate(high[::-1])[::-1]
         axes.fill_between(grid, low, high, color=svg.PRIMARY, alpha=0.16, linewidth=0)
     curve = ranked.curve()
     points = _without_flat_runs(curve.false_positive_rate, curve.true_positive_rate)

@@ -12,7 +12,10 @@ from radimagenet_jax.statistics.pooled import IDENTITY, Pooled, Row, finished, i
 
 # What runs are compared by, all else being the same; the initialisation is the study's question.
 FACTORS = ("init", "preprocessing", "views")
-TEST = "paired score test with DeLong's variance clustered by patient, Holm's correction"
+TEST = (
+    "paired score test with DeLong's variance clustered by patient (Obuchowski 1997), Holm's "
+    "correction"
+)
 
 
 @dataclass(frozen=True)

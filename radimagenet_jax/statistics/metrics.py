@@ -47,8 +47,8 @@ def evaluate(
       in nats), 'n', 'n_patients' (known ones), 'n_unknown' (images whose patient is not known),
       'ci_unit' ('patient' or 'image'), 'confusion' (C x C counts, rows the label, columns the
       call), with two classes also 'sensitivity' and 'specificity' (None without examples), with
-      more those of `many_classes`, and 'notes', sentences on what could not be computed or must be
-      read with care.
+      more those of `many_classes`; 'notes', sentences on what could not be computed or must be
+      read with care, and 'warnings', what belongs beside the AUROC wherever it stands.
 
     Raises:
       DataError: If there are no scores, or a score is not finite.
@@ -75,6 +75,7 @@ def evaluate(
         "ci_unit": units.kind,
         "confusion": counts.tolist(),
         "notes": notes,
+        "warnings": [],
     }
     if classes == 2:
         by_class = [
@@ -106,8 +107,7 @@ def evaluate(
             f"The patient of {units.unknown} images is not known: each counts as a patient of "
             "its own in intervals."
         )
-    if classes == 2:
-        notes += _warnings(figures)
+    figures["warnings"] = _warnings(figures)
     return figures
 
 
@@ -147,14 +147,14 @@ def _none(held: str, units: intervals.Units) -> dict[str, Any]:
 
 
 def _warnings(figures: Mapping[str, Any]) -> list[str]:
-    """What a headline must say of a network of two classes, so that nobody is misled by it."""
+    """What a headline must say, so that nobody is misled by it."""
     found = []
-    sensitivity, specificity = figures["sensitivity"], figures["specificity"]
-    if sensitivity is not None and specificity is not None and {0, 1} == {sensitivity, specificity}:
+    sensitivity, specificity = figures.get("sensitivity"), figures.get("specificity")
+    if {sensitivity, specificity} == {0, 1}:
         called = "positive" if sensitivity else "negative"
         found.append(
-            f"The network calls every image {called} (sensitivity {sensitivity:.0%}, specificity "
-            f"{specificity:.0%}): at the threshold 0.5 it tells nothing apart."
+            f"The network calls every image {called} (sensitivity {100 * sensitivity:.0f} %, "
+            f"specificity {100 * specificity:.0f} %): at the threshold 0.5 it tells nothing apart."
         )
     area, limits = figures["auroc"], figures["auroc_ci95"]
     if limits is not None and limits[0] <= 0.5 <= limits[1]:
@@ -162,11 +162,8 @@ def _warnings(figures: Mapping[str, Any]) -> list[str]:
             f"At chance: the interval of the AUROC, {limits[0]:.3f} to {limits[1]:.3f}, includes "
             "0.5, what a toss of a coin has."
         )
-    elif area < 0.5:
-        found.append(
-            "Worse than chance: the AUROC is below 0.5, so that high scores are more often those "
-            "of negative images."
-        )
+    elif area <= 0.5:
+        found.append("At chance or worse: the AUROC is not above 0.5, what a toss of a coin has.")
     return found
 
 

@@ -18,7 +18,7 @@ _SHOWN = {
     **dict.fromkeys(("accuracy", "loss"), own_files.NUMBER_OR_NONE),
     "auroc": own_files.NUMBER_OR_NONE,
     "auroc_ci95": own_files.INTERVAL_OR_NONE,
-    "notes?": [str],
+    "warnings?": [str],
     **dict.fromkeys(
         ("top5_accuracy?", "balanced_accuracy?", "macro_f1?"), own_files.NUMBER_OR_NONE
     ),
