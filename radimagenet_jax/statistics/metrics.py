@@ -151,10 +151,10 @@ def _warnings(figures: Mapping[str, Any]) -> list[str]:
     found = []
     sensitivity, specificity = figures.get("sensitivity"), figures.get("specificity")
     if {sensitivity, specificity} == {0, 1}:
-        called = "positive" if sensitivity else "negative"
+        called, shares = ("positive", (100, 0)) if sensitivity else ("negative", (0, 100))
         found.append(
-            f"The network calls every image {called} (sensitivity {100 * sensitivity:.0f} %, "
-            f"specificity {100 * specificity:.0f} %): at the threshold 0.5 it tells nothing apart."
+            f"The network calls every image {called} (sensitivity {shares[0]} %, specificity "
+            f"{shares[1]} %): at the threshold 0.5 it tells nothing apart."
         )
     area, limits = figures["auroc"], figures["auroc_ci95"]
     if limits is not None and limits[0] <= 0.5 <= limits[1]:
