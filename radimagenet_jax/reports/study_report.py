@@ -304,8 +304,8 @@ def _methods(
     if summarised:
         text += f" Over the settings of a task, differences were summarised by a {mixed.ESTIMATOR}."
     return text + (
-        f" Intervals of a setting's pooled AUROC: {delong.METHOD} where patients are known, "
-        "weighed with the variance of normal scores; there are none with fewer than "
+        f" Intervals of a setting's pooled AUROC: {delong.METHOD}{delong.CLUSTERED} where patients "
+        "are known, weighed with the variance of normal scores; there are none with fewer than "
         f"{intervals.FEWEST} patients of a class. Sensitivities at fixed specificity have score "
         "intervals over patients that count the threshold as unsure. Calibration is "
         "given by the expected calibration error of ten equal bins and by the Brier score."

@@ -28,8 +28,10 @@ from radimagenet_jax.statistics.intervals import LEVEL, units
 from radimagenet_jax.statistics.limits import EDGE, satterthwaite, score_limits, weighed
 from radimagenet_jax.statistics.normal_scores import NormalScores, normal_scores
 
-MACRO = "DeLong's variance on the logit scale, clustered by patient"
-METHOD = "DeLong's variance in a score interval, clustered by patient"
+# What an interval is called where each image stands alone, and what is added of known patients.
+MACRO = "DeLong's variance on the logit scale"
+METHOD = "DeLong's variance in a score interval"
+CLUSTERED = ", clustered by patient"
 
 Floats = NDArray[np.float64]
 

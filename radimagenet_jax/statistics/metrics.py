@@ -123,8 +123,7 @@ def _interval(
     if few:
         counts = dict(zip(classes, held, strict=True))
         return _none(
-            f"the positive class has {counts[positive]} and the negative class "
-            f"{counts[1 - positive]}, one of them fewer",
+            f"the positive class has {counts[positive]}, the negative class {counts[1 - positive]}",
             units,
         )
     if scores.shape[1] > 2:
@@ -135,14 +134,15 @@ def _interval(
     if limits is None:
         reason = "The AUROC has no interval: no score is on the wrong side in any class."
         return {"auroc_ci95_reason": reason}
-    return {"auroc_ci95": list(limits), "ci_method": method}
+    named = method + (delong.CLUSTERED if units.patients else "")
+    return {"auroc_ci95": list(limits), "ci_method": named}
 
 
 def _none(held: str, units: intervals.Units) -> dict[str, Any]:
     kind = "patients" if units.patients else "images"
     return {
-        "auroc_ci95_reason": f"The AUROC has no interval: {held} than the {intervals.FEWEST} "
-        f"{kind} that an interval needs."
+        "auroc_ci95_reason": f"The AUROC has no interval: it needs {intervals.FEWEST} {kind} of "
+        f"every class, and {held}."
     }
 
 

@@ -71,7 +71,7 @@ def _describe(name: Sequence[str], scored: Pooled) -> Setting:
     found = None
     if min(held) >= intervals.FEWEST:
         found = delong.areas(scored.scores[None], scored.positive, units)
-    low, high, method = _limits(found)
+    low, high, method = _limits(found, units)
     return Setting(
         dict(zip(IDENTITY, name, strict=True)),
         len(scored.images),
@@ -86,10 +86,12 @@ def _describe(name: Sequence[str], scored: Pooled) -> Setting:
     )
 
 
-def _limits(found: delong.Areas | None) -> tuple[float | None, float | None, str]:
+def _limits(
+    found: delong.Areas | None, units: intervals.Units
+) -> tuple[float | None, float | None, str]:
     if found is None:
         return None, None, ""
-    return *delong.interval(found), delong.METHOD
+    return *delong.interval(found), delong.METHOD + (delong.CLUSTERED if units.patients else "")
 
 
 def _sensitivities(ranked: RankedScores, found: delong.Areas | None) -> tuple[Share, ...]:

@@ -163,10 +163,11 @@ def test_the_interval_names_its_method():
         figures = metrics.evaluate(scores, labels, patients)
         found = delong.areas(scores[None, :, 1], labels == 1, patients)
         assert figures["auroc_ci95"] == list(delong.interval(found))
-        assert figures["ci_method"] == delong.METHOD
+        named = delong.METHOD + (delong.CLUSTERED if patients is names else "")
+        assert figures["ci_method"] == named
         assert figures["auroc_ci95_reason"] is None
     many, labels = examples(classes=3)
-    assert metrics.evaluate(many, labels, names)["ci_method"] == delong.MACRO
+    assert metrics.evaluate(many, labels, names)["ci_method"] == delong.MACRO + delong.CLUSTERED
     left_out = metrics.evaluate(scores, labels % 2, UNKNOWN, with_interval=False)
     assert left_out["ci_method"] is None
 
@@ -177,7 +178,7 @@ def test_fewer_than_five_patients_of_a_class_have_no_interval_and_it_says_why(po
     scores = two(np.clip(labels * 0.4 + np.linspace(0, 0.5, 120), 0, 1))
     figures = metrics.evaluate(scores, labels, [str(i // 4) for i in range(120)])
     assert figures["auroc_ci95"] is None
-    assert f"the positive class has {positives} and" in figures["auroc_ci95_reason"]
+    assert f"the positive class has {positives}, the negative class" in figures["auroc_ci95_reason"]
     assert "5 patients" in figures["auroc_ci95_reason"]
     assert figures["auroc_ci95_reason"] in figures["notes"]
 
