@@ -25,7 +25,10 @@ def get_config(task: str = "") -> ConfigDict:
     # memory_gib; else they live on the devices. true or false decides. The results are the same.
     config.dataset.streaming = "auto"
     config.dataset.memory_gib = 4.0
-    config.dataset.positive = ""  # class whose AUROC is reported; '': the last one
+    # Class whose AUROC is reported; '': the last, but of two never the one whose name means health.
+    config.dataset.positive = ""
+    # Share of positive images where the network is to be used, for predictive values; 0: not known.
+    config.dataset.prevalence = 0.0
 
     config.model = "resnet50"
     config.model_options = ConfigDict()  # further fields of the network's class

@@ -10,7 +10,8 @@ python -m radimagenet_jax.main --config=configs/custom.py --workdir=runs/mine \
 
 PNG, JPEG, TIFF and DICOM; `tfds_builders/image_csv/README.md` describes the table. Without a weight
 file, leave out --config.init: the network starts from random weights. The positive class, whose
-AUROC is reported, is the last in alphabetical order unless --config.dataset.positive names another.
+AUROC is reported, is the last in alphabetical order unless --config.dataset.positive names another;
+of two classes it is never the one whose name means health (normal, negative, benign, healthy, ...).
 --config.dataset.fold=1 to 5 chooses a fold where the table has no column `split`.
 
 The score to expect depends on your data, and the time on their number: an epoch of 1,000 images

@@ -128,7 +128,8 @@ def _figure(value: float | None) -> str:
 
 def show(result: Mapping[str, Any], workdir: Path) -> None:
     """Prints the figures of a finished run, and where its files are."""
-    table = Table(title="lowest validation loss, at step " + str(result["best_step"]))
+    of = f"; positive: {result['positive']}" if result.get("positive") else ""
+    table = Table(title=f"lowest validation loss, at step {result['best_step']}{of}")
     for heading in ("split", "images", "AUROC", "95 % interval", "accuracy", "loss"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in ("val", "test"):
@@ -144,6 +145,8 @@ def show(result: Mapping[str, Any], workdir: Path) -> None:
         )
     console.print(table)
     test = result["test"]
+    for warning in test.get("warnings", ()):
+        console.print(f"test: {warning}")
     if "macro_f1" in test:
         names = {"top5_accuracy": "top-5 accuracy", "balanced_accuracy": "balanced accuracy"}
         names |= {"macro_f1": "macro F1"}

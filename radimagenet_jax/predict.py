@@ -17,8 +17,10 @@ from radimagenet_jax.files import check_output, expanded
 
 if TYPE_CHECKING:
     from radimagenet_jax.data.dicom import Window
+    from radimagenet_jax.network import Network
     from radimagenet_jax.prediction.maps import Wanted
     from radimagenet_jax.prediction.session import Source
+    from radimagenet_jax.statistics import operating_points
 
 __all__ = ["main", "read_features"]
 
@@ -252,10 +254,28 @@ def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | N
         contract,
         state.digest(variables["params"], variables["batch_stats"]),
         -1 if contract.labels is None else net.class_index("positive"),
-        net.usage.threshold,
+        _points(options, given, net),
         _reading_of_run(given) if options.workdir else shown,
     )
     return source, maps_of
+
+
+def _points(
+    options: argparse.Namespace, given: Path, net: "Network"
+) -> "list[operating_points.OperatingPoint]":
+    """The operating points that were fixed before: by a run's validation scores, or as stated."""
+    from radimagenet_jax.prediction import evaluation
+    from radimagenet_jax.statistics import operating_points
+
+    names, threshold = net.contract.labels, net.usage.threshold
+    if names is None:
+        return []
+    if options.workdir:
+        return evaluation.fixed_points(given, names, net.class_index("positive"))
+    points = [operating_points.OperatingPoint(operating_points.HALF, 0.5)]
+    if threshold is not None:
+        points.append(operating_points.OperatingPoint(operating_points.YOUDEN, threshold))
+    return points
 
 
 def _reading_of_run(folder: Path) -> inputs.Reading:

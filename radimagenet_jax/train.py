@@ -18,7 +18,7 @@ from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
 from radimagenet_jax.models import ops
 from radimagenet_jax.reports import predictions
-from radimagenet_jax.statistics import groups, intervals, metrics
+from radimagenet_jax.statistics import groups, metrics, operating_points
 from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import (
     checkpoints,
@@ -118,7 +118,7 @@ class _Session:
         """Steps in the run."""
         return self.config.epochs * self.order.steps_per_epoch
 
-    def figures(self, split: str, scores: np.ndarray, resamples: int) -> dict[str, Any]:
+    def figures(self, split: str, scores: np.ndarray, *, with_interval: bool) -> dict[str, Any]:
         """Figures of a split from its scores (N, classes)."""
         chosen = getattr(self.dataset, split)
         return metrics.evaluate(
@@ -126,8 +126,7 @@ class _Session:
             chosen.labels,
             chosen.patients,
             self.positive,
-            self.config.seed,
-            resamples=resamples,
+            with_interval=with_interval,
         )
 
 
@@ -324,7 +323,7 @@ def _validate(session: _Session, tally: Tally, step: int, state: states.TrainSta
     """Evaluates the validation split after an epoch, and notes whether it is the best so far."""
     epoch = step // session.order.steps_per_epoch
     logits = session.predict("val", state.weights())
-    val = session.figures("val", softmax(logits, axis=-1), 0)
+    val = session.figures("val", softmax(logits, axis=-1), with_interval=False)
     # What chooses the best epoch is what training minimises.
     val["loss"] = float(session.loss(logits, session.dataset.val.labels).mean())
     session.writer.write(step, "val", epoch=epoch, **{k: val[k] for k in val if k in LOGGED})
@@ -340,11 +339,25 @@ def _finish(
     config, dataset, contract = session.config, session.dataset, session.start.contract
     best, _ = session.saved.restore_best(state.weights())
     scored = {}
-    result: dict[str, Any] = {}
-    for split in ("test", "val"):
+    result: dict[str, Any] = {"positive": dataset.class_names[session.positive]}
+    points: list[operating_points.OperatingPoint] = []
+    for split in ("val", "test"):
         chosen = getattr(dataset, split)
         scores = softmax(session.predict(split, best), axis=-1)
-        result[split] = session.figures(split, scores, intervals.RESAMPLES)
+        result[split] = session.figures(split, scores, with_interval=True)
+        # Of many classes, one stands against the rest only where somebody asked for it.
+        if len(dataset.class_names) == 2 or config.dataset.positive:
+            own = scores[:, session.positive]
+            # Fixed on the validation set, which comes first, and applied unchanged to the test set.
+            points = points or operating_points.fix(own, chosen.labels == session.positive)
+            result[split]["operating_points"] = operating_points.evaluate(
+                scores,
+                chosen.labels,
+                chosen.patients,
+                session.positive,
+                points,
+                config.dataset.prevalence,
+            )
         result[split] |= groups.grouped(scores, chosen.labels, dataset.class_names)
         scored[split] = Predictions(
             dataset.class_names, chosen.keys, chosen.patients, chosen.labels, scores

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from radimagenet_jax.data.images import decode, resize_nearest
+from radimagenet_jax.data.positive import positive_by_name
 from radimagenet_jax.data.preparation import prepare
 from radimagenet_jax.data.registry import (
     DEFAULT_DATA_DIR,
@@ -176,14 +177,15 @@ def positive_class(name: str, class_names: Sequence[str], dataset: str) -> int:
     """Index of the class whose AUROC is reported.
 
     Args:
-      name: Of the class; '' for the last one.
+      name: Of the class; '' for the one that `positive_by_name` takes.
       class_names: In index order.
       dataset: The data set's name, for the message.
 
     Raises:
       ConfigError: If the data set has no such class.
     """
-    name = name or class_names[-1]
+    if not name:
+        return positive_by_name(class_names)
     if name not in class_names:
         raise ConfigError(
             f"config.dataset.positive is {name!r}, but {dataset} has the classes "

@@ -14,12 +14,10 @@ from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.files import replacing
 from radimagenet_jax.prediction import sinks
 from radimagenet_jax.reports import predictions, report
-from radimagenet_jax.statistics import groups, metrics, operating_point
+from radimagenet_jax.statistics import groups, metrics, operating_points
 from radimagenet_jax.statistics.scores import Predictions
 
 EVALUATION = "evaluation.json"
-_HALF = "one half, since the weights come without validation scores to choose it on"
-_CHOSEN = "the highest sensitivity + specificity on the run's own validation images"
 
 
 @dataclass(frozen=True)
@@ -30,19 +28,21 @@ class Judged:
       name: The run or the weights, as they were given.
       class_names: Its classes.
       positive: Index of the positive class of two.
-      threshold: Its operating point, None where none was fixed.
+      points: Its operating points, which were fixed before.
       architecture: Its title.
     """
 
     name: str
     class_names: tuple[str, ...]
     positive: int
-    threshold: float | None
+    points: Sequence[operating_points.OperatingPoint]
     architecture: str
 
 
-def fixed_threshold(run: Path, class_names: Sequence[str], positive: int) -> float | None:
-    """Returns the operating point of a run's validation scores, None where there is none.
+def fixed_points(
+    run: Path, class_names: Sequence[str], positive: int
+) -> list[operating_points.OperatingPoint]:
+    """Returns the operating points of a run's validation scores; of those of files none.
 
     Args:
       run: The working directory.
@@ -54,12 +54,17 @@ def fixed_threshold(run: Path, class_names: Sequence[str], positive: int) -> flo
     """
     path = run / "predictions_val.csv"
     if len(class_names) != 2 or not path.is_file():
-        return None
+        return []
     scored = predictions.read(path)
-    is_positive = scored.labels == positive
-    if scored.class_names != tuple(class_names) or is_positive.all() or not is_positive.any():
-        return None
-    return operating_point.youden(scored.scores[:, positive], is_positive)
+    if scored.class_names != tuple(class_names):
+        return []
+    return operating_points.fix(scored.scores[:, positive], scored.labels == positive)
+
+
+def fixed_threshold(run: Path, class_names: Sequence[str], positive: int) -> float | None:
+    """Returns Youden's threshold among the points of `fixed_points`, None if there is none."""
+    points = fixed_points(run, class_names, positive)
+    return next((one.threshold for one in points if one.name == operating_points.YOUDEN), None)
 
 
 def check_labels(found: Found, class_names: Sequence[str]) -> None:
@@ -115,16 +120,10 @@ def write(
     positive = judged.positive
     figures = metrics.evaluate(scored.scores, scored.labels, scored.patients, positive)
     figures |= groups.grouped(scored.scores, scored.labels, scored.class_names)
-    point: dict[str, Any] | None = None
     if len(judged.class_names) == 2:
-        threshold = 0.5 if judged.threshold is None else judged.threshold
-        point = operating_point.at_threshold(
-            scored.scores[:, positive], scored.labels == positive, scored.patients, threshold
+        figures["operating_points"] = operating_points.evaluate(
+            scored.scores, scored.labels, scored.patients, positive, judged.points
         )
-        point |= {
-            "positive": judged.class_names[positive],
-            "chosen": _HALF if judged.threshold is None else _CHOSEN,
-        }
     figures["notes"] += found.notes
     new_data: report.NewData = {
         "network": judged.name,
@@ -132,9 +131,8 @@ def write(
         "scored": len(scored.keys) + unlabelled,
         "failed": failed,
         "unlabelled": unlabelled,
-        "operating_point": point,
     }
-    result = {"test": figures, **new_data}
+    result = {"positive": judged.class_names[positive], "test": figures, **new_data}
     shown = set(report.select_examples(scored))
     thumbnails = images([entry for entry in found.entries if entry.key in shown])
     report.write_report(

@@ -19,6 +19,7 @@ from radimagenet_jax.prediction.maps import FOLDER as MAPS
 from radimagenet_jax.prediction.maps import Maps, Wanted
 from radimagenet_jax.prediction.progress import ScoringProgress
 from radimagenet_jax.reports import maps_page, report
+from radimagenet_jax.statistics import operating_points
 from radimagenet_jax.weights.contract import Contract
 
 # A CPU is busy with few images; other devices need more to be.
@@ -40,7 +41,7 @@ class Source:
       contract: Of the weights.
       digest: Of the parameters.
       positive: Index of the positive class.
-      operating_point: The threshold that was fixed on validation scores, None where there is none.
+      points: Operating points, fixed on validation scores where there were any.
       reading: How DICOM files are shown.
     """
 
@@ -51,7 +52,7 @@ class Source:
     contract: Contract
     digest: str
     positive: int = -1
-    operating_point: float | None = None
+    points: Sequence[operating_points.OperatingPoint] = ()
     reading: inputs.Reading = field(default_factory=inputs.Reading)
 
 
@@ -180,7 +181,7 @@ class Session:
                 name=network.name,
                 class_names=network.class_names or (),
                 positive=network.positive,
-                threshold=network.operating_point,
+                points=network.points,
                 architecture=models.architecture(network.contract.architecture).title,
             ),
             self.found,
@@ -234,7 +235,7 @@ def _strict(failure: inputs.Failure) -> DataError:
 
 def _figures(result: Mapping[str, Any]) -> list[str]:
     """What a person wants to know first of an evaluation."""
-    test, point = result["test"], result["operating_point"]
+    test = result["test"]
 
     def interval(bounds: Sequence[float] | None) -> str:
         return "" if bounds is None else f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
@@ -244,11 +245,17 @@ def _figures(result: Mapping[str, Any]) -> list[str]:
         f"AUROC {area}{interval(test['auroc_ci95'])}, accuracy {test['accuracy']:.3f}, "
         f"of {test['n']:,} labelled images"
     ]
-    if point is not None:
+    for point in test.get("operating_points", ()):
+        # One half is what the accuracy is of; of the others the page says more.
+        if point["name"] != operating_points.YOUDEN or point["threshold"] is None:
+            continue
         shares = [
             f"{name} {point[name]:.3f}{interval(point[f'{name}_ci95'])}"
             for name in ("sensitivity", "specificity")
             if point[name] is not None
         ]
-        lines.append(f"at the threshold {point['threshold']:.4f}: {', '.join(shares)}")
+        lines.append(
+            f"{result['positive']} from a score of {point['threshold']:.4f} on, as fixed on "
+            f"validation: {', '.join(shares)}"
+        )
     return [*lines, *(f"note: {note}" for note in test["notes"])]

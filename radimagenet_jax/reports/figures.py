@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from radimagenet_jax.reports import svg
-from radimagenet_jax.statistics import intervals
+from radimagenet_jax.statistics import shares
 from radimagenet_jax.statistics.calibration import Reliability
+from radimagenet_jax.statistics.normal_scores import NormalScores
 from radimagenet_jax.statistics.roc import RankedScores
 
 _WIDTH, _HEIGHT, _SQUARE = 480, 270, 360  # CSS pixels
@@ -43,6 +44,7 @@ def loss_curves(history: Sequence[Mapping[str, Any]], best_step: int | None) -> 
     _plot(axes, thin[:, 1:], svg.SECONDARY)
     _plot(axes, val[:, 1:], svg.PRIMARY)
     _label(axes, history, "loss (nats)")
+    _widen(axes, thin[:, 2], val[:, 2])
     top = _sensible_top(thin[:, 2], val[:, 2])
     if top is not None:
         axes.set_ylim(top=top)
@@ -63,8 +65,9 @@ def auroc_curve(history: Sequence[Mapping[str, Any]], best_step: int | None) -> 
     _mark_best(axes, val, best_step)
     _plot(axes, val[:, 1:], svg.PRIMARY)
     _label(axes, history, "AUROC")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, min(high, 1.005))
+    # An AUROC's whole range that means anything, so that noise does not look like learning.
+    low = min(0.5, float(val[:, 2].min()) - 0.02)
+    axes.set_ylim(low, 1.005)
     if low < 0.5:
         axes.axhline(0.5, color=svg.MUTED, linewidth=1, linestyle=(0, (2, 3)))
     return svg.to_inline(figure, "auroc", "Validation AUROC over the epochs.")
@@ -72,29 +75,28 @@ def auroc_curve(history: Sequence[Mapping[str, Any]], best_step: int | None) -> 
 
 def roc(
     ranked: RankedScores,
-    labels: ArrayLike,
-    units: intervals.Units,
-    seed: int,
+    theory: NormalScores | None,
     operating_point: tuple[float, float] | None,
 ) -> str:
-    """The ROC curve with a pointwise 95 % band, from the same resamples as the AUROC's interval.
+    """The ROC curve with a pointwise 95 % band, the intervals of its sensitivities.
 
     Args:
       ranked: Scores of the positive class.
-      labels: (N,) integers, two classes.
-      units: What a resample draws; with fewer than two there is no band.
-      seed: Of the resamples.
+      theory: How these depend on each other; None for no band.
       operating_point: (false positive rate, sensitivity) at threshold 0.5, marked.
     """
     figure, axes = _axes(_SQUARE, _SQUARE)
     axes.plot([0, 1], [0, 1], color=svg.MUTED, linewidth=1, linestyle=(0, (2, 3)))
-    if units.count > 1:
+    if theory is not None:
         grid = np.linspace(0, 1, _BAND_POINTS)
-        curves = intervals.bootstrap(
-            lambda weights: ranked.sensitivity_at(grid, weights), units, labels, seed=seed
-        )
-        tail = (1 - intervals.LEVEL) / 2
-        low, high = np.quantile(curves, [tail, 1 - tail], axis=0)
+        sensitivities = ranked.sensitivity_at(grid)[0]
+        limits = [
+            shares.sensitivity_at(1 - rate, float(value), theory) or (0, 1)
+            for rate, value in zip(grid, sensitivities, strict=True)
+        ]
+        low, high = np.array(limits).T
+        # A curve never falls, and neither do its limits: each holds for what lies beyond it.
+        low, high = np.maximum.accumulate(low), np.minimum.accumulate(high[::-1])[::-1]
         axes.fill_between(grid, low, high, color=svg.PRIMARY, alpha=0.16, linewidth=0)
     curve = ranked.curve()
     points = _without_flat_runs(curve.false_positive_rate, curve.true_positive_rate)
@@ -274,6 +276,19 @@ def _label(axes: Axes, history: Sequence[Mapping[str, Any]], figure: str) -> Non
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(visible=False, axis="x")
     axes.margins(x=0.02)
+    places = {float(row.get("epoch", row.get("step", 0))) for row in history}
+    if len(places) == 1:
+        # One epoch is one tick, not a range of fractions around it.
+        only = places.pop()
+        axes.set_xlim(only - 1, only + 1)
+        axes.set_xticks([only])
+
+
+def _widen(axes: Axes, *series: NDArray[np.float64]) -> None:
+    """Shows losses that hardly differ from zero on, not spread over the whole height."""
+    values = np.concatenate(series)
+    if np.ptp(values) < 0.1 * abs(values.max()):
+        axes.set_ylim(0, 1.15 * float(values.max()))
 
 
 def _sensible_top(train: NDArray[np.float64], val: NDArray[np.float64]) -> float | None:

@@ -25,6 +25,7 @@ def environment() -> jinja2.Environment:
     environment.filters |= {
         "figure": _figure,
         "percent": _percent,
+        "limits": _limits,
         "count": _count,
         "p_value": _p_value,
         "shortened": _shortened,
@@ -42,6 +43,10 @@ def _p_value(value: float) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _limits(interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
 
 
 def _count(value: float | None) -> str:

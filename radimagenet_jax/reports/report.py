@@ -18,6 +18,7 @@ from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import examples, figures, svg
 from radimagenet_jax.reports.pages import data_uri, environment, thumbnail
 from radimagenet_jax.statistics import calibration, intervals, metrics, per_class
+from radimagenet_jax.statistics.normal_scores import NormalScores, normal_scores
 from radimagenet_jax.statistics.scores import Predictions
 
 REPORT = "report.html"
@@ -56,8 +57,6 @@ class NewData(TypedDict):
       scored: Images that were scored.
       failed: Files and rows that could not be; they are in errors.csv.
       unlabelled: Scored images without a label, which no figure counts.
-      operating_point: Of `operating_point.at_threshold`, with 'chosen', a phrase on how; None with
-        more than two classes.
     """
 
     network: str
@@ -65,7 +64,6 @@ class NewData(TypedDict):
     scored: int
     failed: int
     unlabelled: int
-    operating_point: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,9 @@ def write_report(
 
     Args:
       workdir: The directory.
-      config: The config as nested dictionaries; its `seed` is that of the bootstrap.
-      result: As in result.json, with the figures of `metrics.evaluate` for 'test' and 'val'.
+      config: The config as nested dictionaries.
+      result: As in result.json, with the figures of `metrics.evaluate` for 'test' and 'val', and
+        for two classes those of `operating_points.evaluate` in either's 'operating_points'.
       history: Rows of metrics.jsonl.
       evaluated: The images that the network was judged by, and their scores.
       provenance: Where the figures come from.
@@ -131,20 +130,19 @@ def write_report(
     """
     path = Path(workdir) / REPORT
     best_step = result.get("best_step")
-    point = new_data["operating_point"] if new_data else None
     splits = [("new data", result["test"])] if new_data else _splits(result)
     with svg.drawing():
         drawings = {
             "loss": figures.loss_curves(history, best_step),
             "auroc": figures.auroc_curve(history, best_step),
         }
-        evaluation = _evaluation(evaluated, int(config.get("seed", 0)), point)
+        evaluation = _evaluation(evaluated)
     page = (
         environment()
         .get_template("report.html")
         .render(
             title=_title(config),
-            headline=_headline(result, point),
+            headline=_headline(result),
             result=result,
             splits=splits,
             drawings={name: Markup(drawing) for name, drawing in drawings.items() if drawing},
@@ -156,7 +154,8 @@ def write_report(
             provenance=provenance,
             new_data=new_data,
             totals=_totals(provenance.get("trainable", ())),
-            resamples=intervals.RESAMPLES,
+            points=_points(splits),
+            fewest=intervals.FEWEST,
         )
     )
     # A file name with bytes that are not UTF-8 is shown with question marks.
@@ -179,11 +178,8 @@ def _title(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _headline(result: Mapping[str, Any], point: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The test AUROC and the geometry of its interval on a scale, or None without a test.
-
-    What depends on a threshold is that of the operating point where one was fixed.
-    """
+def _headline(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The test AUROC and the geometry of its interval on a scale, or None without a test."""
     test = result.get("test")
     if not test:
         return None
@@ -194,12 +190,14 @@ def _headline(result: Mapping[str, Any], point: Mapping[str, Any] | None) -> dic
     def place(value: float) -> float:
         return round(100 * (value - start) / (1 - start), 2)
 
-    at_point = ("sensitivity", "specificity", "accuracy") if point else ()
     return {
         **test,
-        **{name: (point or {})[name] for name in at_point},
         "scale": [start, (start + 1) / 2, 1.0],
         "at": None if auroc is None else place(auroc),
+        "over": intervals.in_words(
+            test.get("n_patients") or 0,
+            test.get("n_unknown", 0 if test.get("n_patients") else test["n"]),
+        ),
         "from": None if interval is None else place(interval[0]),
         "width": None if interval is None else round(place(interval[1]) - place(interval[0]), 2),
     }
@@ -207,6 +205,16 @@ def _headline(result: Mapping[str, Any], point: Mapping[str, Any] | None) -> dic
 
 def _splits(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [(title, result[name]) for name, title in SPLITS.items() if result.get(name)]
+
+
+def _points(splits: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """The operating points, each with its figures on every split that has it."""
+    found: dict[str, dict[str, Any]] = {}
+    for title, split in splits:
+        for point in split.get("operating_points", ()):
+            row = found.setdefault(point["name"], {**point, "splits": []})
+            row["splits"].append((title, point))
+    return list(found.values())
 
 
 def _best_epoch(history: Sequence[Mapping[str, Any]], best_step: int | None) -> str:
@@ -230,9 +238,7 @@ def _notes(
     return list(dict.fromkeys(notes))
 
 
-def _evaluation(
-    evaluated: Evaluated, seed: int, point: Mapping[str, Any] | None
-) -> dict[str, Any] | None:
+def _evaluation(evaluated: Evaluated) -> dict[str, Any] | None:
     """Figures and tables of the test set's scores (the validation set's if there is no test)."""
     predictions = evaluated.predictions
     split = next((name for name in SPLITS if name in predictions), None)
@@ -241,10 +247,6 @@ def _evaluation(
     scored = predictions[split]
     names = scored.class_names
     counts = metrics.confusion_matrix(scored.scores, scored.labels)
-    if point:
-        counts = np.array([[point["tn"], point["fp"]], [point["fn"], point["tp"]]])
-        if evaluated.positive == 0:
-            counts = counts[::-1, ::-1]
     shown: dict[str, Any] = {
         "split": split,
         "class_names": names,
@@ -253,6 +255,7 @@ def _evaluation(
         "confusions": per_class.frequent_confusions(counts, names),
         "per_class": None,
         "roc": None,
+        "has_band": False,
         "positive": None,
     }
     if len(names) == 2:
@@ -260,7 +263,9 @@ def _evaluation(
         probability, happened = scored.scores[:, positive], scored.labels == positive
         shown |= {"positive": names[positive], "negative": names[1 - positive]}
         shown["histogram"] = Markup(figures.histogram(probability, happened))
-        shown["roc"] = _roc(scored, positive, counts, seed)
+        theory = _theory(scored, positive)
+        shown["roc"] = _roc(scored, positive, counts, theory)
+        shown["has_band"] = theory is not None
     else:
         # With many classes a score is judged by whether the call that it led to was right.
         probability = scored.scores.max(axis=1)
@@ -276,20 +281,25 @@ def _evaluation(
     return shown
 
 
-def _roc(scored: Predictions, positive: int, counts: NDArray[np.int64], seed: int) -> Markup | None:
+def _theory(scored: Predictions, positive: int) -> NormalScores | None:
+    """How the scores of two classes depend on each other; None of too few patients to tell."""
+    clusters, is_positive = intervals.units(scored.patients), scored.labels == positive
+    held = [intervals.held(chosen, clusters) for chosen in (is_positive, ~is_positive)]
+    if min(held) < intervals.FEWEST:
+        return None
+    own = np.asarray(scored.scores[None, :, positive], np.float64)
+    return normal_scores(own, is_positive, clusters)
+
+
+def _roc(
+    scored: Predictions, positive: int, counts: NDArray[np.int64], theory: NormalScores | None
+) -> Markup | None:
     totals = counts.sum(axis=1)
     if not totals.all():
         return None
     recall = counts.diagonal() / totals
-    return Markup(
-        figures.roc(
-            metrics.rank_classes(scored.scores, scored.labels, positive)[0],
-            scored.labels,
-            intervals.units(scored.patients),
-            seed,
-            (1 - recall[1 - positive], recall[positive]),
-        )
-    )
+    ranked = metrics.rank_classes(scored.scores, scored.labels, positive)[0]
+    return Markup(figures.roc(ranked, theory, (1 - recall[1 - positive], recall[positive])))
 
 
 def _strips(evaluated: Evaluated) -> list[dict[str, Any]]:
@@ -309,7 +319,13 @@ def _strips(evaluated: Evaluated) -> list[dict[str, Any]]:
             "right": group.right,
             "total": group.total,
             "tiles": [
-                (one, thumbnail(evaluated.thumbnails.get(one.key)), _caption(group, one, event))
+                (
+                    one,
+                    # Of two classes always the positive one's score, as in the histogram.
+                    1 - one.score if event is not None and one.called != event else one.score,
+                    thumbnail(evaluated.thumbnails.get(one.key)),
+                    _caption(group, one, event),
+                )
                 for one in group.examples
             ],
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from radimagenet_jax import own_files
+from radimagenet_jax.data.positive import positive_by_name
 from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.reports import predictions
 from radimagenet_jax.statistics.pooled import Pooled, Row, identity
@@ -186,7 +187,7 @@ def pool(
     Args:
       workdir: The study's, with its predictions.
       rows: Of study.csv.
-      positives: The class whose AUROC is meant, by data set; '' for the last class.
+      positives: The class whose AUROC is meant, by data set; '' for `positive_by_name`.
 
     Returns:
       The scores by `pooled.identity`, in the order of the rows.
@@ -215,7 +216,8 @@ def _pooled(workdir: Path, rows: Sequence[Row], positives: Mapping[str, str]) ->
                 f"{error} To have it computed again, remove the file in groups/ that names the "
                 "run, and start the study's command."
             ) from error
-        wanted = positives.get(row["dataset"], "") or scored.class_names[-1]
+        wanted = positives.get(row["dataset"], "")
+        wanted = wanted or scored.class_names[positive_by_name(scored.class_names)]
         if wanted not in scored.class_names:
             raise DataError(
                 f"{path} has the classes {', '.join(scored.class_names)}, not {wanted!r}, whose "

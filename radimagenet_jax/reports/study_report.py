@@ -11,7 +11,7 @@ from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import study_figures, study_files, svg
 from radimagenet_jax.reports.pages import environment
-from radimagenet_jax.statistics import comparisons, mixed, settings
+from radimagenet_jax.statistics import comparisons, delong, intervals, mixed, settings
 from radimagenet_jax.statistics.comparisons import Comparison, Overall
 from radimagenet_jax.statistics.pooled import EMBEDDING, IDENTITY, Pooled, finished, identity
 from radimagenet_jax.statistics.settings import Setting
@@ -305,17 +305,17 @@ def _methods(
     if compared:
         text += (
             " Initialisations were compared on the pooled out-of-fold test predictions of each "
-            f"setting: {comparisons.TEST} over all comparisons of a task; intervals are 95 % Wald "
-            "intervals of the difference. The effect size d is the difference of sqrt(2) times the "
-            "probit of the AUROC, with a delta-method interval."
+            f"setting: {comparisons.TEST} over all comparisons of a task; intervals are 95 % "
+            "score intervals of the difference. The effect size d is the difference of sqrt(2) "
+            "times the probit of the AUROC, with a delta-method interval."
         )
     if summarised:
         text += f" Over the settings of a task, differences were summarised by a {mixed.ESTIMATOR}."
     return text + (
-        " A setting's pooled AUROC has DeLong's interval on the logit scale, clustered by patient "
-        "where patients are known (Newcombe's score interval where the variance vanishes). "
-        "Sensitivities at fixed specificity have percentile bootstrap intervals over patients "
-        f"({settings.RESAMPLES:,} resamples, the threshold found anew in each). Calibration is "
+        f" Intervals of a setting's pooled AUROC: {delong.METHOD}{delong.CLUSTERED} where patients "
+        "are known, weighed with the variance of normal scores; there are none with fewer than "
+        f"{intervals.FEWEST} patients of a class. Sensitivities at fixed specificity have score "
+        "intervals over patients that count the threshold as unsure. Calibration is "
         "given by the expected calibration error of ten equal bins and by the Brier score."
     )
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from radimagenet_jax.statistics import delong, mixed
-from radimagenet_jax.statistics.intervals import units
+from radimagenet_jax.statistics import delong, intervals, mixed
 from radimagenet_jax.statistics.pooled import EMBEDDING, IDENTITY, Pooled, Row, finished, identity
 
 # What runs are compared by, all else being the same; the initialisation is the study's question.
 FACTORS = ("init", "preprocessing", "views")
-TEST = "DeLong's paired test, clustered by patient (Obuchowski 1997), Holm's correction"
+TEST = (
+    "paired score test with DeLong's variance clustered by patient (Obuchowski 1997), Holm's "
+    "correction"
+)
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,8 @@ def compare(pooled: Mapping[tuple[str, ...], Pooled]) -> list[Comparison]:
       pooled: Each setting's scores, by `pooled.identity`.
 
     Returns:
-      The comparisons, those of initialisations first; a setting is left out where two patients of
-      each class are not there.
+      The comparisons, those of initialisations first; a setting is left out where fewer than
+      `intervals.FEWEST` patients of a class are there.
     """
     found: list[Comparison] = []
     for factor in FACTORS:
@@ -177,8 +179,12 @@ def overall(pooled: Mapping[tuple[str, ...], Pooled]) -> list[Overall]:
         areas = _areas([scored for pair in chosen for scored in pair], sorted(fullest))
         if len(chosen) < 2 or areas is None:
             continue
-        contrast = np.kron(np.eye(len(chosen)), [1.0, -1.0])
-        effect = mixed.mean_effect(contrast @ areas.auroc, contrast @ areas.covariance @ contrast.T)
+        contrast = np.kron(np.eye(len(chosen)), np.array([[1.0, -1.0]])).astype(np.float64)
+        effect = mixed.mean_effect(
+            contrast @ areas.auroc,
+            delong.covariance(areas, contrast),
+            patients=delong.freedom(areas, contrast.mean(axis=0)),
+        )
         left_out = len(pairs) - len(chosen)
         found.append(
             Overall(dataset, factor, within, first, second, len(fullest), left_out, effect)
@@ -242,9 +248,10 @@ def _areas(scored: Sequence[Pooled], images: Sequence[tuple[str, str]]) -> delon
     aligned = [one.at(images) for one in scored]
     positive, patients = aligned[0].positive, aligned[0].patients
     # Before areas() refuses them: a study page counts these as not compared.
-    if min(delong.holders(positive, units(patients))) < delong.FEWEST:
+    clusters = intervals.units(patients)
+    if min(intervals.held(own, clusters) for own in (positive, ~positive)) < intervals.FEWEST:
         return None
-    return delong.areas(np.stack([one.scores for one in aligned]), positive, patients)
+    return delong.areas(np.stack([one.scores for one in aligned]), positive, clusters)
 
 
 def _corrected(found: Sequence[Comparison]) -> Iterator[Comparison]:

@@ -1,29 +1,39 @@
-"""Variance and covariance of AUROCs without resampling, for independent or clustered images.
+"""Intervals and paired differences of AUROCs over patients with one or many images each.
 
-Each example has a placement value: the share of the other class that it is ranked right against
+Each image has a placement value: the share of the other class that it is ranked right against
 (DeLong et al. 1988, Biometrics 44:837). Ranks give all of them in n log n (Sun and Xu 2014, IEEE
-Signal Processing Letters 21:1389). With several images a patient the values are summed per
-patient first, so that images of one patient may depend on each other in any way (Obuchowski
-1997, Biometrics 53:567).
+Signal Processing Letters 21:1389). They are summed per patient first, so that images of one patient
+may depend on each other in any way (Obuchowski 1997, Biometrics 53:567).
+
+Over few patients that variance is a bad guess, too small most of the time: what makes it large are
+patients with many mistakes, and the fewer patients, the likelier it is that none of these is among
+them. So it is weighed against the variance of `normal_scores` for the same patients, the more the
+more patients there are; where no score is on the wrong side, the latter stands alone. Limits are
+the true areas from which the observed one lies just t standard errors away, the error being that of
+the true area (a score interval, as Wilson's of a share): they never leave [0, 1] and have a width
+where the area is 1. Degrees of freedom are Satterthwaite's for what is estimated of the variance,
+how much images of a patient resemble each other; there are infinitely many with one image each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
+from scipy.special import expit, logit, stdtr, stdtrit
 from scipy.stats import norm, rankdata
 
-from radimagenet_jax.statistics.intervals import LEVEL, Units, units
+from radimagenet_jax.statistics import intervals
+from radimagenet_jax.statistics.intervals import LEVEL, units
+from radimagenet_jax.statistics.limits import EDGE, satterthwaite, score_limits, weighed
+from radimagenet_jax.statistics.normal_scores import NormalScores, normal_scores
 
-LOGIT = "DeLong's variance on the logit scale"
-SCORE = "Newcombe's score method"
-# Of either class, so many independent units at least have to be there for a variance.
-FEWEST = 2
-# Where the search for a limit begins, away from the observed area, at which the equation of the
-# score interval is negative or, at 0 and 1, zero.
-_GAP = 1e-9
+# What an interval is called where each image stands alone, and what is added of known patients.
+MACRO = "DeLong's variance on the logit scale"
+METHOD = "DeLong's variance in a score interval"
+CLUSTERED = ", clustered by patient"
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,35 @@ class Areas:
 
     Attributes:
       auroc: (K,) float64 in [0, 1].
-      covariance: (K, K) float64.
+      covariance: (K, K) float64, DeLong's, clustered.
       holders: Independent units (patients, or images that stand alone) with a positive, and with a
         negative, example.
+      sums: (K, units) float64, how each unit moves each area; the covariance rests on them.
+      theory: The dependence of scores, for the covariance of normal theory.
     """
 
-    auroc: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    auroc: Floats
+    covariance: Floats
     holders: tuple[int, int]
+    sums: Floats
+    theory: NormalScores
+
+    @property
+    def inner(self) -> Floats:
+        """The areas (K,), those of 0 and 1 moved in by half a pair of patients."""
+        pairs = self.holders[0] * self.holders[1]
+        return (self.auroc * pairs + 0.5) / (pairs + 1)
+
+    def of(self, k: int) -> "Areas":
+        """The same of one classifier alone."""
+        one = slice(k, k + 1)
+        return Areas(
+            self.auroc[one],
+            self.covariance[one, one],
+            self.holders,
+            self.sums[one],
+            self.theory.of(k),
+        )
 
 
 @dataclass(frozen=True)
@@ -49,11 +80,11 @@ class Difference:
     Attributes:
       value: In [-1, 1].
       standard_error: >= 0.
-      low, high: Wald interval of the level asked for.
+      low, high: Interval of the level asked for.
       p_value: Two-sided, of the hypothesis that there is no difference.
       effect: Difference of the separations d = sqrt(2) * probit(AUROC), in standard deviations of
         normal scores (the binormal model of equal variances); None where an AUROC is 0 or 1.
-      effect_low, effect_high: Its Wald interval, by the delta method.
+      effect_low, effect_high: Its interval, by the delta method.
     """
 
     value: float
@@ -66,26 +97,18 @@ class Difference:
     effect_high: float | None
 
 
-def holders(positive: NDArray[np.bool_], clusters: Units) -> tuple[int, int]:
-    """Independent units with a positive, and with a negative, example; see `FEWEST`.
-
-    Args:
-      positive: (N,) bool.
-      clusters: Of the N examples.
-    """
-    with_positive, with_negative = (
-        len(np.unique(clusters.index[chosen])) for chosen in (positive, ~positive)
-    )
-    return with_positive, with_negative
-
-
-def areas(scores: ArrayLike, positive: ArrayLike, patients: Sequence[str] | None = None) -> Areas:
+def areas(
+    scores: ArrayLike,
+    positive: ArrayLike,
+    patients: Sequence[str] | intervals.Units | None = None,
+) -> Areas:
     """Computes AUROCs and their covariance.
 
     Args:
       scores: (K, N) finite numbers, higher for the positive class.
       positive: (N,) bool.
-      patients: N names, '' where not known (such an image stands alone); None: all stand alone.
+      patients: N names, '' where not known (such an image stands alone), or the units that they
+        make; None: all stand alone.
 
     Raises:
       ValueError: If shapes differ, a score is not finite, or fewer than two independent units
@@ -96,34 +119,48 @@ def areas(scores: ArrayLike, positive: ArrayLike, patients: Sequence[str] | None
         raise ValueError(f"scores {scores.shape} and labels {positive.shape} must be (K, N), (N,).")
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite.")
-    if patients is not None and len(patients) != len(positive):
-        raise ValueError(f"{len(positive)} labels, but {len(patients)} patients.")
-    clusters = units([""] * len(positive) if patients is None else patients)
+    if not isinstance(patients, intervals.Units):
+        patients = units([""] * len(positive) if patients is None else patients)
+    clusters = patients
+    if len(clusters.index) != len(positive):
+        raise ValueError(f"{len(positive)} labels, but {len(clusters.index)} patients.")
     member, count = clusters.index, clusters.count
-    held_by = holders(positive, clusters)
-    if min(held_by) < FEWEST:
+    held_by = intervals.held(positive, clusters), intervals.held(~positive, clusters)
+    if min(held_by) < 2:
         raise ValueError(
             "a variance needs two independent units with positive and two with negative examples, "
             f"not {held_by[0]} and {held_by[1]}."
         )
     placed = _placements(scores, positive)
     area = placed[:, positive].mean(axis=1)
-    totals = []
+    totals, covariance = [], np.zeros((len(scores), len(scores)))
     for chosen in (positive, ~positive):
         deviations = placed[:, chosen] - area[:, None]
         sums = np.stack([np.bincount(member[chosen], row, count) for row in deviations])
         totals.append(sums / chosen.sum())
-    positives, negatives = totals
-    within = [
-        total @ total.T * (held / (held - 1)) for total, held in zip(totals, held_by, strict=True)
-    ]
+        covariance += totals[-1] @ totals[-1].T * _correction(np.bincount(member[chosen]))
     # What a patient with images of both classes adds; zero where there is none.
-    between = positives @ negatives.T * (count / (count - 1))
-    covariance = within[0] + within[1] + between + between.T
-    return Areas(area, covariance, held_by)
+    between = totals[0] @ totals[1].T * (count / (count - 1))
+    return Areas(
+        area,
+        covariance + between + between.T,
+        held_by,
+        totals[0] + totals[1],
+        normal_scores(scores, positive, clusters),
+    )
 
 
-def _placements(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _correction(images: NDArray[np.int64]) -> float:
+    """The factor by which a sum of squares about an estimated mean is too small.
+
+    It is m / (m - 1) for m patients with as many images each, more where some have most of them.
+    """
+    share = images / images.sum()
+    squares = float((share**2).sum())
+    return squares / float((share**2 * (1 - 2 * share + squares)).sum())
+
+
+def _placements(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
     """Share of the other class ranked on the right side, ties one half; (K, N)."""
     placed = np.empty_like(scores)
     everywhere = rankdata(scores, axis=1)
@@ -135,85 +172,149 @@ def _placements(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDA
     return placed
 
 
-def interval(
-    auroc: float, variance: float, holders: tuple[int, int], level: float = LEVEL
-) -> tuple[float, float, str]:
-    """An interval of one AUROC, also where no score is on the wrong side.
-
-    It is symmetric on the logit scale (Pepe 2003, section 5.2.5). An AUROC of 0 or 1, or of scores
-    that are all equal, has no variance of its own; there it is `score_interval`.
+def interval(found: Areas, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of an AUROC, with width also at 0 and 1.
 
     Args:
-      auroc: In [0, 1].
-      variance: Of the AUROC, >= 0.
-      holders: As in `Areas`.
+      found: Of one classifier.
       level: In (0, 1).
-
-    Returns:
-      Lower limit, upper limit, and the method's name.
     """
-    # Below this, rounding of sums that cancel is all there is.
-    if not 0 < auroc < 1 or variance <= 1e-15:
-        return *score_interval(auroc, holders, level), SCORE
-    centre = np.log(auroc / (1 - auroc))
-    half = norm.ppf((1 + level) / 2) * np.sqrt(variance) / (auroc * (1 - auroc))
-    low, high = 1 / (1 + np.exp(-(centre + np.array([-half, half]))))
-    return float(low), float(high), LOGIT
+    return score_limits(float(found.auroc[0]), _error(found), level)
 
 
-def score_interval(
-    auroc: float, holders: tuple[int, int], level: float = LEVEL
-) -> tuple[float, float]:
-    """An interval from an AUROC and two counts alone, with width at 0 and 1 too.
-
-    The limits are the true areas from which the observed one lies just z standard errors away,
-    with the variance of Hanley and McNeil at the true area, in which both counts but those of the
-    pairs are replaced by their mean (Newcombe 2006, Statistics in Medicine 25:559, method 5).
+def p_value(found: Areas, true: float) -> float:
+    """Two-sided p-value of a true AUROC; `interval` holds those that have 1 - level or more.
 
     Args:
-      auroc: In [0, 1].
-      holders: Independent units with a positive, and with a negative, example; each >= 1.
-      level: In (0, 1).
+      found: Of one classifier.
+      true: In (0, 1).
     """
-    positives, negatives = holders
-    others = (positives + negatives) / 2 - 1
-    z = float(norm.ppf((1 + level) / 2))
+    variance, degrees = _error(found)(true)
+    return float(2 * stdtr(degrees, -abs(true - found.auroc[0]) / np.sqrt(variance)))
 
-    def excess(true: float) -> float:
-        spread = 1 + others * ((1 - true) / (2 - true) + true / (1 + true))
-        variance = true * (1 - true) * spread / (positives * negatives)
-        return (true - auroc) ** 2 - z**2 * variance
 
-    low = 0.0 if auroc == 0 else float(brentq(excess, 0, auroc - _GAP * auroc))
-    high = 1.0 if auroc == 1 else float(brentq(excess, auroc + _GAP * (1 - auroc), 1))
-    return low, high
+def _error(found: Areas) -> Callable[[float], tuple[float, float]]:
+    """From a true area to the variance of the observed one and its degrees of freedom."""
+    factor, theory = _scale(found, np.ones(1)), found.theory
+
+    def error(true: float) -> tuple[float, float]:
+        whole, *parts = theory.parts(np.array([true]))[:, 0, 0].tolist()
+        return factor * whole, _freedom(parts, found.holders)
+
+    return error
+
+
+def _scale(found: Areas, contrast: Floats) -> float:
+    """By what a contrast's variance of normal theory is multiplied, to be weighed as above."""
+    observed = max(0.0, float(contrast @ found.covariance @ contrast))
+    expected, *parts = _parts(found, contrast)
+    return weighed(observed, expected, _patients(parts, found.holders), contrast @ found.sums)
+
+
+def _parts(found: Areas, contrast: Floats, at: Floats | None = None) -> list[float]:
+    """Of a contrast, what `NormalScores.parts` has of areas, by default at the observed ones."""
+    parts = found.theory.parts(found.inner if at is None else at)
+    return [float(contrast @ part @ contrast) for part in parts]
+
+
+def _freedom(parts: Sequence[float], holders: tuple[int, int]) -> float:
+    return satterthwaite((parts[0], parts[2]), (parts[1], parts[3]), holders)
+
+
+def _patients(parts: Sequence[float], holders: tuple[int, int]) -> float:
+    """The same where all is estimated, as how alike the scores of two classifiers are."""
+    return satterthwaite((parts[0], parts[2]), (parts[0], parts[2]), holders)
+
+
+def covariance(found: Areas, contrasts: Floats) -> Floats:
+    """Covariance (S, S) of contrasts (S, K), that of normal theory weighed with DeLong's."""
+    expected = contrasts @ found.theory.covariance(found.inner) @ contrasts.T
+    factors = np.sqrt([_scale(found, contrast) for contrast in contrasts])
+    return np.asarray(expected * np.outer(factors, factors))
+
+
+def freedom(found: Areas, contrast: Floats) -> float:
+    """Degrees of freedom of the variance of a difference of areas, a contrast (K,)."""
+    return _patients(_parts(found, contrast)[1:], found.holders)
 
 
 def difference(found: Areas, level: float = LEVEL) -> Difference:
     """Compares the first two classifiers of `areas`, which were scored on the same examples.
 
+    A true difference is tried with the observed mean of both areas, or the nearest mean there is
+    to it (as Mee 1984, Biometrics 40:1175, for shares); zero is a limit just where the p-value is
+    1 - level.
+
     Args:
       found: Of K >= 2 classifiers.
       level: Of the interval, in (0, 1).
     """
-    contrast = np.array([1.0, -1.0])
-    value = float(contrast @ found.auroc[:2])
-    error = float(np.sqrt(max(0.0, contrast @ found.covariance[:2, :2] @ contrast)))
-    z = float(norm.ppf((1 + level) / 2))
+    contrast = np.zeros(len(found.auroc))
+    contrast[:2] = 1, -1
+    value, factor = float(contrast @ found.auroc), _scale(found, contrast)
+    middle = float(found.auroc[:2].mean())
+
+    def error(true: float) -> tuple[float, float]:
+        gap = abs(true) / 2
+        mean = min(max(middle, gap), 1 - gap)
+        at = found.inner
+        at[:2] = np.clip([mean + true / 2, mean - true / 2], EDGE, 1 - EDGE)
+        whole, *parts = _parts(found, contrast, at)
+        return factor * whole, _patients(parts, found.holders)
+
+    low, high = score_limits(value, error, level, least=-1)
     # Without any spread, a difference is certain, and so is its absence.
     p_value = float(value == 0)
-    if error > 0:
-        p_value = float(2 * norm.sf(abs(value) / error))
-    effect = _effect(found, z)
-    return Difference(value, error, value - z * error, value + z * error, p_value, *effect)
+    spread, degrees = error(0.0)
+    if spread > 1e-15:
+        p_value = float(2 * stdtr(degrees, -abs(value) / np.sqrt(spread)))
+    spread = covariance(found, contrast[None])[0, 0]
+    half = float(stdtrit(freedom(found, contrast), (1 + level) / 2))
+    return Difference(
+        value, float(np.sqrt(max(0.0, spread))), low, high, p_value, *_effect(found, half)
+    )
 
 
-def _effect(found: Areas, z: float) -> tuple[float | None, float | None, float | None]:
+def _effect(found: Areas, half: float) -> tuple[float | None, float | None, float | None]:
     pair = found.auroc[:2]
     if pair.min() <= 0 or pair.max() >= 1:
         return None, None, None
     quantile = norm.ppf(pair)
-    slope = np.sqrt(2) / norm.pdf(quantile) * [1, -1]
+    slope = np.zeros(len(found.auroc))
+    slope[:2] = np.sqrt(2) / norm.pdf(quantile) * [1, -1]
     value = float(np.sqrt(2) * (quantile[0] - quantile[1]))
-    half = z * float(np.sqrt(max(0.0, slope @ found.covariance[:2, :2] @ slope)))
-    return value, value - half, value + half
+    error = half * float(np.sqrt(max(0.0, covariance(found, slope[None])[0, 0])))
+    return value, value - error, value + error
+
+
+def macro_interval(
+    scores: Floats, labels: NDArray[np.int64], clusters: intervals.Units, level: float = LEVEL
+) -> tuple[float, float] | None:
+    """The interval of the mean AUROC of each class against the rest.
+
+    It is symmetric on the logit scale (Pepe 2003, section 5.2.5), of the t distribution with the
+    degrees of freedom of the class of the fewest patients; None where nothing is ranked wrong.
+
+    Args:
+      scores: (N, C) finite.
+      labels: (N,) integers in [0, C), of at least two classes, each of two units or more.
+      clusters: Of the N images.
+      level: In (0, 1).
+    """
+    present = np.unique(labels)
+    sums, area = np.zeros(clusters.count), 0.0
+    for label in present:
+        positive = labels == label
+        placed = _placements(scores[None, :, label], positive)[0]
+        own = float(placed[positive].mean())
+        area += own / len(present)
+        for chosen in (positive, ~positive):
+            part = np.bincount(clusters.index[chosen], placed[chosen] - own, clusters.count)
+            sums += part / chosen.sum() / len(present)
+    fewest = min(intervals.held(labels == label, clusters) for label in present)
+    error = float(np.sqrt((sums**2).sum() * fewest / (fewest - 1)))
+    if not 0 < area < 1 or error < 1e-9:
+        return None
+    centre, slope = logit(area), area * (1 - area)
+    half = float(stdtrit(fewest - 1, (1 + level) / 2)) * error / slope
+    return float(expit(centre - half)), float(expit(centre + half))

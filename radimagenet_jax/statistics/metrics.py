@@ -1,6 +1,6 @@
 """The figures of an evaluation, all recomputable from the scores alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,6 @@ from radimagenet_jax.statistics.roc import RankedScores
 KERAS_EPSILON = 1e-7
 
 _TOP = 5
-# Weighted scores that all resamples of an interval may sum over: some minutes of work.
-_MOST_COMPARISONS = 2e10
 
 
 def evaluate(
@@ -23,34 +21,34 @@ def evaluate(
     labels: ArrayLike,
     patients: Sequence[str],
     positive: int = 1,
-    seed: int = 0,
     *,
-    resamples: int = intervals.RESAMPLES,
+    with_interval: bool = True,
 ) -> dict[str, Any]:
     """Computes the figures of a split.
 
     An image is called the class with the highest score; with two classes that is the threshold
     0.5. With more than two classes the AUROC is the unweighted (macro) mean of each class
-    against the rest, over the classes that have examples; in a resample, over those it holds.
+    against the rest, over the classes that have examples.
 
     Args:
       scores: (N, C) probabilities, rows sum to 1, C >= 2.
       labels: (N,) integers in [0, C).
       patients: N names, '' where not known. The interval is over patients where any is known
         (an image without one counts as a patient of its own), else over images. With two classes
-        and one image a unit it is that of `delong.interval`, else a percentile bootstrap.
+        it is that of `delong.interval`, with more that of `delong.macro_interval`.
       positive: Index of the positive class; not used when C > 2.
-      seed: Seed of the bootstrap.
-      resamples: Number of bootstrap resamples; 0 leaves the interval out, for speed.
+      with_interval: False leaves the interval out, for speed.
 
     Returns:
       A dictionary ready for strict JSON: 'auroc' (None when one class only has examples),
-      'auroc_ci95' ([low, high] or None), 'ci_method' (its name, or None), 'accuracy',
+      'auroc_ci95' ([low, high] or None), 'auroc_ci95_reason' (why it is None, else None),
+      'ci_method' (its name, or None), 'accuracy',
       'balanced_accuracy' (mean recall of the classes with examples), 'loss' (mean cross-entropy
-      in nats), 'n', 'n_patients' (known ones), 'ci_unit' ('patient' or 'image'), 'confusion'
-      (C x C counts, rows the label, columns the call), with two classes also 'sensitivity' and
-      'specificity' (None without examples), with more those of `many_classes`, and 'notes',
-      sentences on what could not be computed or must be read with care.
+      in nats), 'n', 'n_patients' (known ones), 'n_unknown' (images whose patient is not known),
+      'ci_unit' ('patient' or 'image'), 'confusion' (C x C counts, rows the label, columns the
+      call), with two classes also 'sensitivity' and 'specificity' (None without examples), with
+      more those of `many_classes`; 'notes', sentences on what could not be computed or must be
+      read with care, and 'warnings', what belongs beside the AUROC wherever it stands.
 
     Raises:
       DataError: If there are no scores, or a score is not finite.
@@ -66,15 +64,18 @@ def evaluate(
     figures: dict[str, Any] = {
         "auroc": None,
         "auroc_ci95": None,
+        "auroc_ci95_reason": None,
         "ci_method": None,
         "accuracy": float(counts.trace() / n),
         "balanced_accuracy": float(recall.mean()),
         "loss": cross_entropy(scores, labels),
         "n": n,
         "n_patients": units.patients,
+        "n_unknown": units.unknown,
         "ci_unit": units.kind,
         "confusion": counts.tolist(),
         "notes": notes,
+        "warnings": [],
     }
     if classes == 2:
         by_class = [
@@ -84,39 +85,86 @@ def evaluate(
     else:
         figures |= many_classes(scores, labels, counts)
     if present.sum() < 2:
-        notes.append(
+        reason = (
             f"All examples (n = {n}) are of the class with index {int(labels[0])}, "
             "so there is no AUROC."
         )
-        return figures
+        notes.append(reason)
+        return figures | {"auroc_ci95_reason": reason}
     if classes > 2 and not present.all():
         absent = int(classes - present.sum())
         notes.append(
             f"{absent} of {classes} classes have no example; the AUROC is the mean of the others."
         )
     ranked = rank_classes(scores, labels, positive)
-    figures["auroc"] = float(_macro(ranked, np.ones((1, n), np.float32))[0])
-    if not resamples:
-        return figures
-    if classes == 2 and units.count == n:
-        figures["auroc_ci95"], figures["ci_method"] = _analytic(
-            scores[:, positive], labels == positive, units, figures["auroc"]
-        )
-    elif resamples * n * len(ranked) > _MOST_COMPARISONS:
-        notes.append(
-            f"The AUROC has no interval: {resamples:,} resamples of {n:,} images in {len(ranked)} "
-            "classes would take too long."
-        )
-    else:
-        figures["auroc_ci95"] = _interval(ranked, units, labels, seed, resamples, notes)
-        if figures["auroc_ci95"] is not None:
-            figures["ci_method"] = f"percentile bootstrap over {units.kind}s"
-    if figures["auroc_ci95"] is not None and units.patients and units.unknown:
+    figures["auroc"] = float(np.mean([one.auroc()[0] for one in ranked]))
+    if with_interval:
+        figures |= _interval(scores, labels, units, positive)
+        if figures["auroc_ci95_reason"]:
+            notes.append(figures["auroc_ci95_reason"])
+    if units.patients and units.unknown:
         notes.append(
             f"The patient of {units.unknown} images is not known: each counts as a patient of "
-            "its own in the interval."
+            "its own in intervals."
         )
+    figures["warnings"] = _warnings(figures)
     return figures
+
+
+def _interval(
+    scores: NDArray[np.float64], labels: NDArray[np.int64], units: intervals.Units, positive: int
+) -> dict[str, Any]:
+    """The AUROC's interval with the name of its method, or the reason why there is none."""
+    classes = np.unique(labels).tolist()
+    held = [intervals.held(labels == label, units) for label in classes]
+    few = [count for count in held if count < intervals.FEWEST]
+    if few and scores.shape[1] > 2:
+        return _none(f"{len(few)} of {len(classes)} classes have fewer", units)
+    if few:
+        counts = dict(zip(classes, held, strict=True))
+        return _none(
+            f"the positive class has {counts[positive]}, the negative class {counts[1 - positive]}",
+            units,
+        )
+    if scores.shape[1] > 2:
+        limits, method = delong.macro_interval(scores, labels, units), delong.MACRO
+    else:
+        found = delong.areas(scores[None, :, positive], labels == positive, units)
+        limits, method = delong.interval(found), delong.METHOD
+    if limits is None:
+        reason = "The AUROC has no interval: no score is on the wrong side in any class."
+        return {"auroc_ci95_reason": reason}
+    named = method + (delong.CLUSTERED if units.patients else "")
+    return {"auroc_ci95": list(limits), "ci_method": named}
+
+
+def _none(held: str, units: intervals.Units) -> dict[str, Any]:
+    kind = "patients" if units.patients else "images"
+    return {
+        "auroc_ci95_reason": f"The AUROC has no interval: it needs {intervals.FEWEST} {kind} of "
+        f"every class, and {held}."
+    }
+
+
+def _warnings(figures: Mapping[str, Any]) -> list[str]:
+    """What a headline must say, so that nobody is misled by it."""
+    found = []
+    sensitivity, specificity = figures.get("sensitivity"), figures.get("specificity")
+    if {sensitivity, specificity} == {0, 1}:
+        called, shares = ("positive", (100, 0)) if sensitivity else ("negative", (0, 100))
+        found.append(
+            f"The network calls every image {called} (sensitivity {shares[0]} %, specificity "
+            f"{shares[1]} %): at the threshold 0.5 it tells nothing apart."
+        )
+    area, limits = figures["auroc"], figures["auroc_ci95"]
+    if limits is not None and limits[0] <= 0.5 <= limits[1]:
+        found.append(
+            f"At chance: the interval of the AUROC, {limits[0]:.3f} to {limits[1]:.3f}, includes "
+            "0.5, what a toss of a coin has."
+        )
+    elif area <= 0.5:
+        found.append("At chance or worse: the AUROC is not above 0.5, what a toss of a coin has.")
+    return found
 
 
 def rank_classes(scores: ArrayLike, labels: ArrayLike, positive: int = 1) -> list[RankedScores]:
@@ -181,49 +229,6 @@ def cross_entropy(scores: ArrayLike, labels: ArrayLike) -> float:
     scores = np.asarray(scores, np.float64)
     chosen = scores[np.arange(len(scores)), np.asarray(labels)]
     return float(-np.log(np.clip(chosen, KERAS_EPSILON, 1 - KERAS_EPSILON)).mean())
-
-
-def _macro(ranked: Sequence[RankedScores], weights: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean AUROC (R,) of the classes that each weighting (R, N) holds."""
-    areas = np.stack([scores.auroc(weights) for scores in ranked])
-    held = ~np.isnan(areas)
-    return np.where(held, areas, 0).sum(axis=0) / held.sum(axis=0)
-
-
-def _interval(
-    ranked: Sequence[RankedScores],
-    units: intervals.Units,
-    labels: NDArray[np.int64],
-    seed: int,
-    resamples: int,
-    notes: list[str],
-) -> list[float] | None:
-    """The interval of the AUROC, and what must be known to read it, added to the notes."""
-    if units.count < 2:
-        notes.append("All images are of one patient, so the AUROC has no interval.")
-        return None
-    areas = intervals.bootstrap(
-        lambda weights: _macro(ranked, weights), units, labels, count=resamples, seed=seed
-    )
-    low, high = intervals.percentile_interval(areas)
-    if low == high:
-        notes.append(
-            "The interval has no width because no resample changes the order of the scores: it "
-            "understates the uncertainty of so few errors or examples."
-        )
-    return [low, high]
-
-
-def _analytic(
-    scores: NDArray[np.float64], positive: NDArray[np.bool_], units: intervals.Units, area: float
-) -> tuple[list[float], str]:
-    """The interval of independent images, which needs no resampling, and its method's name."""
-    holders = delong.holders(positive, units)
-    if min(holders) < delong.FEWEST:
-        return list(delong.score_interval(area, holders)), delong.SCORE
-    found = delong.areas(scores[None], positive)
-    low, high, method = delong.interval(area, float(found.covariance[0, 0]), found.holders)
-    return [low, high], method
 
 
 def _checked(

@@ -10,8 +10,9 @@ table does. Its variance is (tau^2 + mean diagonal of C) / S + (S - 1) / S times
 off-diagonal of C, and the sample variance s^2 of the d_s estimates tau^2 + mean diagonal - mean
 off-diagonal: so s^2 / S + mean off-diagonal of C is unbiased for it, whatever tau^2 is. This is the
 analysis-of-variance (Hedges and Olkin) estimator of tau^2, with the covariance left in. The degrees
-of freedom are Satterthwaite's (1946, Biometrics Bulletin 2:110): only s^2 / S has S - 1 of them.
-Where s^2 comes out below what sampling alone explains, sampling's own variance takes its place.
+of freedom are Satterthwaite's (1946, Biometrics Bulletin 2:110): s^2 / S has S - 1 of them, the
+rest as many as the covariance of the patients has. Where s^2 comes out below what sampling alone
+explains, sampling's own variance takes its place.
 
 From three settings on, intervals of 95 % cover the truth in 93 to 97 % of simulated studies (the
 tests show it); with two settings that differ much, in as few as 89 %.
@@ -55,13 +56,16 @@ class Effect:
     freedom: float
 
 
-def mean_effect(values: ArrayLike, covariance: ArrayLike, level: float = LEVEL) -> Effect:
+def mean_effect(
+    values: ArrayLike, covariance: ArrayLike, level: float = LEVEL, patients: float = np.inf
+) -> Effect:
     """Estimates the mean of correlated differences, as the module says.
 
     Args:
       values: (S,) the differences, S >= 2.
       covariance: (S, S) of their sampling errors.
       level: Of the interval, in (0, 1).
+      patients: Degrees of freedom of the covariance, infinite where it is known.
 
     Raises:
       ValueError: If there are fewer than two values, or the shapes differ.
@@ -77,7 +81,8 @@ def mean_effect(values: ArrayLike, covariance: ArrayLike, level: float = LEVEL) 
     own = spread / count
     # Sampling alone is the least that the variance can be.
     variance = max(own + beside, float(covariance.sum()) / count**2, 0.0)
-    freedom = (count - 1) * (variance / own) ** 2 if own > 0 else np.inf
+    squares = own**2 / (count - 1) + max(variance - own, 0.0) ** 2 / patients
+    freedom = variance**2 / squares if squares > 0 else np.inf
     error = float(np.sqrt(variance))
     value = float(values.mean())
     half = float(t.ppf((1 + level) / 2, freedom)) * error

@@ -5,19 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radimagenet_jax.statistics import calibration, delong, intervals
+from radimagenet_jax.statistics import calibration, delong, intervals, shares
 from radimagenet_jax.statistics.pooled import IDENTITY, Pooled
 from radimagenet_jax.statistics.roc import RankedScores
 
 SPECIFICITIES = (0.90, 0.95)
-RESAMPLES = 1_000
-# Images that all resamples of one setting may hold: some seconds of work.
-_MOST = 100_000_000
 
 
 @dataclass(frozen=True)
 class Share:
-    """A sensitivity with its interval, None where too few images or too many make one."""
+    """A sensitivity with its interval, None where there are too few patients for one."""
 
     value: float
     low: float | None
@@ -33,10 +30,10 @@ class Setting:
       images: Test images over all folds.
       patients: Independent units: patients, or images where the patient is not known.
       auroc: Over the pooled images.
-      low, high: Its 95 % interval (clustered by patient); None for a single patient of a class.
+      low, high: Its 95 % interval (clustered by patient); None where a class has too few patients.
       method: The interval's name, '' where there is none.
-      sensitivities: At each of `SPECIFICITIES`, with a percentile bootstrap interval over patients
-        in which the threshold is found anew in each resample.
+      sensitivities: At each of `SPECIFICITIES`, with an interval over patients that counts the
+        threshold as unsure.
       ece: Expected calibration error of ten bins of equal width.
       brier: Brier score.
     """
@@ -70,7 +67,11 @@ def _describe(name: Sequence[str], scored: Pooled) -> Setting:
     ranked = RankedScores(scored.scores, scored.positive)
     units = intervals.units(scored.patients)
     area = float(ranked.auroc()[0])
-    low, high, method = _interval(scored, units, area)
+    held = [intervals.held(own, units) for own in (scored.positive, ~scored.positive)]
+    found = None
+    if min(held) >= intervals.FEWEST:
+        found = delong.areas(scored.scores[None], scored.positive, units)
+    low, high, method = _limits(found, units)
     return Setting(
         dict(zip(IDENTITY, name, strict=True)),
         len(scored.images),
@@ -79,35 +80,24 @@ def _describe(name: Sequence[str], scored: Pooled) -> Setting:
         low,
         high,
         method,
-        _sensitivities(ranked, units, scored),
+        _sensitivities(ranked, found),
         calibration.reliability(scored.scores, scored.positive).expected_error,
         calibration.brier(scored.scores, scored.positive),
     )
 
 
-def _interval(
-    scored: Pooled, units: intervals.Units, area: float
+def _limits(
+    found: delong.Areas | None, units: intervals.Units
 ) -> tuple[float | None, float | None, str]:
-    if min(delong.holders(scored.positive, units)) < delong.FEWEST:
+    if found is None:
         return None, None, ""
-    found = delong.areas(scored.scores[None], scored.positive, scored.patients)
-    return delong.interval(area, float(found.covariance[0, 0]), found.holders)
+    return *delong.interval(found), delong.METHOD + (delong.CLUSTERED if units.patients else "")
 
 
-def _sensitivities(
-    ranked: RankedScores, units: intervals.Units, scored: Pooled
-) -> tuple[Share, ...]:
-    rates = 1 - np.array(SPECIFICITIES)
-    values = ranked.sensitivity_at(rates)[0]
-    if units.count < 2 or RESAMPLES * len(scored.images) > _MOST:
-        return tuple(Share(float(value), None, None) for value in values)
-    drawn = intervals.bootstrap(
-        lambda weights: ranked.sensitivity_at(rates, weights),
-        units,
-        scored.positive.astype(int),
-        count=RESAMPLES,
-    )
-    return tuple(
-        Share(float(value), *intervals.percentile_interval(column))
-        for value, column in zip(values, drawn.T, strict=True)
-    )
+def _sensitivities(ranked: RankedScores, found: delong.Areas | None) -> tuple[Share, ...]:
+    values = ranked.sensitivity_at(1 - np.array(SPECIFICITIES))[0].tolist()
+    joined = []
+    for specificity, value in zip(SPECIFICITIES, values, strict=True):
+        limits = shares.sensitivity_at(specificity, value, found.theory) if found else None
+        joined.append(Share(value, *(limits or (None, None))))
+    return tuple(joined)

@@ -95,5 +95,7 @@ class Course:
 
 def _auroc(scores: np.ndarray, places: np.ndarray, images: Images, positive: int) -> float | None:
     patients = [images.patients[k] for k in places]
-    figures = metrics.evaluate(scores, images.labels[places], patients, positive, 0, resamples=0)
+    figures = metrics.evaluate(
+        scores, images.labels[places], patients, positive, with_interval=False
+    )
     return figures["auroc"]

@@ -172,6 +172,7 @@ FIELDS: Mapping[str, Field] = {
     "dataset.streaming": one_of(("auto", "true", "false")),
     "dataset.memory_gib": not_negative(1e6),
     "dataset.positive": text(),
+    "dataset.prevalence": share(),
     "model": one_of(models.names),
     "init": text(),
     "preprocessing": one_of(("published", "native", *preprocess.SCHEMES)),

@@ -18,6 +18,7 @@ _SHOWN = {
     **dict.fromkeys(("accuracy", "loss"), own_files.NUMBER_OR_NONE),
     "auroc": own_files.NUMBER_OR_NONE,
     "auroc_ci95": own_files.INTERVAL_OR_NONE,
+    "warnings?": [str],
     **dict.fromkeys(
         ("top5_accuracy?", "balanced_accuracy?", "macro_f1?"), own_files.NUMBER_OR_NONE
     ),
@@ -25,6 +26,7 @@ _SHOWN = {
 _FIELDS: Mapping[str, Mapping[str, own_files.Form]] = {
     "config.json": {},
     "result.json": {
+        "positive?": str,
         "best_step": int,
         "val": _SHOWN,
         "test": _SHOWN,

@@ -34,7 +34,15 @@ def commands() -> list[list[str]]:
         for name in ("start_up", "memory")
         for model in KERAS_APPLICATIONS
     ]
-    others = ("input_pipeline", "prepare", "load_weights", "outside_step", "kills", "trajectory")
+    others = (
+        "coverage",
+        "input_pipeline",
+        "prepare",
+        "load_weights",
+        "outside_step",
+        "kills",
+        "trajectory",
+    )
     return [*found, *([name] for name in others)]
 
 

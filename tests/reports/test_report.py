@@ -1,6 +1,7 @@
 """Laws of report.html: self-contained, inert, and written whatever a run left."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from radimagenet_jax.errors import DataError
-from radimagenet_jax.reports import report
-from radimagenet_jax.statistics import metrics, operating_point
+from radimagenet_jax.reports import figures, report, svg
+from radimagenet_jax.statistics import metrics, operating_points
 from radimagenet_jax.statistics.scores import Predictions
 
 EVIL = "<script>alert('1')</script>\"&'><img src=x onerror=alert(1)>$\\frac{"
@@ -106,11 +107,15 @@ def history(epochs=4, per_epoch=5):
     return rows
 
 
-def write(folder, predictions, rows=(), config=CONFIG, provenance=PROVENANCE, positive=1):
+def write(
+    folder, predictions, rows=(), config=CONFIG, provenance=PROVENANCE, positive=1, points=None
+):
     result = {
-        split: metrics.evaluate(p.scores, p.labels, p.patients, positive, resamples=100)
+        split: metrics.evaluate(p.scores, p.labels, p.patients, positive)
         for split, p in predictions.items()
     }
+    for split, given in (points or {}).items():
+        result[split]["operating_points"] = given
     if rows:
         result |= {"best_step": rows[-1]["step"], "params_digest": "ef" * 32}
         result["train"] = {"steps": 20, "epochs": 4, "seconds": 61.5, "images_per_second": 3.2}
@@ -354,13 +359,12 @@ def test_the_template_is_part_of_the_package():
     assert {entry.name for entry in folder.iterdir()} >= {"report.html", "report.css"}
 
 
-def test_the_page_of_new_data_is_of_its_operating_point_and_says_what_is_missing(tmp_path):
-    predictions = scored(80)
-    figures = metrics.evaluate(
-        predictions.scores, predictions.labels, predictions.patients, 1, resamples=100
-    )
-    point = operating_point.at_threshold(
-        predictions.scores[:, 1], predictions.labels == 1, predictions.patients, 0.37
+def test_the_page_of_new_data_is_of_points_fixed_before_and_says_what_is_missing(tmp_path):
+    predictions, before = scored(80), scored(seed=1)
+    figures = metrics.evaluate(predictions.scores, predictions.labels, predictions.patients, 1)
+    points = operating_points.fix(before.scores[:, 1], before.labels == 1)
+    figures["operating_points"] = operating_points.evaluate(
+        predictions.scores, predictions.labels, predictions.patients, 1, points
     )
     new_data: report.NewData = {
         "network": "runs/<covid>",
@@ -368,7 +372,6 @@ def test_the_page_of_new_data_is_of_its_operating_point_and_says_what_is_missing
         "scored": 83,
         "failed": 4,
         "unlabelled": 3,
-        "operating_point": {**point, "positive": "yes", "chosen": "chosen somewhere"},
     }
     path = report.write_report(
         tmp_path,
@@ -384,8 +387,79 @@ def test_the_page_of_new_data_is_of_its_operating_point_and_says_what_is_missing
     assert "83 images of new/labels.csv were scored by runs/<covid>" in text
     assert "3 have no label and are in no figure" in text
     assert "4 could not be read and are listed in errors.csv" in text
-    assert "where its score for it is 0.3700 or more: chosen somewhere" in text
-    assert f"Sensitivity{100 * point['sensitivity']:.1f} %" in text
-    assert f"{point['tp']} of {point['tp'] + point['fn']}" in text
+    youden = figures["operating_points"][1]
+    row = f"Youdennew data{youden['threshold']:.3f}{100 * youden['sensitivity']:.1f} %"
+    assert row in text
     assert "test AUROC" not in text
     assert "predictions_test.csv" not in text
+
+
+def flat(page):
+    return re.sub(r"\s+", " ", page.text)
+
+
+def test_head_and_foot_name_one_method_and_both_kinds_of_units(tmp_path):
+    predictions = scored()
+    predictions = replace(predictions, patients=[f"p{i // 4}" for i in range(36)] + [""] * 24)
+    page, _, result = write(tmp_path, {"test": predictions}, history())
+    text = flat(page)
+    assert text.count(result["test"]["ci_method"]) == 2
+    assert "over 9 patients and 24 images of unknown patients" in text
+    assert "bootstrap" not in text
+
+
+def test_too_few_patients_have_their_reason_where_the_interval_would_stand(tmp_path):
+    predictions = replace(scored(), patients=["a", "b", "c"] * 20)
+    page, _, result = write(tmp_path, {"test": predictions}, history())
+    assert result["test"]["auroc_ci95_reason"] in flat(page).split("Read with care")[0]
+    assert "A band needs at least 5 patients" in flat(page)
+
+
+def test_a_network_at_chance_is_told_so_beside_its_auroc(tmp_path):
+    labels, rng = np.arange(60) % 2, np.random.default_rng(0)
+    score = 0.6 + 0.1 * rng.random(60)
+    predictions = replace(scored(labels=labels), scores=np.stack([1 - score, score], axis=1))
+    hero = flat(write(tmp_path, {"test": predictions}, history())[0]).split("Read with care")[0]
+    assert "calls every image positive (sensitivity 100 %, specificity 0 %)" in hero
+    assert "At chance" in hero
+
+
+def test_the_number_under_every_image_is_the_score_of_the_positive_class():
+    predictions = scored()
+    strips = report._strips(report.Evaluated({"test": predictions}, {}, 1))
+    score_of = dict(zip(predictions.keys, predictions.scores[:, 1], strict=True))
+    tiles = [tile for strip in strips for tile in strip["tiles"]]
+    assert any(example.called == "no" for example, *_ in tiles)
+    for example, score, *_ in tiles:
+        assert score == pytest.approx(score_of[example.key])
+
+
+def test_operating_points_stand_with_their_splits_prevalence_and_reasons(tmp_path):
+    predictions = {"val": scored(seed=1), "test": scored()}
+    points = operating_points.fix(predictions["val"].scores[:, 1], predictions["val"].labels == 1)
+    points[-1] = operating_points.OperatingPoint("90 % specificity", None, "no such threshold")
+    given = {
+        split: operating_points.evaluate(p.scores, p.labels, p.patients, 1, points, 0.05)
+        for split, p in predictions.items()
+    }
+    page, _, _ = write(tmp_path, predictions, history(), points=given)
+    text = flat(page)
+    assert "Operating points for “yes”" in text
+    assert f"{points[1].threshold:.3f}" in text
+    assert "not available: no such threshold" in text
+    assert "test, at a prevalence of 5.0 %" in text
+    assert f"test {100 * given['test'][0]['prevalence']:.1f} %" in text
+
+
+def test_an_axis_of_one_epoch_shows_it_alone():
+    rows = [row for row in history() if row["epoch"] == 1 and row["split"] == "val"]
+    with svg.drawing():
+        drawing = figures.auroc_curve(rows, 5)
+    ticks = re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
+    assert ticks == ["1", "epoch", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0", "AUROC"]
+
+
+def test_terms_are_explained_where_they_stand(finished):
+    text = flat(finished[0])
+    for term in ("nats (natural logarithm)", "Wilson intervals (", "(ECE: ", "Brier score (mean"):
+        assert term in text

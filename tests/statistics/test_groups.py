@@ -19,7 +19,7 @@ SCORES = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
 
 
 def test_the_figures_of_many_classes_are_those_of_scikit_learn():
-    found = metrics.evaluate(SCORES, LABELS, [""] * 300, resamples=0)
+    found = metrics.evaluate(SCORES, LABELS, [""] * 300, with_interval=False)
     calls = SCORES.argmax(axis=1)
     assert found["top5_accuracy"] == pytest.approx(
         top_k_accuracy_score(LABELS, SCORES, k=5, labels=range(7))
@@ -31,7 +31,9 @@ def test_the_figures_of_many_classes_are_those_of_scikit_learn():
 
 def test_classes_without_images_do_not_count():
     some = LABELS < 5
-    found = metrics.evaluate(SCORES[some], LABELS[some], [""] * int(some.sum()), resamples=0)
+    found = metrics.evaluate(
+        SCORES[some], LABELS[some], [""] * int(some.sum()), with_interval=False
+    )
     expected = f1_score(LABELS[some], SCORES[some].argmax(axis=1), average="macro", labels=range(5))
     assert found["macro_f1"] == pytest.approx(expected)
 
@@ -70,10 +72,3 @@ def test_each_group_holds_the_images_of_its_labels():
 
 def test_classes_of_another_naming_have_no_groups():
     assert groups.grouped(SCORES, LABELS, [f"class {i}" for i in range(7)]) == {}
-
-
-def test_an_interval_that_would_take_hours_is_left_out_with_a_sentence(monkeypatch):
-    monkeypatch.setattr(metrics, "_MOST_COMPARISONS", 1000)
-    found = metrics.evaluate(SCORES, LABELS, [""] * 300, resamples=50)
-    assert found["auroc_ci95"] is None
-    assert any("no interval: 50 resamples of 300 images" in note for note in found["notes"])

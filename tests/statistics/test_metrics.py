@@ -96,28 +96,6 @@ def test_interval_is_over_patients_where_they_are_known():
     assert width[1] / width[0] == pytest.approx(np.sqrt(6), rel=0.15)
 
 
-def test_the_interval_repeats_with_its_seed():
-    scores, labels = examples()
-    pairs = [str(i // 2) for i in range(300)]
-    first, second, third = (
-        metrics.evaluate(scores, labels, pairs, seed=seed)["auroc_ci95"] for seed in (3, 3, 4)
-    )
-    assert first == second != third
-
-
-def test_the_interval_names_its_method():
-    scores, labels = examples()
-    alone = metrics.evaluate(scores, labels, UNKNOWN)
-    found = delong.areas(scores[None, :, 1], labels == 1)
-    low, high, method = delong.interval(found.auroc[0], found.covariance[0, 0], found.holders)
-    assert (alone["auroc_ci95"], alone["ci_method"]) == ([low, high], method)
-    one_each = metrics.evaluate(scores, labels, [f"p{i}" for i in range(300)])
-    assert one_each["auroc_ci95"] == alone["auroc_ci95"]
-    clustered = metrics.evaluate(scores, labels, [str(i // 2) for i in range(300)])
-    assert clustered["ci_method"] == "percentile bootstrap over patients"
-    assert metrics.evaluate(scores, labels, UNKNOWN, resamples=0)["ci_method"] is None
-
-
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_has_no_auroc_and_says_why(label):
     figures = metrics.evaluate(two([0.2, 0.7, 0.9]), np.full(3, label), ["a", "b", "c"])
@@ -126,31 +104,6 @@ def test_one_class_has_no_auroc_and_says_why(label):
     assert figures["accuracy"] == pytest.approx([1 / 3, 2 / 3][label])
     assert figures[["sensitivity", "specificity"][label]] is None
     assert f"class with index {label}" in figures["notes"][0]
-
-
-def test_one_patient_has_an_auroc_without_interval():
-    figures = metrics.evaluate(two([0.2, 0.7]), [0, 1], ["a", "a"])
-    assert figures["auroc"] == 1
-    assert figures["auroc_ci95"] is None
-    assert "one patient" in figures["notes"][0]
-
-
-@pytest.mark.parametrize("positives", [1, 2])
-def test_an_auroc_of_one_has_an_interval_below_it(positives):
-    scores, labels = two([0.2, 0.3, 0.7, 0.8]), [0, 0, 1, 1]
-    kept = 2 + positives
-    figures = metrics.evaluate(scores[:kept], labels[:kept], [""] * kept)
-    low, high = figures["auroc_ci95"]
-    assert low < 0.8
-    assert high == figures["auroc"] == 1
-    assert figures["ci_method"] == delong.SCORE
-
-
-def test_a_bootstrap_without_width_is_said_to_mislead():
-    names = ["a", "a", "b", "b", "c", "c"]
-    figures = metrics.evaluate(two([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), [0, 0, 0, 1, 1, 1], names)
-    assert figures["auroc_ci95"] == [1, 1]
-    assert "no width" in figures["notes"][0]
 
 
 def test_images_without_patient_are_counted_in_a_note():
@@ -198,6 +151,61 @@ def test_figures_are_strict_json():
 
 def test_float32_scores_of_a_network_are_taken_as_they_are():
     scores, labels = examples(classes=165, n=300)
-    figures = metrics.evaluate(scores.astype(np.float32), labels, UNKNOWN, resamples=0)
+    figures = metrics.evaluate(scores.astype(np.float32), labels, UNKNOWN, with_interval=False)
     assert figures["auroc_ci95"] is None
     assert 0.5 < figures["auroc"] < 1
+
+
+def test_the_interval_names_its_method():
+    scores, labels = examples()
+    names = [str(i // 2) for i in range(300)]
+    for patients in (UNKNOWN, names):
+        figures = metrics.evaluate(scores, labels, patients)
+        found = delong.areas(scores[None, :, 1], labels == 1, patients)
+        assert figures["auroc_ci95"] == list(delong.interval(found))
+        named = delong.METHOD + (delong.CLUSTERED if patients is names else "")
+        assert figures["ci_method"] == named
+        assert figures["auroc_ci95_reason"] is None
+    many, labels = examples(classes=3)
+    assert metrics.evaluate(many, labels, names)["ci_method"] == delong.MACRO + delong.CLUSTERED
+    left_out = metrics.evaluate(scores, labels % 2, UNKNOWN, with_interval=False)
+    assert left_out["ci_method"] is None
+
+
+@pytest.mark.parametrize("positives", [1, 4])
+def test_fewer_than_five_patients_of_a_class_have_no_interval_and_it_says_why(positives):
+    labels = np.repeat(np.arange(30) < positives, 4).astype(int)
+    scores = two(np.clip(labels * 0.4 + np.linspace(0, 0.5, 120), 0, 1))
+    figures = metrics.evaluate(scores, labels, [str(i // 4) for i in range(120)])
+    assert figures["auroc_ci95"] is None
+    assert f"the positive class has {positives}, the negative class" in figures["auroc_ci95_reason"]
+    assert "5 patients" in figures["auroc_ci95_reason"]
+    assert figures["auroc_ci95_reason"] in figures["notes"]
+
+
+def test_an_auroc_of_one_has_an_interval_below_it():
+    labels = np.arange(12) // 6
+    figures = metrics.evaluate(two(0.3 + 0.4 * labels), labels, [""] * 12)
+    low, high = figures["auroc_ci95"]
+    assert 0.4 < low < 0.8
+    assert high == figures["auroc"] == 1
+
+
+@pytest.mark.parametrize(("score", "called"), [(0.6, "positive"), (0.4, "negative")])
+def test_a_network_that_calls_all_the_same_is_told_so(score, called):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    figures = metrics.evaluate(two(score + 0.05 * rng.random(40)), labels, [""] * 40)
+    assert f"calls every image {called}" in figures["warnings"][0]
+    assert "At chance" in figures["warnings"][1]
+
+
+def test_a_network_that_tells_classes_apart_has_no_warning():
+    assert metrics.evaluate(*examples(), UNKNOWN)["warnings"] == []
+
+
+def test_known_and_unknown_patients_are_both_counted():
+    scores, _ = examples(n=24)
+    names = [str(i) for i in range(9)] + [""] * 15
+    figures = metrics.evaluate(scores, np.arange(24) % 2, names)
+    assert (figures["n_patients"], figures["n_unknown"]) == (9, 15)

@@ -67,3 +67,10 @@ def test_intervals_of_95_percent_cover_the_truth_in_93_to_97_percent(
         found = mixed.mean_effect(error + between * rng.normal(size=settings), covariance)
         covered += found.low <= 0 <= found.high
     assert 0.93 <= covered / 2_000 <= 0.97
+
+
+def test_with_few_patients_the_interval_is_as_wide_as_their_number_makes_it():
+    known = mixed.mean_effect([0.3] * 4, 0.01 * np.ones((4, 4)))
+    few = mixed.mean_effect([0.3] * 4, 0.01 * np.ones((4, 4)), patients=4)
+    assert few.freedom == pytest.approx(4)
+    assert (few.high - 0.3) / (known.high - 0.3) == pytest.approx(2.776 / 1.96, rel=1e-3)
