@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import (
     UID,
@@ -32,8 +31,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from radimagenet_jax.data import native_worker
-from radimagenet_jax.data.deflate import inflated
+from radimagenet_jax.data import dicom_frames, native_worker
 from radimagenet_jax.data.dicom_display import KEYWORDS, Window, grey_image
 from radimagenet_jax.data.dicom_signature import MAGIC, MAGIC_OFFSET, is_dicom
 from radimagenet_jax.data.images import MAX_PIXELS
@@ -57,14 +55,12 @@ _GREY = ("MONOCHROME1", "MONOCHROME2")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # What frames of an enhanced multi-frame file have in functional groups (PS3.3 C.7.6.16.2).
 _FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-_NATIVE = (
-    *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian),
-    DeflatedExplicitVRLittleEndian,
-)
 # Decoded in this process: by pydicom in Python, and by the library of all JPEG files.
-_SAFE_PLUGINS = {**dict.fromkeys(_NATIVE, ""), RLELossless: "pydicom", JPEGBaseline8Bit: "pillow"}
-# Supplement 244, which pydicom does not know yet: each frame is a stream of deflate.
-_DEFLATED_FRAMES = UID("1.2.840.10008.1.2.8.1")
+_SAFE_PLUGINS = {
+    **dict.fromkeys(dicom_frames.NATIVE, ""),
+    RLELossless: "pydicom",
+    JPEGBaseline8Bit: "pillow",
+}
 # The packages of the extra 'dicom', by the module that each is imported by.
 _EXTRA_MODULES = ("gdcm", "pylibjpeg", "openjpeg")
 # A deflated file may grow so far; images do by a factor of 3.
@@ -167,7 +163,7 @@ class DicomFile:
         if len(windows) not in (0, 1, 3):
             raise ValueError(f"an image is made of one window or of three, not of {len(windows)}")
         dataset = self._dataset
-        if _syntax(dataset, name) == _DEFLATED_FRAMES:
+        if dicom_frames.is_known(dataset, _syntax(dataset, name)):
             dataset = _read(self._encoded, name)  # decoding puts the frame into its place
         stored = _stored_values(dataset, self._encoded, frame or 0, name)
         if stored.ndim == 2 and self.is_grey:
@@ -273,7 +269,7 @@ def _check_inflated(encoded: bytes, name: str) -> None:
     if encoded[start : start + 8] != b"\x02\0\0\0UL\x04\0" or len(encoded) < start + 12:
         raise DataError(_damaged(name))
     start += 12 + struct.unpack_from("<I", encoded, start + 8)[0]
-    if inflated(encoded[start:], _MAX_INFLATED + 1, name, keep=False):
+    if _quietly(lambda: dicom_frames.grows_beyond(encoded[start:], _MAX_INFLATED), name):
         raise DataError(
             f"{name} would expand to more than {_MAX_INFLATED:,} bytes; export it without "
             "compression."
@@ -342,7 +338,7 @@ def _kind(dataset: Dataset, name: str) -> str:
 
 def _check_syntax(dataset: Dataset, name: str) -> None:
     syntax = _syntax(dataset, name)
-    if syntax == _DEFLATED_FRAMES:
+    if dicom_frames.is_known(dataset, syntax):
         return
     known = syntax.is_transfer_syntax and not syntax.is_private
     try:
@@ -392,8 +388,8 @@ def _text(dataset: Dataset, keyword: str, name: str) -> str:
 def _stored_values(dataset: Dataset, encoded: bytes, index: int, name: str) -> np.ndarray:
     """Returns a frame's values as they are stored, colour as RGB: (H, W) or (H, W, 3)."""
     syntax = _syntax(dataset, name)
-    if syntax == _DEFLATED_FRAMES:
-        _inflate_frame(dataset, index, name)
+    if dicom_frames.is_known(dataset, syntax):
+        _quietly(lambda: dicom_frames.leave_one(dataset, syntax, index), name)
         index = 0
     elif syntax not in _SAFE_PLUGINS:
         return native_worker.decode(
@@ -428,22 +424,6 @@ def _damaged_pixels(syntax: UID, name: str) -> DataError:
         if "not installed" in (advice := _advice()):
             remedy += f" or install the other decoders:{advice.partition(';')[2]}"
     return DataError(f"{name} is cut short or damaged in its pixels; {remedy}.")
-
-
-def _inflate_frame(dataset: Dataset, index: int, name: str) -> None:
-    """Puts one frame, inflated, in the place of all that a file has."""
-
-    def inflate() -> None:
-        count = int(dataset.get("NumberOfFrames") or 1)
-        bits = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated
-        frame = get_frame(dataset.PixelData, index, number_of_frames=count)
-        size = (bits + 7) // 8
-        dataset.PixelData = inflated(frame, size + size % 2, name).ljust(size + size % 2, b"\0")
-        dataset.NumberOfFrames = 1
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset["PixelData"].VR = "OW" if dataset.BitsAllocated > 8 else "OB"
-
-    _quietly(inflate, name)
 
 
 def _colour(dataset: Dataset, stored: np.ndarray) -> np.ndarray:

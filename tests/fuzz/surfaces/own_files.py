@@ -33,6 +33,9 @@ from tests.fuzz import harness
 OPTIONS = {"stage_sizes": (1, 1, 1, 1), "width": 8}
 LABELS = ("no", "yes")
 STEPS = (3, 6)
+CONTRACT = Contract(
+    "resnet50", "v1", "caffe_div255", "BGR", "a test", LICENCES[""], "0" * 64, LABELS
+)
 FORMS = {"memory": FORM, "contract": str, "data": str}
 
 
@@ -45,13 +48,14 @@ def _base(what: str) -> Path:
     return folder
 
 
-def _config() -> ConfigDict:
+def config() -> ConfigDict:
+    """The config of the run that is made."""
     from configs import base
 
-    config = base.get_config()
-    config.model_options = ConfigDict(OPTIONS)
-    config.image_size = 32
-    return config
+    page = base.get_config()
+    page.model_options = ConfigDict(OPTIONS)
+    page.image_size = 32
+    return page
 
 
 def _scored(shift: float = 0.0) -> Predictions:
@@ -64,17 +68,14 @@ def _scored(shift: float = 0.0) -> Predictions:
 
 
 def _make_run(folder: Path) -> None:
-    Workdir(folder, _config()).close()
-    contract = Contract(
-        "resnet50", "v1", "caffe_div255", "BGR", "a test", LICENCES[""], "0" * 64, LABELS
-    )
+    Workdir(folder, config()).close()
     network = models.create("resnet50", num_classes=2, **OPTIONS)
     variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     state = states.TrainState(
         jnp.int32(3), variables["params"], variables["batch_stats"], optax.EmptyState()
     )
     saved = checkpoints.Checkpoints(folder)
-    saved.save(state, {"contract": contract.to_json()}, 3)
+    saved.save(state, {"contract": CONTRACT.to_json()}, 3)
     saved.close()
     log = writers.MetricWriter(folder, 0)
     for step in range(1, 7):
@@ -179,7 +180,7 @@ def _attempt_run(made: tuple[str, str]) -> Any:
         return predictions.read(folder / name)
     if name == "metrics.jsonl":
         return writers.read_metrics(folder)
-    with contextlib.closing(Workdir(folder, _config())) as run:
+    with contextlib.closing(Workdir(folder, config())) as run:
         assert run.result is not None
         outcome.show(run.result, folder)
     if name == "config.json":
@@ -272,7 +273,7 @@ def _judge_predictions(made: tuple[str, str], result: Any) -> str | None:
 
 
 def _warm() -> None:
-    config_pages.to_json(_config())
+    config_pages.to_json(config())
     with tempfile.TemporaryDirectory() as folder:
         for name, attempt in (("run", _attempt_run), ("study", _attempt_study)):
             shutil.copytree(_base(name), Path(folder) / name)
