@@ -130,12 +130,10 @@ def _source(path: Path, image_size: int | None, preprocessing: str | None) -> "S
         console.console.print(line, markup=False)
     contract = network.contract
     if contract.labels is None:
-        console.console.print(
-            "  only features are exported: "
-            + ("nobody names the classes of the head" if network.num_classes else "it has no head")
-            + "; `convert --labels=NAME,NAME` names them, a run of your own trains one",
-            markup=False,
-        )
+        why = "it has no head"
+        if network.num_classes:
+            why = "nobody names the classes of its head, which `convert --labels=NAME,NAME` does"
+        console.console.print(f"  only features are exported: {why}", markup=False)
     own = network.image_size or _IMAGE_SIZE
     size = own if image_size is None else image_size
     entry = models.architecture(contract.architecture)
