@@ -29,7 +29,11 @@ def get_config(task: str = "") -> ConfigDict:
 
     config.model = "resnet50"
     config.model_options = ConfigDict()  # further fields of the network's class
-    config.init = "scratch"  # or a weight file
+    # scratch: random weights; a weight file, or hf://OWNER/NAME[@REVISION][/FILE]; or another run's
+    # working directory. auto, in the pages of tasks: RadImageNet's file if it is in
+    # <data_dir>/weights or where $RADIMAGENET_WEIGHTS says, else random weights and what
+    # `from_scratch` says of other fields.
+    config.init = "scratch"
     config.preprocessing = "published"  # or caffe_div255, caffe, torch, tf, native
     # Say so here if a weight file shall get another input than it was trained with.
     config.allow_preprocessing_mismatch = False
@@ -37,14 +41,19 @@ def get_config(task: str = "") -> ConfigDict:
     config.structure = "unfreezeall"
     config.dropout = 0.5
     config.head_init = "glorot_uniform"  # or zeros
-    # softmax cross-entropy, or keras2: what Keras 2 in fact computes when the published scripts
-    # ask it for binary cross-entropy after a softmax (radimagenet_jax/training/losses.py)
+    # softmax cross-entropy; or keras2, in the pages of tasks: what Keras 2 in fact computed when
+    # the published scripts asked it for binary cross-entropy after a softmax
+    # (radimagenet_jax/training/losses.py)
     config.loss = "softmax"
     config.batch_norm_momentum = 0.99
     # Of the global batch, as on one device; or per_device: each device's part by itself, so that
     # devices wait less for each other, and the result depends on how many there are.
     config.batch_norm_statistics = "global"
     config.dtype = "float32"  # of the computation; parameters are always float32
+    # Of a training step's products in float32: auto (TensorFloat-32 on GPU, three passes of
+    # bfloat16 on TPU, as others train), highest (float32 everywhere), or default (what the chip
+    # does by itself). Evaluation, features and maps are always highest.
+    config.precision = "auto"
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # as Keras computes it; or adamw, sgd, lion
@@ -97,7 +106,33 @@ def get_config(task: str = "") -> ConfigDict:
         config.image_size = published.image_size
         config.batch_size = published.batch_size
         config.optimizer.learning_rate = published.learning_rate
+        config.loss = "keras2"
+        config.init = "auto"
+        config.from_scratch = from_scratch()
     return config
+
+
+def from_scratch() -> ConfigDict:
+    """What a network with random weights learns by, found on validation images of COVID-CT.
+
+    The published line is for pretrained weights: at its rates and in its few steps a network that
+    begins with random ones learns nothing.
+    """
+    config = ConfigDict()
+    config.image_size = 96
+    config.batch_size = 16
+    config.epochs = 25
+    config.batch_norm_momentum = 0.9
+    config.optimizer = ConfigDict({"learning_rate": 1e-3})
+    config.schedule = ConfigDict({"name": "cosine"})
+    return config
+
+
+def without_weights(config: ConfigDict) -> None:
+    """Makes a page begin with random weights, whatever is there, and keep its other fields."""
+    config.init = "scratch"
+    if "from_scratch" in config:
+        del config.from_scratch
 
 
 def shrink(config: ConfigDict) -> ConfigDict:
@@ -105,6 +140,7 @@ def shrink(config: ConfigDict) -> ConfigDict:
 
     With another `--config.model` it is that network which is small, see `training/config.py`.
     """
+    without_weights(config)
     config.epochs = 1
     config.image_size = 32
     config.batch_size = 64

@@ -27,6 +27,7 @@ def get_config(argument: str | None = None) -> ConfigDict:
     # an epoch.
     config.batch_size = 16
     if arguments.smoke:
+        base.without_weights(config)
         config.epochs = 1
         config.image_size = 32
         config.batch_size = 64

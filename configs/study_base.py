@@ -25,12 +25,17 @@ PUBLISHED_SETTINGS = (
 def get_config(*tasks: str) -> ConfigDict:
     """The published comparison on one or several tasks of `data/tasks.py`."""
     config = base.get_config(tasks[0])
+    base.without_weights(config)  # config.study.inits has what runs begin with
     study = config.study = ConfigDict()
     study.tasks = tasks
     study.models = ("resnet50", "densenet121", "inception_v3", "inception_resnet_v2")
     # 'scratch', and any number of 'NAME=PATH'. In a path, {model} stands for the network's name as
     # above, {released} for that in the released files (ResNet50, ..., IRV2).
     study.inits = ("scratch",)
+    # Any number of 'NAME=FILE.npz': features of all images by key, of any other model, in the form
+    # that `predict --features` writes; {task} stands for the task. Heads are trained on them as
+    # with 'freezeall' and its learning rates, see radimagenet_jax/studies/README.md.
+    study.features = ()
     study.settings = PUBLISHED_SETTINGS
     study.folds = ()  # (): all that the task has
     study.seeds = (0,)  # of the head's values, the order of the examples and dropout

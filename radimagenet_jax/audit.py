@@ -13,7 +13,7 @@ from rich.table import Table
 from radimagenet_jax import command, console
 from radimagenet_jax.data import registry
 from radimagenet_jax.errors import ConfigError, DataError
-from radimagenet_jax.files import check_output, expanded
+from radimagenet_jax.files import check_output, expanded, make_private
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +123,7 @@ def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None
         table.add_row(name, f"{number:,}", style="bold yellow" if is_fault else None)
     console.console.print(table)
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_private(output)
         with replacing(output / "audit.json") as file:
             json.dump(findings.to_json(), file, indent=1, allow_nan=False)
         page = audit_page.write(

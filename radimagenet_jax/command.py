@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
@@ -11,6 +13,43 @@ from typing import Any, NoReturn
 from radimagenet_jax import huge_pages, interruption
 from radimagenet_jax.console import fail
 from radimagenet_jax.errors import UserError, shown
+
+# What stands in a column of its own within a line: two spaces or more after some text.
+_WHOLE_WORDS: Any = {"break_on_hyphens": False, "break_long_words": False}
+_COLUMN = re.compile(r"(?<=\S)  +(?=\S)")
+
+
+class _Filled(argparse.RawDescriptionHelpFormatter):
+    """Fills the paragraphs of a help to the terminal's width; tables and examples keep theirs."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        paragraph: list[str] = []
+        for line in [*text.splitlines(), ""]:
+            if line and not line.startswith(" ") and not line.endswith(":"):
+                paragraph.append(line)
+                continue
+            if paragraph:
+                lines += textwrap.wrap(" ".join(paragraph), width, break_on_hyphens=False)
+                paragraph = []
+            lines += _fitted(line, width)
+        return "".join(f"{indent}{line}\n" for line in lines[:-1])
+
+
+def _fitted(line: str, width: int) -> list[str]:
+    """A line of a table or an example, its further lines below its last column."""
+    if len(line) <= width:
+        return [line]
+    start = len(line) - len(line.lstrip())
+    if line.lstrip().startswith(("python ", "--")):
+        whole = line.removesuffix(" \\")
+        further = start if line.lstrip().startswith("--") else start + 6
+        parts = textwrap.wrap(whole, width - 2, subsequent_indent=" " * further, **_WHOLE_WORDS)
+        ends = [" \\"] * (len(parts) - 1) + ["" if whole == line else " \\"]
+        return [part + end for part, end in zip(parts, ends, strict=True)]
+    column = _COLUMN.search(line)
+    below = " " * (column.end() if column else start)
+    return textwrap.wrap(line, width, subsequent_indent=below, **_WHOLE_WORDS)
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,7 +61,7 @@ class Parser(argparse.ArgumentParser):
             prog=f"python -m radimagenet_jax.{name}",
             description=description,
             epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Filled,
             allow_abbrev=False,
         )
 

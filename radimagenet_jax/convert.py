@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         "--weights",
         required=True,
         metavar="FILE",
-        help="the weight file, converted folder, or working directory of a run",
+        help="the weight file, converted folder, working directory of a run, or hf://OWNER/NAME",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="where the converted folder, or the Keras file, goes"

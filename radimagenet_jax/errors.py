@@ -6,6 +6,7 @@ LONGEST = 12_000
 # Of what is cut the end stays too, since a sentence ends with the remedy.
 _END = 300
 _MOST_LINES = 1000
+_END_OF_LINE = "\n"
 
 
 def shown(text: str) -> str:
@@ -23,25 +24,26 @@ def shown(text: str) -> str:
 
 def cut(text: str, most: int = 120) -> str:
     """A piece of somebody's text as a part of a sentence: of one line, printable and short."""
-    piece = _escaped(text[: most + 1]).replace("\n", "\\n")
+    piece = escaped(text[: most + 1])
     return piece if len(piece) <= most else f"{piece[: most - 3]}..."
 
 
 def _fitted(text: str, longest: int, length: int) -> str:
     """A text escaped and cut; `length`: that it had."""
-    if len(text) <= longest and len(whole := _escaped(text)) <= longest:
+    if len(text) <= longest and len(whole := escaped(text, but=_END_OF_LINE)) <= longest:
         return whole
     told = f" ... ({length:,} characters) ... "
-    head = _escaped(text[:longest])[: longest - _END - len(told)]
-    return head + told + _escaped(text[-_END:])[-_END:]
+    head = escaped(text[:longest], but=_END_OF_LINE)[: longest - _END - len(told)]
+    return head + told + escaped(text[-_END:], but=_END_OF_LINE)[-_END:]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str, *, but: str = "") -> str:
+    r"""A text with escapes such as `\x1b` for all that is not printable, except for `but`."""
     if text.isprintable():
         return text
     return "".join(
         letter
-        if letter.isprintable() or letter == "\n"
+        if letter.isprintable() or letter in but
         else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )

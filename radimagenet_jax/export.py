@@ -134,15 +134,15 @@ def _source(path: Path, image_size: int | None, preprocessing: str | None) -> "S
         if network.num_classes:
             why = "nobody names the classes of its head, which `convert --labels=NAME,NAME` does"
         console.console.print(f"  only features are exported: {why}", markup=False)
-    own = network.image_size or _IMAGE_SIZE
-    size = own if image_size is None else image_size
+    size = network.image_size if image_size is None else image_size
     entry = models.architecture(contract.architecture)
     if not entry.min_image_size <= size <= _LARGEST:
         raise ConfigError(
             f"--image_size={size}: {entry.title} takes from {entry.min_image_size} to {_LARGEST} "
             "pixels here."
         )
-    return Source(network.model, network.variables, contract, size)
+    model = network.model.clone(dtype="float32")
+    return Source(model, network.variables, contract, size, network.usage)
 
 
 def _write(form: str, output: Path, source: "Source", images: "np.ndarray") -> "Agreement | None":

@@ -100,6 +100,19 @@ def check_output(folder: Path, flag: str) -> None:
         raise ConfigError(f"{flag}={folder}: {nearest} cannot be written to; give another folder.")
 
 
+def make_private(folder: Path) -> None:
+    """Makes an output folder whose content git ignores, since it will hold patients' pictures.
+
+    A folder with something in it stays as it is: what is beside our files may be meant for git.
+
+    Raises:
+      OSError: If it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+
+
 def plainly_named(folder: Path) -> Path:
     r"""A way to a folder for a library that takes names for patterns.
 

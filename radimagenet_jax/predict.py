@@ -1,46 +1,100 @@
-"""Scores or features of a folder of images: `python -m radimagenet_jax.predict`."""
+"""Scores or features of images: `python -m radimagenet_jax.predict`."""
 
-import glob
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import argparse
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from radimagenet_jax import command, console
-from radimagenet_jax.errors import ConfigError, DataError, UserError, cut
+from radimagenet_jax.data import inputs
+from radimagenet_jax.data.features_file import read as read_features
+from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import check_output, expanded
+
+if TYPE_CHECKING:
+    from radimagenet_jax.data.dicom import Window
+    from radimagenet_jax.prediction.maps import Wanted
+    from radimagenet_jax.prediction.session import Source
+
+__all__ = ["main", "read_features"]
 
 _EPILOG = """\
 examples:
-  python -m radimagenet_jax.predict --workdir=runs/covid --inputs=slices/ --output=scores/
+  python -m radimagenet_jax.predict --workdir=runs/covid \\
+      --inputs=slices/ --output=scores/
       scores of a finished run's best epoch: scores/predictions.csv
-  python -m radimagenet_jax.predict --weights=RadImageNet-ResNet50_notop.h5 --inputs='ct/*.png' \\
-      --output=features/ --features
-      features/features.npz with keys (N,), pooled (N, C) and their digest, sha256
-  python -m radimagenet_jax.predict --weights=runs/covid/weights --inputs=slices/ --output=scores/
-      scores of a weight file or folder whose contract names the classes of its head
+  python -m radimagenet_jax.predict --workdir=runs/covid \\
+      --inputs=new/labels.csv --output=scores/
+      the images that a table names; with labels in it also evaluation.json
+      and report.html, as of a test split
+  python -m radimagenet_jax.predict --workdir=runs/covid \\
+      --inputs=slices/ --output=scores/ --maps
+      where the score comes from: scores/maps/maps.html, pictures and raw maps
+  python -m radimagenet_jax.predict --weights=RadImageNet-ResNet50_notop.h5 \\
+      --inputs='ct/*.dcm' --output=features/ --features
+      features/features.npz: keys (N,), pooled (N, C), and their digest, sha256
+  python -m radimagenet_jax.predict --weights=runs/covid/weights \\
+      --inputs=slices/ --output=scores/
+      a weight file or folder whose contract names the classes of its head
 
-Images are PNG, JPEG, BMP or TIFF; a folder is searched with its subfolders. They get the very
-preprocessing that the weights were trained with.
+Images are PNG, JPEG, BMP, TIFF and DICOM, told by their content: a folder is
+searched with its subfolders and zips, and each frame of a file with several is
+an image (key: path#frame). A table is a CSV with a column filename and, where
+you have them, label, patient, split, frame, window_center and window_width, as
+for the data set image_csv. Images are read and shown as in training.
+
+What cannot be scored is in errors.csv with the reason, and the exit code is
+then 3. A command that was stopped goes on when it is given again.
 """
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-_BATCH_SIZE = 16
 _IMAGE_SIZE = 224
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A network to apply: images (B, S, S, 1 or 3) uint8 to {'scores', 'pooled'}."""
-
-    apply: Callable[[Any], dict[str, Any]]
-    image_size: int
-    class_names: tuple[str, ...] | None
+_WINDOW = re.compile(r"(-?\d+(?:\.\d+)?),(\d+(?:\.\d+)?)")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and predicts; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.workdir and options.preprocessing:
+        raise ConfigError(
+            f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
+        )
+    if options.maps and options.features:
+        raise ConfigError("--maps goes with scores, not with --features; give two commands.")
+    output = expanded(options.output)
+    _check_output(output)
+    with console.console.status("looking for images ..."):
+        found = inputs.find(options.inputs, split=options.split or "", leave_out=_own(options))
+
+    from radimagenet_jax.models import ops
+
+    given = expanded(options.workdir or options.weights)
+    ops.keep_compiled_programs()
+    from radimagenet_jax.prediction import maps
+
+    if options.maps:
+        maps.check(output)
+    network, maps_of = _source(options, given)
+    if options.window:
+        network = replace(network, reading=inputs.Reading(_windows(options.window)))
+    if network.reading.note:
+        console.console.print(network.reading.note)
+    from radimagenet_jax.prediction.session import Session
+
+    session = Session(
+        network,
+        found,
+        command=shlex.join(["python", "-m", "radimagenet_jax.predict", *arguments]),
+        features=options.features,
+        strict=options.strict,
+        maps=None if maps_of is None else _maps(options, network, maps_of),
+    )
+    return session.run(output)
+
+
+def _parser() -> command.Parser:
     parser = command.Parser(
         "predict",
         "Score images with a trained run, or take a weight file's features of them.",
@@ -59,10 +113,28 @@ def main(arguments: Sequence[str]) -> int:
         help="with --weights, the input that they expect where the file does not tell: "
         "caffe_div255, caffe, torch or tf",
     )
-    parser.add_argument("--inputs", required=True, metavar="DIR_OR_GLOB", help="the images")
+    parser.add_argument(
+        "--inputs",
+        required=True,
+        metavar="IMAGES",
+        help="a folder, a file, a quoted pattern, or a table such as labels.csv",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "val", "test"),
+        help="take only the rows of this split of a table",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the result goes")
     parser.add_argument(
         "--features", action="store_true", help="write pooled features instead of scores"
+    )
+    parser.add_argument(
+        "--maps",
+        metavar="CLASS",
+        nargs="?",
+        const="positive",
+        help="write activation maps too, of the positive class or of the one that is named: where "
+        "its score comes from, an overlay an image, and a page to leaf through",
     )
     parser.add_argument(
         "--image_size",
@@ -70,102 +142,64 @@ def main(arguments: Sequence[str]) -> int:
         metavar="PIXELS",
         help=f"side of the square input; the run's own, or {_IMAGE_SIZE} with --weights",
     )
-    options = parser.parse_args(arguments)
-    if options.workdir and options.preprocessing:
-        raise ConfigError(
-            f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
-        )
-    given = expanded(options.workdir or options.weights)
-    output = expanded(options.output)
+    parser.add_argument(
+        "--window",
+        action="append",
+        metavar="CENTER,WIDTH",
+        help="grey values that DICOM images show, such as 40,80; given three times, the three "
+        "channels; the training's own, or each file's, by default",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="score all images or, if one cannot be, none"
+    )
+    return parser
+
+
+def _check_output(output: Path) -> None:
     check_output(output, "--output")
-    paths = find_images(options.inputs)
+    for name in ("config.json", "study.csv"):
+        if (output / name).is_file():
+            raise ConfigError(
+                f"--output={output} holds a run or a study ({name}), whose report would be "
+                "overwritten; give another folder."
+            )
 
-    from radimagenet_jax.models import ops
 
-    ops.keep_compiled_programs()
-    if options.workdir:
-        network = _of_run(given, options.image_size)
-    else:
-        network = _of_weights(given, options.image_size, options.preprocessing)
-    if network.class_names is None and not options.features:
-        raise _no_classes(given)
-    results = _apply(network, paths)
+def _own(options: argparse.Namespace) -> Path:
+    """The folder in which images are none of the inputs: the results' own."""
+    from radimagenet_jax.prediction.journal import FOLDER
 
+    output, place = expanded(options.output), expanded(options.inputs)
+    return output / FOLDER if output.resolve() == place.resolve() else output
+
+
+def _windows(given: Sequence[str]) -> tuple["Window", ...]:
+    from radimagenet_jax.data.dicom import Window
+
+    matches = [_WINDOW.fullmatch(text.replace(" ", "")) for text in given]
     try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+        windows = tuple(Window(float(m[1]), float(m[2])) for m in matches if m)
+    except DataError as error:
+        raise ConfigError(f"--window={given[-1]}: {error}") from error
+    if len(windows) < len(given) or len(windows) not in (1, 3):
         raise ConfigError(
-            f"--output={output} cannot be made ({error.strerror}); give another folder."
-        ) from error
-    if options.features:
-        written = _write_features(output, list(paths), results["pooled"])
-    else:
-        assert network.class_names is not None  # or it was refused above
-        written = _write_scores(output, list(paths), results["scores"], network.class_names)
-    console.console.print(f"{len(paths)} images: {written}")
-    return 0
-
-
-def find_images(inputs: str) -> dict[str, Path]:
-    """Finds the images of a folder or a glob.
-
-    Args:
-      inputs: A folder, searched with its subfolders for the known suffixes; a file; or a glob
-        pattern, all of whose files are taken.
-
-    Returns:
-      Path by key, sorted by key: the path relative to the folder, or below the pattern's first
-      wildcard.
-
-    Raises:
-      DataError: If there is none.
-    """
-    folder = expanded(inputs)
-    if folder.is_dir():
-        found = [p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file()]
-        root = folder
-    elif folder.is_file():
-        found, root = [folder], folder.parent
-    else:
-        # Folders that are there are meant as they are, whatever wildcards are in their names.
-        root = next(parent for parent in folder.parents if parent.is_dir())
-        pattern = str(folder.relative_to(root))
-        matches = glob.glob(pattern, root_dir=root, recursive=True)
-        found = [root / match for match in matches if (root / match).is_file()]
-    if not found:
-        raise DataError(
-            f"--inputs={inputs}: no image there; give a folder with "
-            f"{', '.join(sorted(_SUFFIXES))} files, or a quoted pattern such as 'ct/*.png'."
+            f"--window={' --window='.join(given)}: give one window, or three for the channels of "
+            "a colour image, each as center,width such as 40,80."
         )
-    keys = {path.relative_to(root).as_posix(): path for path in found}
-    return dict(sorted(keys.items()))
+    return windows
 
 
-def make_scores(
-    model: Any, variables: Any, scheme: str, channel_order: str
-) -> Callable[[Any], dict[str, Any]]:
-    """Makes the compiled function from images to scores.
+def _maps(options: argparse.Namespace, network: "Source", index: int) -> "Wanted":
+    from radimagenet_jax import models
+    from radimagenet_jax.prediction.maps import Wanted
 
-    Args:
-      model: A network with a head.
-      variables: {'params', 'batch_stats'}.
-      scheme: Preprocessing, a key of `preprocess.SCHEMES`.
-      channel_order: See `preprocess.normalize`.
-
-    Returns:
-      (B, S, S, 1 or 3) uint8 -> {'scores': (B, classes), 'pooled': (B, C)}, float32.
-    """
-    import jax
-
-    from radimagenet_jax.models import ops, preprocess
-
-    @ops.jit
-    def apply(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        logits, out = model.apply(variables, preprocess.normalize(images, scheme, channel_order))
-        return {"scores": jax.nn.softmax(logits), "pooled": out["pooled"]}
-
-    # As an argument, the weights are no constant of the compiled program.
-    return lambda images: apply(variables, images)
+    names = network.class_names or ()
+    facts = {
+        "title": Path(options.inputs).name or options.inputs,
+        "network": f"{models.architecture(network.contract.architecture).title}, {network.name}",
+        "input": f"{network.image_size} x {network.image_size} pixels",
+    }
+    return Wanted(index, names, facts)
 
 
 def _no_classes(given: Path) -> ConfigError:
@@ -191,147 +225,66 @@ def _checked_size(size: int, model: str) -> int:
     return size
 
 
-def _of_run(folder: Path, image_size: int | None) -> _Source:
-    from radimagenet_jax.weights import reading, run
-
-    weights = reading.read(folder) if run.is_run(folder) else None
-    if weights is None or weights.config is None:
-        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
-    contract = weights.contract
-    # As it was validated, in the precision that it was trained in.
-    model = weights.network(dtype=weights.config["dtype"])
-    apply = make_scores(model, weights.variables, contract.preprocessing, contract.channel_order)
-    size = weights.config["image_size"] if image_size is None else image_size
-    return _Source(apply, _checked_size(size, contract.architecture), contract.labels)
-
-
-def _of_weights(path: Path, image_size: int | None, preprocessing: str | None) -> _Source:
+def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | None]:
+    """The network to apply, and the index of the class whose maps are asked for."""
+    from radimagenet_jax.data.dicom import Window
+    from radimagenet_jax.prediction.session import Source
     from radimagenet_jax.pretrained import load_pretrained
+    from radimagenet_jax.training import state
 
-    pretrained = load_pretrained(path, preprocessing=preprocessing)
-    for line in pretrained.report.lines():
-        console.console.print(line, markup=False)
-
-    contract = pretrained.contract
-    asked = _IMAGE_SIZE if image_size is None else image_size
-    size = _checked_size(asked, contract.architecture)
-    if contract.labels is not None:
-        scheme, order = contract.preprocessing, contract.channel_order
-        apply = make_scores(pretrained.model, pretrained.variables, scheme, order)
-        return _Source(apply, size, contract.labels)
-
-    def features(images: Any) -> dict[str, Any]:
-        return {"pooled": pretrained.features(pretrained.preprocess(images))["pooled"]}
-
-    return _Source(features, size, None)
-
-
-def _apply(network: _Source, paths: dict[str, Path]) -> dict[str, Any]:
-    """Applies a network to all images, batch by batch, with a progress bar."""
-    import numpy as np
-    from rich.progress import Progress
-
-    parts: dict[str, list[Any]] = {}
-    with Progress(console=console.console, transient=True) as progress:
-        task = progress.add_task("images", total=len(paths))
-        for batch in _batches(list(paths.values()), network.image_size):
-            # The last batch is padded, so that the network is compiled once only.
-            padding = ((0, _BATCH_SIZE - len(batch)), (0, 0), (0, 0), (0, 0))
-            out = network.apply(np.pad(batch, padding) if len(paths) > _BATCH_SIZE else batch)
-            for name, values in out.items():
-                parts.setdefault(name, []).append(np.asarray(values)[: len(batch)])
-            progress.advance(task, len(batch))
-    return {name: np.concatenate(values) for name, values in parts.items()}
+    if options.workdir:
+        _check_run(given)
+    net = load_pretrained(given, preprocessing=options.preprocessing)
+    if not options.workdir:
+        for line in net.report.lines():
+            console.console.print(line)
+    contract, variables = net.contract, net.variables
+    if contract.labels is None and not options.features:
+        raise _no_classes(given)
+    maps_of = net.class_index(options.maps) if options.maps else None
+    size = net.image_size if options.image_size is None else options.image_size
+    shown = inputs.Reading(tuple(Window(*window) for window in net.usage.windows), net.usage.unwrap)
+    source = Source(
+        str(given),
+        partial(net.apply, maps_of=maps_of),
+        _checked_size(size, contract.architecture),
+        contract.labels,
+        contract,
+        state.digest(variables["params"], variables["batch_stats"]),
+        -1 if contract.labels is None else net.class_index("positive"),
+        net.usage.threshold,
+        _reading_of_run(given) if options.workdir else shown,
+    )
+    return source, maps_of
 
 
-def _batches(paths: Sequence[Path], size: int) -> Iterator[Any]:
-    """Batches (B, S, S, 3) uint8, the next one decoded while one is being computed."""
-    import numpy as np
+def _reading_of_run(folder: Path) -> inputs.Reading:
+    """How a run's data set shows DICOM files, and what is to be said of it."""
+    from radimagenet_jax import own_files
+    from radimagenet_jax.data import registry
 
-    from radimagenet_jax.data import images
-
-    def load(path: Path) -> Any:
-        try:
-            encoded = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-        images.check_image(encoded, name=str(path))
-        image = images.resize_nearest(images.decode(encoded, name=str(path)), size)
-        return np.broadcast_to(image, (size, size, 3))
-
-    with ThreadPoolExecutor() as pool:
-        groups = [paths[i : i + _BATCH_SIZE] for i in range(0, len(paths), _BATCH_SIZE)]
-        waiting = [pool.submit(load, path) for path in groups[0]]
-        for group in [*groups[1:], []]:
-            ready, waiting = waiting, [pool.submit(load, path) for path in group]
-            yield np.stack([image.result() for image in ready])
+    form = {"dataset": {"name": str, "fold": int, "data_dir": str}}
+    remedy = "give a run's --workdir"
+    dataset = own_files.read_json(folder / "config.json", form, remedy, ConfigError)["dataset"]
+    name = registry.with_fold(dataset["name"], dataset["fold"])
+    return registry.reading(name, dataset["data_dir"])
 
 
-def _write_scores(
-    output: Path, keys: Sequence[str], scores: Any, class_names: Sequence[str]
-) -> Path:
-    from radimagenet_jax.reports import predictions
-
-    path = output / "predictions.csv"
-    called = (class_names[best] for best in scores.argmax(-1).tolist())
-    texts = zip(keys, called, strict=True)
-    predictions.write_table(path, ("key", "prediction"), texts, class_names, scores)
-    return path
-
-
-def _write_features(output: Path, keys: Sequence[str], pooled: Any) -> Path:
-    import numpy as np
-
-    path = output / "features.npz"
-    temporary = output / ".features.tmp.npz"
-    try:
-        named = np.array(keys)
-        digest = np.array(_digest(named, pooled))
-        np.savez(temporary, keys=named, pooled=pooled, sha256=digest)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
-    return path
-
-
-def read_features(path: Path | str) -> tuple[tuple[str, ...], Any]:
-    """Reads a features.npz that this command wrote.
-
-    Returns:
-      N keys, and the pooled features (N, C) float32.
+def _check_run(folder: Path) -> None:
+    """Refuses what is no finished run.
 
     Raises:
-      DataError: If the file is missing or damaged: the digest of its arrays is compared.
+      ConfigError: If it is none.
     """
-    import numpy as np
+    from radimagenet_jax.weights import run
 
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            keys, pooled = file["keys"], file["pooled"]
-            # Earlier versions wrote none.
-            kept = str(file["sha256"]) if "sha256" in file.files else None
-    except FileNotFoundError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    # NumPy and zipfile raise errors of many kinds on files that were cut or overwritten.
-    except Exception as error:
-        raise DataError(
-            f"{path} is damaged ({cut(str(error))}); make it again with --features."
-        ) from error
-    if kept is not None and kept != _digest(keys, pooled):
-        raise DataError(
-            f"{path} is damaged (it is not what was written); make it again with --features."
+    if not run.is_run(folder):
+        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
+    if not (folder / "result.json").is_file():
+        raise ConfigError(
+            f"the run in {folder} is not finished (it has no result.json); give its command again "
+            "to finish it."
         )
-    return tuple(keys.tolist()), pooled
-
-
-def _digest(keys: Any, pooled: Any) -> str:
-    sha = hashlib.sha256()
-    for array in (keys, pooled):
-        sha.update(f"{array.dtype.str} {array.shape}\n".encode())
-        sha.update(array.tobytes())
-    return sha.hexdigest()
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "--beam_options",
         nargs="+",
         default=[],
-        metavar="KEY=VALUE",
+        metavar="KEY=V",
         help="the runner's own flags without their dashes, such as direct_num_workers=2 "
         "direct_running_mode=multi_processing",
     )

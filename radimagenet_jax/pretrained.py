@@ -1,198 +1,235 @@
-"""`load_pretrained`: a weight file becomes a network that is ready for images.
+"""Networks by name or from a file: `load_pretrained`, `create_model`, `list_models`, `freeze`.
 
-from radimagenet_jax import load_pretrained
+import radimagenet_jax as rin
 
-pretrained = load_pretrained("RadImageNet-ResNet50_notop.h5")
-x = pretrained.preprocess(images)            # uint8 (N, H, W, 1 or 3)
-features = pretrained.features(x)            # 'spatial' and 'pooled'
+net = rin.load_pretrained("RadImageNet-ResNet50_notop.h5")
+features = net.features(images)["pooled"]    # images: uint8 (N, H, W, 1 or 3)
 """
 
-import functools
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import linen as nn
+from flax import traverse_util
 
 from radimagenet_jax import models
-from radimagenet_jax.errors import DataError
-from radimagenet_jax.models import ops
-from radimagenet_jax.models.preprocess import SCHEMES
+from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.files import expanded
+from radimagenet_jax.models.network import HEAD
+from radimagenet_jax.models.preprocess import PUBLISHED, SCHEMES, Input
+from radimagenet_jax.network import Network
+from radimagenet_jax.training import freezing, initialise
+from radimagenet_jax.training.state import digest
 from radimagenet_jax.weights import reading
 from radimagenet_jax.weights.contract import Contract
-from radimagenet_jax.weights.loaded import Report
-
-# Images per call of the compiled network: enough to keep it busy, and little memory.
-_BATCH = 32
+from radimagenet_jax.weights.loaded import Report, Weights
+from radimagenet_jax.weights.usage import Usage
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """A network with its weights and their contract.
+def list_models() -> tuple[str, ...]:
+    """Names of the networks that there are.
 
-    Attributes:
-      model: The Linen module in float32, with a head if the file has one dense layer on the pooled
-        features.
-      variables: {'params', 'batch_stats'}, plain nested dicts of float32 arrays.
-      contract: What the weights are, and which input they expect.
-      report: How they were read; `report.lines()` is for people.
-      num_classes: Of the head, None without one; `contract.labels` names its classes if the file
-        does.
-      image_size: Side of the images that a run was trained on, in pixels; None of a file.
+    >>> import radimagenet_jax as rin
+    >>> rin.list_models()
+    ('densenet121', 'inception_resnet_v2', 'inception_v3', 'resnet50')
     """
-
-    model: nn.Module
-    variables: Mapping[str, Any]
-    contract: Contract
-    report: Report
-    num_classes: int | None = None
-    image_size: int | None = None
-
-    def preprocess(self, images: Any) -> jax.Array:
-        """Turns images into the input that these weights were trained on.
-
-        Args:
-          images: (N, H, W, 1) grey or (N, H, W, 3) RGB, uint8, 0..255; resized by the
-            caller, with nearest neighbour in the published protocol.
-
-        Returns:
-          (N, H, W, 3) float32 in the contract's range and channel order.
-
-        Raises:
-          DataError: If the shape, dtype or range is another: the result would be wrong
-            without any error.
-        """
-        self._check_images(images)
-        return self.contract.input.of(jnp.asarray(images))
-
-    def features(self, x: Any) -> dict[str, jax.Array]:
-        """Applies the network to preprocessed images, in inference mode.
-
-        The network is compiled once for an image size and a power of two of images, up
-        to 32 images a call; longer inputs run call by call.
-
-        Args:
-          x: (N, H, W, 3) floating point, as `preprocess` returns it.
-
-        Returns:
-          {'spatial': (N, h, w, C), 'pooled': (N, C)}, float32; C is the architecture's
-          feature size.
-
-        Raises:
-          DataError: If x has another shape or dtype, or is too small for the network.
-        """
-        self._check_input(x)
-        count, parts = x.shape[0], []
-        for start in range(0, count, _BATCH):
-            part = jnp.asarray(x[start : start + _BATCH], jnp.float32)
-            kept = part.shape[0]
-            # Padding to a power of two bounds the number of compilations.
-            padded = 1 << (kept - 1).bit_length()
-            part = jnp.pad(part, ((0, padded - kept), (0, 0), (0, 0), (0, 0)))
-            out = self._apply(self.variables, part)
-            parts.append({key: value[:kept] for key, value in out.items()})
-        if len(parts) == 1:
-            return parts[0]
-        return {key: jnp.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-    @functools.cached_property
-    def _apply(self) -> Callable[..., dict[str, jax.Array]]:
-        def apply(variables: Mapping[str, Any], x: jax.Array) -> dict[str, jax.Array]:
-            _, out = self.model.apply(variables, x, train=False)
-            return {key: out[key].astype(jnp.float32) for key in ("spatial", "pooled")}
-
-        return ops.jit(apply)
-
-    def _check_images(self, images: Any) -> None:
-        shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
-        if shape is None or dtype is None:
-            raise DataError(
-                f"preprocess takes one array of images, not {type(images).__name__}; stack the "
-                "images with numpy.stack."
-            )
-        if len(shape) != 4 or shape[-1] not in (1, 3):
-            hint = "add the batch axis: images[None]" if len(shape) == 3 else "bring them to it"
-            raise DataError(
-                f"preprocess takes images (N, H, W, 1 or 3), not {tuple(shape)}; {hint}."
-            )
-        if 0 in shape:
-            raise DataError(f"preprocess got no pixels: the images are {tuple(shape)}.")
-        if dtype != np.uint8:
-            largest = float(np.max(images)) if np.dtype(dtype).kind in "biuf" else float("nan")
-            if np.dtype(dtype).kind == "f" and largest <= 1.0:
-                hint = "they look scaled to [0, 1]: multiply by 255 and round first"
-            elif np.dtype(dtype).kind in "iu" and largest > 255:
-                hint = "bring them to 8 bits first, with the window that a reader would choose"
-            else:
-                hint = "if they hold whole grey values of 0..255, use images.astype('uint8')"
-            raise DataError(
-                f"preprocess takes uint8 images of 0..255, not {np.dtype(dtype).name} up to "
-                f"{largest:g}; {hint}."
-            )
-
-    def _check_input(self, x: Any) -> None:
-        shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
-        if shape is None or dtype is None:
-            raise DataError(f"features takes one array, not {type(x).__name__}; stack it first.")
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise DataError(
-                f"features takes preprocessed images, not {np.dtype(dtype).name}; call "
-                "preprocess first."
-            )
-        entry = models.architecture(self.contract.architecture)
-        if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
-            raise DataError(f"features takes images (N, H, W, 3), not {tuple(shape)}.")
-        if min(shape[1:3]) < entry.min_image_size:
-            raise DataError(
-                f"{entry.title} needs images of at least {entry.min_image_size} pixels a side, "
-                f"not {shape[1]} x {shape[2]}; resize them."
-            )
-        scheme = SCHEMES[self.contract.preprocessing]
-        ends = (np.array([[0.0], [255.0]]) / scheme.divisor - scheme.mean) / scheme.std
-        low, high = ends.min(), ends.max()
-        # Interpolation may overshoot a little; ten times the range is another scheme.
-        largest = float(jnp.max(jnp.abs(x)))
-        if largest > 10 * max(-low, high):
-            warnings.warn(
-                f"the input has values up to {largest:.4g} in magnitude, but "
-                f"{self.contract.preprocessing!r} gives {low:.3g} to {high:.3g}: was it "
-                "preprocessed?",
-                stacklevel=3,
-            )
+    return models.names()
 
 
 def load_pretrained(
-    path: str | Path, *, architecture: str | None = None, preprocessing: str | None = None
-) -> Pretrained:
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    preprocessing: str | None = None,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Network:
     """Loads a weight file, whole and strictly, and the network that it belongs to.
 
     Args:
-      path: A released RadImageNet file, any other form that `weights.reading` knows, or the working
-        directory of a run of ours, which gives its best network with its head.
+      path: A released RadImageNet file, any other form that `weights.reading` knows, the working
+        directory of a run of ours, which gives its best network with its head, or an address on the
+        Hugging Face Hub, 'hf://OWNER/NAME[@REVISION][/FILE]' (extra 'hub'). Without a revision the
+        present commit is taken, and the report and the contract's origin tell it.
       architecture: What the network must be, e.g. 'resnet50' or 'resnet50:v1'; None
         recognises it by the file's layers.
       preprocessing: The input that the weights expect: 'caffe_div255', 'caffe', 'torch' or
         'tf'. None takes the file's contract or the signs of `weights.origins`; it has to be said
         for a file that has neither.
+      num_classes: Of a new head with random weights, in place of the file's own if it has one.
+      class_names: Names for the classes of that head.
+      seed: Of the random weights.
 
     Returns:
-      The network, its variables, its contract, and the two functions of its use.
+      The network, with all that is known of its use.
 
     Raises:
       WeightsError: In one sentence, if the file is missing, damaged, of another network,
         contradicts an argument, or does not tell its input. Nothing is partly loaded.
+      ConfigError: If the names are not as many as the classes.
     """
+    names = _names(num_classes, class_names)
     weights = reading.read(path, architecture=architecture, preprocessing=preprocessing)
-    return Pretrained(
-        weights.network(),
+    usage = weights.usage
+    if weights.config is not None:
+        usage = _of_run(expanded(path), weights)
+    net = Network(
+        # A run's network scores as it did there.
+        weights.network(dtype=usage.dtype),
         weights.variables,
         weights.contract,
         weights.report,
         weights.num_classes,
-        weights.config["image_size"] if weights.config else None,
+        usage,
+    )
+    classes = len(names) if names else num_classes
+    return net if classes is None else _with_new_head(net, classes, names, seed)
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    image_size: int | None = None,
+    preprocessing: str = PUBLISHED,
+    seed: int = 0,
+    **fields: Any,
+) -> Network:
+    """Makes a network with random weights, as Keras initialises them.
+
+    Args:
+      name: One of `list_models()`.
+      num_classes: Of the head; None for no head.
+      class_names: Names for the classes, which give their number too.
+      image_size: Side of the images that it is to be trained with, in pixels.
+      preprocessing: The input: 'caffe_div255', 'caffe', 'torch' or 'tf'.
+      seed: Of the weights.
+      **fields: Of the network's class, such as `variant` or `dropout`.
+
+    Raises:
+      ConfigError: If there is no such network, input or field, or the names are not as many as the
+        classes.
+
+    >>> import radimagenet_jax as rin
+    >>> net = rin.create_model("resnet50", num_classes=2)
+    >>> net.num_classes, net.variables["params"]["head"]["kernel"].shape
+    (2, (2048, 2))
+    """
+    names = _names(num_classes, class_names)
+    classes = len(names) if names else num_classes
+    if name not in models.names():
+        raise ConfigError(f"there is no network {name!r}; there are {', '.join(models.names())}.")
+    if preprocessing not in SCHEMES:
+        raise ConfigError(
+            f"there is no preprocessing {preprocessing!r}; there are {', '.join(SCHEMES)}."
+        )
+    entry = models.architecture(name)
+    try:
+        model = models.create(name, num_classes=classes, **{"variant": entry.variants[0], **fields})
+        variables = initialise.scratch(model, entry.min_image_size, seed, model.head_init)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{entry.title} cannot be made so: {error}") from error
+    contract = Contract(
+        architecture=name,
+        variant=model.variant,
+        preprocessing=preprocessing,
+        channel_order=Input(preprocessing).channel_order,
+        origin=f"random initialisation, seed {seed}",
+        licence="Made by whoever trained it: the terms of the training data apply.",
+        sha256=digest(variables["params"], variables["batch_stats"]),
+        labels=names,
+    )
+    leaves = jax.tree.leaves(variables)
+    report = Report(
+        file=f"the new {entry.title}",
+        form=contract.origin,
+        title=f"{entry.title} {model.variant}".rstrip(),
+        tensors=len(leaves),
+        parameters=sum(leaf.size for leaf in leaves),
+        notes=(),
+        findings=(),
+    )
+    return Network(model, variables, contract, report, classes, Usage(image_size=image_size))
+
+
+def freeze(variables: Mapping[str, Any] | Network, structure: str) -> freezing.Freeze:
+    """Says what learns in a network, for a training loop of one's own.
+
+    Args:
+      variables: {'params', 'batch_stats'} of a network of this package, or the network.
+      structure: 'freezeall', 'unfreezeall', 'unfreezetop10', 'top=N' (the last N layers in Keras'
+        order) or 'layers=REGEX[,REGEX...]'. The head always learns.
+
+    Returns:
+      What learns: `freeze(...).optimizer(optax.adam(1e-4))` leaves the rest as it is, and
+      `model.clone(frozen_stats=freeze(...).frozen_stats)` its BatchNorms too.
+
+    Raises:
+      ConfigError: If the structure is not one of these, or the variables are of no known network.
+
+    >>> import radimagenet_jax as rin
+    >>> net = rin.create_model("resnet50", num_classes=2)
+    >>> sorted(rin.freeze(net.variables, "freezeall").trainable)
+    ['head/bias', 'head/kernel']
+    """
+    if isinstance(variables, Network):
+        entry = models.architecture(variables.contract.architecture)
+        layers = entry.layers(variables.model, entry.min_image_size)
+        return freezing.specify(structure, variables.variables, layers)
+    flat = traverse_util.flatten_dict(dict(variables.get("params", {})), sep="/")
+    own = {name.rpartition("/")[0] for name in flat} - {HEAD}
+    for name in models.names():
+        layers = models.architecture(name).keras_layers()
+        if own and own <= {layer.path for layer in layers}:
+            return freezing.specify(structure, variables, layers)
+    raise ConfigError(
+        "these variables are of no network of this package; give {'params', 'batch_stats'} as "
+        "load_pretrained or create_model return them."
+    )
+
+
+def _of_run(folder: Path, weights: Weights) -> Usage:
+    """How a run's network is used, with what its data and its validation images say."""
+    # Only who gives a run pays for the imports.
+    from radimagenet_jax.data import registry
+    from radimagenet_jax.prediction import evaluation
+
+    usage, names = weights.usage, weights.contract.labels or ()
+    dataset = (weights.config or {}).get("dataset", {})
+    name = registry.with_fold(dataset.get("name", ""), dataset.get("fold", 0))
+    shown = registry.reading(name, dataset.get("data_dir", registry.DEFAULT_DATA_DIR))
+    return replace(
+        usage,
+        threshold=evaluation.fixed_threshold(folder, names, names.index(usage.positive)),
+        windows=tuple((window.center, window.width) for window in shown.windows),
+        unwrap=shown.unwrap,
+    )
+
+
+def _names(count: int | None, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    if isinstance(names, str):
+        raise ConfigError(f"class_names is the text {names!r}; give a list of names.")
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ConfigError(f"num_classes is {count!r}; give a whole number of at least 1.")
+    if names is not None and count not in (None, len(names)):
+        raise ConfigError(f"{len(names)} class_names are given for num_classes={count}.")
+    return None if names is None else tuple(names)
+
+
+def _with_new_head(net: Network, classes: int, names: tuple[str, ...] | None, seed: int) -> Network:
+    model = net.model.clone(num_classes=classes)
+    size = models.architecture(net.contract.architecture).min_image_size
+    fresh = initialise.scratch(model, size, seed, model.head_init)
+    params = {**net.variables["params"], HEAD: fresh["params"][HEAD]}
+    return net.replace(
+        model=model,
+        variables={**net.variables, "params": params},
+        contract=replace(net.contract, labels=names),
+        num_classes=classes,
+        # What was fixed for the old head says nothing of the new one.
+        usage=Usage(image_size=net.usage.image_size),
     )

@@ -16,9 +16,13 @@ examples:
   python -m radimagenet_jax.study --config=configs/study_breast.py:smoke --workdir=studies/smoke
       minutes: two shallow networks on small images
   python -m radimagenet_jax.study --config=configs/study_breast.py --workdir=studies/breast \\
-      --config.study.inits="('radimagenet=weights/RadImageNet-{released}_notop.h5','scratch')"
+      --config.study.inits="('rin=RadImageNet-{released}_notop.h5','scratch')"
       every network needs its own weight file: {released} is ResNet50, DenseNet121, InceptionV3
       or IRV2, {model} the name in configs
+  python -m radimagenet_jax.study --config=configs/study_breast.py --workdir=studies/breast \\
+      --config.study.features="('medsiglip=embeddings.npz',)"
+      heads on any other model's embeddings of the same images beside them: keys (N,) and
+      pooled (N, C), as predict --features writes them
   python -m radimagenet_jax.study --config=configs/study_all.py --workdir=/shared/all --shard=2/8
       the third of eight parts, as a Slurm array or several machines on a shared folder start it;
       --merge on the same folder then makes the one table and report

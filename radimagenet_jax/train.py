@@ -42,6 +42,7 @@ from radimagenet_jax.training.order import Classes, DataOrder
 from radimagenet_jax.training.program import Values
 from radimagenet_jax.training.progress import TrainingProgress, waiting
 from radimagenet_jax.training.tally import FORM, Tally
+from radimagenet_jax.weights import hub
 
 PyTree = Any
 
@@ -163,6 +164,9 @@ def _run(
     # ---------------------------------------------------------------- Network and what learns
     start = network.build(config, classes, mesh.size)
     program, values = start.program, Values.of(config, labels, len(classes))
+    if hub.is_address(config.init):
+        contract = start.contract
+        console.print(f"weights: {contract.origin}. {contract.licence}", markup=False)
     console.print(freezing.table(program.freeze))
 
     # ---------------------------------------------------------------- Evaluation
@@ -200,7 +204,14 @@ def _run(
     # ---------------------------------------------------------------- Training
     train_feed = feed(dataset.train, mesh)
     stepper = stepping.stepper(
-        config.scan, program.train_step(values), train_feed, order, layout, mesh
+        config.scan,
+        program.train_step(values),
+        train_feed,
+        order,
+        layout,
+        mesh,
+        # A recording is of the steps that it names and no others.
+        in_flight=1 if config.profile else stepping.IN_FLIGHT,
     )
     if step < values.total_steps:
         with waiting("compiling the training step"):
@@ -235,22 +246,25 @@ def _train(
 ) -> tuple[states.TrainState, bool]:
     """Takes the steps that are left; tells whether all were taken, or SIGTERM came before."""
     config, order, total_steps = session.config, session.order, session.total_steps
-    step = int(state.step)
+    step = sent = int(state.step)
     profiler = profiling.Profiler(session.folder, config.profile if distributed.is_lead() else "")
     with TrainingProgress(step, total_steps, order.steps_per_epoch) as progress, profiler:
         while step < total_steps:
             tally.clock.start()
-            until = order.next_boundary(step, config.checkpoint_every)
-            state, rows = stepper.advance(state, step, until)
+            until = order.next_boundary(sent, config.checkpoint_every)
+            state, done = stepper.advance(state, sent, until)
+            sent += done.sent
+            stopping = session.stop.reached()
+            rows = [*done.rows, *(stepper.settle() if stopping else ())]
             taken = sum(int(sums["count"]) for sums in rows)
-            tally.clock.step(taken, stepper.waited, stepper.computed)
+            tally.clock.step(taken, done.waited, done.sending, done.device)
             for sums in rows:
                 step += 1
                 _note(session, tally, step, sums)
-            profiler.step(step)
-            progress.step(step, float(sums["loss"] / sums["count"]), tally.clock.images_per_second)
-            stopping = session.stop.reached()
-            if step < until and not stopping:
+                loss = float(sums["loss"] / sums["count"])
+                progress.step(step, loss, tally.clock.images_per_second)
+            profiler.step(sent)
+            if sent < until and not stopping:
                 continue
 
             # ------------------------------------------------------------ Evaluation, saving
@@ -258,17 +272,19 @@ def _train(
             # goes on from here.
             tally.clock.stop()
             if step % order.steps_per_epoch == 0:
-                _validate(session, tally, step, state)
-            session.saved.save(
-                state,
-                {
-                    "memory": tally.to_json(),
-                    "contract": session.start.contract.to_json(),
-                    "data": session.dataset.fingerprint,
-                    "config": json.loads(config_pages.to_json(config)),
-                },
-                tally.best_step,
-            )
+                with tally.clock.spending("evaluation"):
+                    _validate(session, tally, step, state)
+            with tally.clock.spending("saving"):
+                session.saved.save(
+                    state,
+                    {
+                        "memory": tally.to_json(),
+                        "contract": session.start.contract.to_json(),
+                        "data": session.dataset.fingerprint,
+                        "config": json.loads(config_pages.to_json(config)),
+                    },
+                    tally.best_step,
+                )
             if stopping and step < total_steps:
                 session.saved.close()
                 console.print(
@@ -344,6 +360,7 @@ def _finish(
             "images_per_second": tally.clock.images_per_second,
             "input_wait": tally.clock.input_wait,
             "outside_step": tally.clock.outside_step,
+            "parts": {name: round(spent, 3) for name, spent in tally.clock.parts.items()},
         },
         "model": config.model,
         "init": config.init,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from radimagenet_jax import predict
-from radimagenet_jax.data import registry
+from radimagenet_jax.data import inputs, registry
 from radimagenet_jax.errors import ConfigError, WeightsError
-from radimagenet_jax.files import check_output, expanded, plainly_named
+from radimagenet_jax.files import check_output, expanded, make_private, plainly_named
 from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import workdir
@@ -67,10 +67,14 @@ def test_folders_with_wildcards_in_their_names_are_meant_as_they_are(tmp_path):
     for name in ("a [1].png", "b.png"):
         assert cv2.imwrite(str(folder / name), np.zeros((4, 4), np.uint8))
     root = tmp_path / ODD
-    assert list(predict.find_images(str(root))) == ["x*/a [1].png", "x*/b.png"]
-    assert list(predict.find_images(f"{root}/x*/*.png")) == ["a [1].png", "b.png"]
-    assert list(predict.find_images(f"{root}/**/b.png")) == ["x*/b.png"]
-    assert list(predict.find_images(str(folder / "a [1].png"))) == ["a [1].png"]
+
+    def keys(given):
+        return [entry.key for entry in inputs.find(given).entries]
+
+    assert keys(str(root)) == ["x*/a [1].png", "x*/b.png"]
+    assert keys(f"{root}/x*/*.png") == ["a [1].png", "b.png"]
+    assert keys(f"{root}/**/b.png") == ["x*/b.png"]
+    assert keys(str(folder / "a [1].png")) == ["a [1].png"]
 
 
 def test_a_library_that_takes_patterns_gets_a_name_without_them(tmp_path):
@@ -93,3 +97,14 @@ def test_an_output_that_is_a_file_is_refused_before_anything_is_read(tmp_path):
     assert not (tmp_path / "new").exists()
     with pytest.raises(ConfigError, match=r"--output=.*README\.md is a file"):
         predict.main([f"--weights={file}", "--inputs=nothing", f"--output={file}", "--features"])
+
+
+def test_what_is_written_about_patients_is_kept_from_git(tmp_path):
+    made = tmp_path / "a/b"
+    make_private(made)
+    assert (made / ".gitignore").read_text() == "*\n"
+    # A folder with somebody's files in it is theirs.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/code.py").touch()
+    make_private(tmp_path / "mine")
+    assert not (tmp_path / "mine/.gitignore").exists()

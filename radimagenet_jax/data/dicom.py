@@ -12,7 +12,6 @@ import io
 import logging
 import struct
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -34,18 +33,25 @@ from pydicom.uid import (
 )
 
 from radimagenet_jax.data import native_worker
+from radimagenet_jax.data.deflate import inflated
 from radimagenet_jax.data.dicom_display import KEYWORDS, Window, grey_image
+from radimagenet_jax.data.dicom_signature import MAGIC, MAGIC_OFFSET, is_dicom
 from radimagenet_jax.data.images import MAX_PIXELS
 from radimagenet_jax.data.patients import is_no_patient
 from radimagenet_jax.errors import DataError
 
-__all__ = ["Header", "Window", "decode_dicom", "is_dicom", "patient_pseudonym", "read_header"]
+__all__ = [
+    "DicomFile",
+    "Header",
+    "Window",
+    "decode_dicom",
+    "is_dicom",
+    "patient_pseudonym",
+    "read_header",
+]
 
 T = TypeVar("T")
 
-# After a preamble of 128 bytes that may hold anything (PS3.10 7.1).
-_MAGIC = b"DICM"
-_MAGIC_OFFSET = 128
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -63,12 +69,6 @@ _DEFLATED_FRAMES = UID("1.2.840.10008.1.2.8.1")
 _EXTRA_MODULES = ("gdcm", "pylibjpeg", "openjpeg")
 # A deflated file may grow so far; images do by a factor of 3.
 _MAX_INFLATED = 256 * 2**20
-# Value representations whose length has 4 bytes, behind 2 that are 0 (PS3.5 7.1.2).
-_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-# Which elements begin a data set, and how long any of them may be.
-_FIRST_GROUPS = (0x0002, 0x0008)
-_MAX_FIRST_LENGTH = 2**16
 
 # pydicom's warnings and log lines quote values of a file, such as a malformed patient name. The
 # filters are set once, since those of `warnings.catch_warnings` are shared between threads.
@@ -88,44 +88,6 @@ class Header:
 
     patient: str
     may_wrap: bool
-
-
-def is_dicom(encoded: bytes) -> bool:
-    """Tells whether a file is DICOM by its content, whatever its name; its beginning is enough.
-
-    Either it has DICOM's mark, or, as some consoles write it, it begins with the data set itself:
-    elements of the first groups in ascending order, implicit or explicit, of both byte orders.
-    """
-    return encoded[_MAGIC_OFFSET : _MAGIC_OFFSET + len(_MAGIC)] == _MAGIC or (
-        _begins_data_set(encoded, "<") or _begins_data_set(encoded, ">")
-    )
-
-
-def _begins_data_set(encoded: bytes, order: str) -> bool:
-    position, previous, elements = 0, (0, 0), 0
-    while elements < 3 and position + 12 <= len(encoded):
-        group, _ = tag = struct.unpack_from(f"{order}HH", encoded, position)
-        if tag <= previous or (not elements and group not in _FIRST_GROUPS):
-            return False
-        vr = encoded[position + 4 : position + 6]
-        if vr in _LONG_VRS:
-            (length,) = struct.unpack_from(f"{order}I", encoded, position + 8)
-            start = position + 12
-        elif vr in _SHORT_VRS:
-            (length,) = struct.unpack_from(f"{order}H", encoded, position + 6)
-            start = position + 8
-        else:  # implicit, which is little endian only
-            (length,) = struct.unpack_from("<I", encoded, position + 4)
-            start = position + 8
-            if order == ">" or group == 0x0002:
-                return False
-        # A sequence of unknown length: what is inside does not matter any more.
-        if length == 0xFFFFFFFF and elements:
-            return True
-        if length > _MAX_FIRST_LENGTH:
-            return False
-        position, previous, elements = start + length, tag, elements + 1
-    return elements >= 2
 
 
 def decode_dicom(
@@ -161,35 +123,71 @@ def decode_dicom(
         be shown, has no such frame, or has several and `frame` is None. No message has any value
         of the file that may name a patient.
     """
-    dataset = _read(encoded, name)
-    count = _check_pixels(dataset, name)
-    if frame is None and count > 1:
-        raise DataError(
-            f"{name} has {count} frames; choose one by its number, or save each as an image."
-        )
-    if not 0 <= (frame or 0) < count:
-        raise DataError(f"{name} has no frame {frame}; choose one of 0 to {count - 1}.")
-    if len(windows) not in (0, 1, 3):
-        raise ValueError(f"an image is made of one window or of three, not of {len(windows)}")
-    stored = _stored_values(dataset, encoded, frame or 0, name)
-    if stored.ndim == 2 and _text(dataset, "PhotometricInterpretation", name) in _GREY:
-        return _quietly(
-            lambda: grey_image(
-                stored,
-                _frame_tags(dataset, frame or 0),
+    return DicomFile(encoded, name=name).image(windows=windows, frame=frame, unwrap=unwrap)
+
+
+class DicomFile:
+    """A DICOM file that is parsed once for all its frames.
+
+    Attributes:
+      frames: How many images it holds.
+      is_grey: Whether it has grey values, which windows are for.
+    """
+
+    def __init__(self, encoded: bytes, *, name: str):
+        """Parses what comes with the pixels.
+
+        Args:
+          encoded: The file's bytes.
+          name: What to call the file in a message.
+
+        Raises:
+          DataError: As `decode_dicom`, for all but the pixels themselves.
+        """
+        self._encoded, self._name = encoded, name
+        self._dataset = _read(encoded, name)
+        self.frames = _check_pixels(self._dataset, name)
+        self.is_grey = _text(self._dataset, "PhotometricInterpretation", name) in _GREY
+
+    def image(
+        self,
+        *,
+        windows: Sequence[Window] = (),
+        frame: int | None = None,
+        unwrap: bool = False,
+    ) -> np.ndarray:
+        """Decodes one frame; arguments, result and errors are those of `decode_dicom`."""
+        name, count = self._name, self.frames
+        if frame is None and count > 1:
+            raise DataError(
+                f"{name} has {count} frames; choose one by its number, or save each as an image."
+            )
+        if not 0 <= (frame or 0) < count:
+            raise DataError(f"{name} has no frame {frame}; choose one of 0 to {count - 1}.")
+        if len(windows) not in (0, 1, 3):
+            raise ValueError(f"an image is made of one window or of three, not of {len(windows)}")
+        dataset = self._dataset
+        if _syntax(dataset, name) == _DEFLATED_FRAMES:
+            dataset = _read(self._encoded, name)  # decoding puts the frame into its place
+        stored = _stored_values(dataset, self._encoded, frame or 0, name)
+        if stored.ndim == 2 and self.is_grey:
+            return _quietly(
+                lambda: grey_image(
+                    stored,
+                    _frame_tags(dataset, frame or 0),
+                    name,
+                    windows=windows,
+                    little_endian=dataset.original_encoding[1] is not False,
+                    unwrap=unwrap and _may_wrap(dataset),
+                ),
                 name,
-                windows=windows,
-                little_endian=dataset.original_encoding[1] is not False,
-                unwrap=unwrap and _may_wrap(dataset),
-            ),
-            name,
-        )
-    if windows:
-        raise DataError(
-            f"{name} is a colour image, which grey-value windows are not for; leave them out or "
-            "remove it."
-        )
-    return _quietly(lambda: _colour(dataset, stored), name)
+            )
+        if windows:
+            raise DataError(
+                f"{name} is a colour image, which grey-value windows are not for; leave them out "
+                "or remove it."
+            )
+        return _quietly(lambda: _colour(dataset, stored), name)
 
 
 def read_header(encoded: bytes, *, name: str) -> Header:
@@ -271,34 +269,15 @@ def _check_inflated(encoded: bytes, name: str) -> None:
     if f"{DeflatedExplicitVRLittleEndian}".encode() not in encoded[:4096]:
         return
     # The group length comes first (PS3.10 7.1) and counts from behind itself.
-    start = _MAGIC_OFFSET + len(_MAGIC)
+    start = MAGIC_OFFSET + len(MAGIC)
     if encoded[start : start + 8] != b"\x02\0\0\0UL\x04\0" or len(encoded) < start + 12:
         raise DataError(_damaged(name))
     start += 12 + struct.unpack_from("<I", encoded, start + 8)[0]
-    if _inflated(encoded[start:], _MAX_INFLATED + 1, name, keep=False):
+    if inflated(encoded[start:], _MAX_INFLATED + 1, name, keep=False):
         raise DataError(
             f"{name} would expand to more than {_MAX_INFLATED:,} bytes; export it without "
             "compression."
         )
-
-
-def _inflated(content: bytes, limit: int, name: str, *, keep: bool = True) -> bytes:
-    """Inflates at most `limit` bytes; without `keep`, b'' unless they are reached."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    parts: list[bytes] = []
-    done = 0
-    try:
-        while not inflater.eof and done < limit:
-            part = inflater.decompress(content, min(2**20, limit - done))
-            content = inflater.unconsumed_tail
-            if not part:
-                break
-            done += len(part)
-            if keep:
-                parts.append(part)
-    except zlib.error:
-        raise DataError(_damaged(name)) from None
-    return b"".join(parts) if keep else b"\0" * (done >= limit)
 
 
 def _damaged(name: str) -> str:
@@ -459,7 +438,7 @@ def _inflate_frame(dataset: Dataset, index: int, name: str) -> None:
         bits = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated
         frame = get_frame(dataset.PixelData, index, number_of_frames=count)
         size = (bits + 7) // 8
-        dataset.PixelData = _inflated(frame, size + size % 2, name).ljust(size + size % 2, b"\0")
+        dataset.PixelData = inflated(frame, size + size % 2, name).ljust(size + size % 2, b"\0")
         dataset.NumberOfFrames = 1
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset["PixelData"].VR = "OW" if dataset.BitsAllocated > 8 else "OB"

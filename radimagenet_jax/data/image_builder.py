@@ -17,16 +17,10 @@ from radimagenet_jax.data.beam_reading import reading_with_beam
 from radimagenet_jax.data.images import check_image
 from radimagenet_jax.data.local_builder import LocalBuilder
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import (
-    FileState,
-    SourceFile,
-    dataset_folder,
-    noting_files,
-    printable,
-)
+from radimagenet_jax.data.source_files import FileState, SourceFile, dataset_folder, noting_files
 from radimagenet_jax.data.splits import SPLITS
 from radimagenet_jax.data.unfinished import KeptSpool, remove_unfinished, unfinished_folder
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import DataError, escaped
 
 # One record a group, as TFDS writes them too, so that each can be read alone.
 _RECORD_OPTIONS = "group_size:1,uncompressed"
@@ -257,7 +251,7 @@ class ImageBuilder(LocalBuilder):
 
     def _note_unread(self, unread: Mapping[str, str], total: int) -> None:
         """Notes what was left out, and writes all names beside the records."""
-        names = [printable(key.partition("/")[2]) for key in unread]
+        names = [escaped(key.partition("/")[2]) for key in unread]
         Path(self._data_dir, UNREADABLE).write_text("\n".join([*names, ""]), encoding="utf-8")
         shown = ", ".join(names[:_NAMES_SHOWN])
         if len(names) > _NAMES_SHOWN:

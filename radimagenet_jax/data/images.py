@@ -40,6 +40,10 @@ MAX_PIXELS = 50_000_000
 # More pages than any file of images has; a chain of pages may be a circle.
 _MAX_PAGES = 100_000
 
+# Size is judged by `_check_size`, in a sentence that names the file. The filter is set once, since
+# threads that decode would undo each other's, and those of others, with `catch_warnings`.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 
 def decode(encoded: bytes, *, name: str) -> np.ndarray:
     """Decodes an image file as `PIL.Image.open(...).convert('RGB')` does.
@@ -246,15 +250,7 @@ def decode_tiff(encoded: bytes, page: int | None, name: str) -> np.ndarray:
       DataError: As `check_image` does.
     """
     image = _open_with_pillow(encoded, name)
-    try:
-        pages = 1
-        while pages < _MAX_PAGES:
-            image.seek(pages)
-            pages += 1
-    except EOFError:
-        pass
-    except Exception as error:  # as in `_load`
-        raise DataError(_damaged(name)) from error
+    pages = _pages(image, name)
     if page is None and pages > 1:
         raise DataError(
             f"{name} has {pages} frames; choose one by its number from 0 in a column frame, or "
@@ -269,6 +265,36 @@ def decode_tiff(encoded: bytes, page: int | None, name: str) -> np.ndarray:
     _check_size(image.width, image.height, name)
     _check_depth(encoded, image, name)
     return _rgb(image, name)
+
+
+def _pages(image: Image.Image, name: str) -> int:
+    try:
+        pages = 1
+        while pages < _MAX_PAGES:
+            image.seek(pages)
+            pages += 1
+    except EOFError:
+        pass
+    except Exception as error:  # as in `_load`
+        raise DataError(_damaged(name)) from error
+    return pages
+
+
+def count_pages(encoded: bytes, *, name: str) -> int:
+    """Counts the images of a file: those of a TIFF, in a worker; any other file has one.
+
+    Raises:
+      DataError: If it is a damaged TIFF.
+    """
+    if not encoded.startswith(_TIFF_SIGNATURES):
+        return 1
+    found = native_worker.decode(f"{__name__}:count_tiff", encoded, name=name, arguments=(name,))
+    return int(found[0])
+
+
+def count_tiff(encoded: bytes, name: str) -> np.ndarray:
+    """Counts a TIFF's pages in this process, as (1,) int; `count_pages` does so in a worker."""
+    return np.array([_pages(_open_with_pillow(encoded, name), name)])
 
 
 def _has_whole_chunks(png: bytes) -> bool:
@@ -306,10 +332,7 @@ def _open_with_pillow(encoded: bytes, name: str, *, is_gif: bool = False) -> Ima
     if not formats:
         raise DataError(unknown)
     try:
-        with warnings.catch_warnings():
-            # Size is judged by `_check_size`, in a sentence that names the file.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(encoded), formats=formats)
+        return Image.open(io.BytesIO(encoded), formats=formats)
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{name} claims more pixels than the {MAX_PIXELS:,} that are accepted; scale it down."

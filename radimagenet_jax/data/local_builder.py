@@ -10,6 +10,13 @@ from radimagenet_jax.data import spool
 T = TypeVar("T")
 
 
+class LocalInfo(tfds.core.DatasetInfo):
+    """What is known of a data set, of which TFDS' own bucket has nothing."""
+
+    def initialize_from_bucket(self) -> None:
+        """Asks nobody: TFDS would, of each data set not prepared, and leave an empty folder."""
+
+
 class LocalBuilder(tfds.core.GeneratorBasedBuilder):
     """A builder that `preparation.prepare` runs, and `tfds build` as any other.
 
@@ -35,6 +42,13 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder):
         # Records that are there before TFDS asks for them, by split.
         self.spools: dict[str, spool.SpoolShuffler] = {}
         super().__init__(**options)
+
+    def dataset_info_from_configs(self, **options: Any) -> LocalInfo:
+        """Returns the facts of a builder, with the texts of the files beside it."""
+        texts = self.get_metadata()
+        return LocalInfo(
+            builder=self, description=texts.description, citation=texts.citation, **options
+        )
 
     def counted(self, examples: Iterable[T]) -> Iterator[T]:
         """Yields a split's examples and reports each, in one count with the other splits'."""

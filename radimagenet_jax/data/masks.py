@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.images import check_image
+from radimagenet_jax.data.images import check_image, decode
 from radimagenet_jax.data.source_files import SourceFile
 from radimagenet_jax.errors import DataError
 
@@ -40,6 +40,26 @@ def encode_mask(mask: np.ndarray) -> bytes:
     if not done:
         raise ValueError(f"a mask of shape {mask.shape} cannot be a PNG")
     return encoded.tobytes()
+
+
+def decode_mask(encoded: bytes, *, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Decodes the feature `mask` of a prepared data set, where it is not empty.
+
+    Args:
+      encoded: As `encode_mask` made it.
+      name: What to call the mask in a message.
+      shape: Height and width of its image; None where they are not known.
+
+    Returns:
+      (H, W) bool, True in the lesion.
+
+    Raises:
+      DataError: If it is damaged or of another size.
+    """
+    mask = decode(encoded, name=name).max(axis=-1) > 0
+    if shape is not None and mask.shape != shape:
+        raise DataError(f"{name} has the size {mask.shape} where its image has {shape}")
+    return mask
 
 
 def read_mask(encoded: bytes, *, name: str, shape: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from radimagenet_jax.data.source_files import printable
+from radimagenet_jax.errors import escaped
 
 # What stands for nobody, in lower case and without what is no letter or digit.
 _NOBODY = frozenset(
@@ -87,7 +87,7 @@ def known_patients(
     if not count or (count == len(named) and set(named.values()) == {""}):
         return patients, []  # nothing claims to know patients
     placeholders = {name for name in unknown if name and (_is_zero(name) or is_no_patient(name))}
-    reasons = [f"'{printable(name)}'" for name in sorted(placeholders)]
+    reasons = [f"'{escaped(name)}'" for name in sorted(placeholders)]
     if "" in unknown:
         reasons.append("empty")
     # A name that may be somebody's is not shown.

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from radimagenet_jax import own_files
+from radimagenet_jax.data.inputs import Reading
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.files import expanded
 
@@ -87,6 +89,51 @@ def builder(
         if not version.is_dir():
             raise
         raise damaged(version, error) from error
+
+
+def reading(name: str, data_dir: str | Path = DEFAULT_DATA_DIR) -> Reading:
+    """Returns how a data set shows its DICOM files, so that new ones are shown alike.
+
+    Args:
+      name: As for `builder`; that of a data set which is not known here gives the default, each
+        file's own window.
+      data_dir: The TFDS data directory. Where own data are not prepared there, what their table
+        says is not known.
+
+    Raises:
+      DataError: If what is kept with own data is damaged.
+    """
+    dataset, _, config = name.partition("/")
+    if dataset not in names():
+        return Reading()
+    module = importlib.import_module(f"tfds_builders.{dataset}.{dataset}_dataset_builder")
+    for known in module.Builder.BUILDER_CONFIGS:
+        if known.name == config or not config:
+            return Reading(getattr(known, "windows", ()), getattr(known, "unwrap", False))
+    version = str(module.Builder.VERSION)
+    path = expanded(data_dir).joinpath(dataset, config, version, "metadata.json")
+    if not path.is_file():
+        return Reading()
+    remedy = f"delete {path.parent} and prepare the data set again"
+    kept = own_files.read_json(path, {"windows?": [[own_files.NUMBER, 2]]}, remedy)
+    windows = kept.get("windows", ())
+    if not windows:
+        return Reading()
+    if len(windows) > 1:
+        return Reading(
+            note=f"{name} was shown through {len(windows)} windows, as its table says for each "
+            "image; DICOM files are shown through their own here: give a table with windows, or "
+            "--window."
+        )
+    # pydicom takes a while to import, which only the way here should pay.
+    from radimagenet_jax.data.dicom_display import Window
+
+    (center, width), *_ = windows
+    return Reading(
+        (Window(center, width),),
+        note=f"DICOM images are shown through the window {center:g},{width:g}, as those of {name} "
+        "were; --window shows others.",
+    )
 
 
 def with_fold(name: str, fold: int) -> str:

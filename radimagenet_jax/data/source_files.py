@@ -4,10 +4,8 @@ Nothing is extracted: a zip's members are read in place, so that an archive with
 hostile member names has no chance to write anywhere.
 """
 
-import csv
 import functools
 import os
-import re
 import stat
 import unicodedata
 import zipfile
@@ -19,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TypeVar
 
-from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import DataError, escaped
 
 K = TypeVar("K", bound=Hashable)
 
@@ -28,19 +25,11 @@ K = TypeVar("K", bound=Hashable)
 # MAX_EXPANSION times its own size, is no archive of images (which hardly compress).
 MAX_MEMBER_BYTES = 2**30
 MAX_EXPANSION = 100
-# A line with its end; `str.splitlines` knows many more ends than CSV does.
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-# A value that a message quotes is cut where it is longer than anybody reads.
-_LONG_WORD = re.compile(r"(\S{100})\S{100,}")
-# Columns that a message about a header names.
-_HEADER_SHOWN = 12
-
 # Small archives of text or of flat test images may compress better than MAX_EXPANSION.
 MIN_SUSPICIOUS_BYTES = 64 * 2**20
 # Of a text that becomes a label or a key, what is left out since nobody sees it: zero-width
 # characters, direction marks, byte-order marks.
 _INVISIBLE = "Cf"
-_CONTROL = "Cc"
 
 # Which files are being read, where somebody asks (`noting_files`).
 _noted: ContextVar[list["FileState"] | None] = ContextVar("noted", default=None)
@@ -157,12 +146,17 @@ def dataset_folder(manual_dir: Path, dataset: str) -> Path:
     return own if own.is_dir() else manual_dir
 
 
-def list_files(root: Path) -> tuple[SourceFile, ...]:
+def list_files(root: Path, refused: dict[Path, DataError] | None = None) -> tuple[SourceFile, ...]:
     """Lists every file below a folder, and every member of the zips in it.
 
     Links to folders are followed, each folder once. Left out is what operating systems
     add by themselves: names that begin with a dot, `__MACOSX`, `Thumbs.db`. A zip inside
     a zip is listed as a file.
+
+    Args:
+      root: The folder.
+      refused: Takes what is wrong with a zip, or a folder that cannot be looked into, by its path;
+        the other files are listed. Without it the first bad zip is raised.
 
     Returns:
       The files, sorted by path.
@@ -172,7 +166,15 @@ def list_files(root: Path) -> tuple[SourceFile, ...]:
     """
     files: list[SourceFile] = []
     visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+
+    def unlisted(error: OSError) -> None:
+        if refused is not None:
+            refused[Path(error.filename)] = DataError(
+                f"{error.filename} cannot be looked into ({error.strerror}); check that it may be "
+                "read."
+            )
+
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=unlisted):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()
@@ -184,10 +186,15 @@ def list_files(root: Path) -> tuple[SourceFile, ...]:
             if _is_clutter(name):
                 continue
             if location.suffix.lower() == ".zip":
-                files.extend(zip_members(location, root=root))
+                try:
+                    files.extend(zip_members(location, root=root))
+                except DataError as error:
+                    if refused is None:
+                        raise
+                    refused[location] = error
             else:
                 path = PurePosixPath(plain_text(location.relative_to(root).as_posix()))
-                files.append(SourceFile(path, printable(str(location)), location))
+                files.append(SourceFile(path, escaped(str(location)), location))
     return tuple(sorted(files, key=lambda file: (file.path, file.shown)))
 
 
@@ -229,7 +236,7 @@ def zip_members(location: Path, *, root: Path) -> Iterator[SourceFile]:
     for member in members:
         path = PurePosixPath(member.filename)
         if not member.is_dir() and not any(_is_clutter(part) for part in path.parts):
-            shown = printable(f"{location}: {member.filename}")
+            shown = escaped(f"{location}: {member.filename}")
             place = PurePosixPath(plain_text(str(folder / path)))
             yield SourceFile(place, shown, location, member.filename)
 
@@ -286,15 +293,6 @@ def plain_text(text: str) -> str:
     return "".join(letter for letter in composed if unicodedata.category(letter) != _INVISIBLE)
 
 
-def printable(text: str) -> str:
-    r"""Returns a text with its control characters written as escapes, such as '\x1b'."""
-    return "".join(
-        letter.encode("unicode_escape").decode() if unicodedata.category(letter) == _CONTROL
-        or "\ud800" <= letter <= "\udfff" else letter
-        for letter in text
-    )  # fmt: skip
-
-
 def _is_clutter(name: str) -> bool:
     return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
@@ -346,167 +344,3 @@ def grouped(
         if (own := key(file)) is not None:
             found.setdefault(own, []).append(file)
     return found
-
-
-def read_lines(file: SourceFile) -> list[tuple[int, str]]:
-    """Reads a text file's lines that are not blank, whatever its line ends.
-
-    Returns:
-      Pairs of line number (from 1) and text without surrounding white space.
-
-    Raises:
-      DataError: If the file is unreadable or not UTF-8 (a byte-order mark is fine).
-    """
-    lines = _read_text(file).splitlines()
-    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a CSV file.
-
-    Attributes:
-      file: The CSV file.
-      number: The line in the file where the row ends, from 1, the header included.
-      values: Column name to value, both without surrounding white space.
-    """
-
-    file: SourceFile
-    number: int
-    values: dict[str, str]
-
-    def __getitem__(self, column: str) -> str:
-        return self.values[column]
-
-    def error(self, problem: str) -> DataError:
-        """Returns an error whose sentence begins with the file and the row."""
-        shown = _LONG_WORD.sub(r"\1...", problem)
-        return DataError(f"{self.file.shown}, row {self.number}: {shown}")
-
-
-def read_csv(file: SourceFile, columns: Sequence[str]) -> list[Row]:
-    """Reads a CSV file with a header line, see `iterate_csv`; the rows in the file's order."""
-    return list(iterate_csv(file, columns))
-
-
-def iterate_csv(
-    file: SourceFile, columns: Sequence[str], problems: Problems | None = None
-) -> Iterator[Row]:
-    """Reads a CSV file with a header line row by row, whatever its length.
-
-    A byte-order mark, any line ends, quoted fields, blank lines and further columns
-    (an unnamed index among them) are fine.
-
-    Args:
-      file: The CSV file.
-      columns: Names that the header must have; their values must not be empty.
-      problems: Where given, takes a row with another number of fields than the header or with a
-        required value empty, and the next row follows.
-
-    Yields:
-      The rows in the file's order.
-
-    Raises:
-      DataError: If a column is missing or there twice, there are no rows, or, without `problems`,
-        a row is bad.
-    """
-    reader = csv.reader(_text_lines(file), strict=True)
-    header: list[str] | None = None
-    is_empty = True
-    try:
-        for fields in reader:
-            fields = [field.strip() for field in fields]
-            if not any(fields):
-                continue
-            if header is None:
-                header = [printable(plain_text(field)).strip() for field in fields]
-                _check_header(file, header, columns)
-                continue
-            is_empty = False
-            try:
-                row = _checked_row(file, reader.line_num, header, fields, columns)
-            except DataError as error:
-                if problems is None:
-                    raise
-                problems.add(str(error))
-            else:
-                yield row
-    except csv.Error as error:
-        raise DataError(
-            f"{file.shown}, row {reader.line_num}: is no valid CSV ({error}); save it as CSV again."
-        ) from error
-    if is_empty:
-        raise DataError(f"{file.shown} has no rows; download or copy it again.")
-
-
-def _checked_row(
-    file: SourceFile,
-    number: int,
-    header: Sequence[str],
-    fields: Sequence[str],
-    columns: Sequence[str],
-) -> Row:
-    if len(fields) != len(header):
-        raise DataError(
-            f"{file.shown}, row {number}: has {len(fields)} fields where the header has "
-            f"{len(header)}; mend the row or put quotes about its commas."
-        )
-    row = Row(file, number, dict(zip(header, map(plain_text, fields), strict=True)))
-    for column, value in row.values.items():
-        if printable(value) == value:
-            continue
-        if column in columns:
-            raise row.error(
-                f"the column '{column}' has a control character ('{printable(value)[:80]}'); "
-                "remove it."
-            )
-        row.values[column] = "".join(
-            " " if unicodedata.category(letter) == _CONTROL else letter for letter in value
-        )
-    for column in columns:
-        if not row[column]:
-            raise row.error(f"the column '{column}' is empty; fill it or remove the row.")
-    return row
-
-
-def _check_header(file: SourceFile, header: list[str], columns: Sequence[str]) -> None:
-    found = ", ".join(f"'{name[:40]}'" for name in header[:_HEADER_SHOWN])
-    if len(header) > _HEADER_SHOWN:
-        found += f" and {len(header) - _HEADER_SHOWN:,} more"
-    for column in columns:
-        if column not in header:
-            raise DataError(
-                f"{file.shown} has no column '{column}' (its header has {found}); "
-                "give the first line the published names, separated by commas."
-            )
-        if header.count(column) > 1:
-            raise DataError(
-                f"{file.shown} has {header.count(column)} columns named '{column}'; keep one."
-            )
-
-
-def _text_lines(file: SourceFile) -> Iterator[str]:
-    """Yields a text file's lines with their ends, which are those that Python's csv knows."""
-    with file.open() as stream:
-        number = 0
-        for chunk in stream:
-            try:
-                text = chunk.decode("utf-8-sig" if number == 0 else "utf-8")
-            except UnicodeDecodeError as error:
-                line = number + 1 + error.object.count(b"\r", 0, error.start)
-                raise DataError(
-                    f"{file.shown}, line {line}: is not UTF-8 text; save the file as UTF-8."
-                ) from error
-            for line_text in _LINE.findall(text):
-                number += 1
-                yield line_text
-
-
-def _read_text(file: SourceFile) -> str:
-    try:
-        return file.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{file.shown}, line {line}: is not UTF-8 text; save the file as UTF-8."
-        ) from error

@@ -14,13 +14,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import (
-    Row,
-    SourceFile,
-    grouped,
-    iterate_csv,
-    one_of_equals,
-)
+from radimagenet_jax.data.source_files import SourceFile, grouped, one_of_equals
+from radimagenet_jax.data.tables import Row, iterate_csv
 from radimagenet_jax.errors import DataError
 
 SPLITS = ("train", "val", "test")

@@ -19,6 +19,15 @@ from radimagenet_jax.models.ops.normalisation import Affine, Statistics, by_batc
 BLOCK = "block"
 CONV = "conv"
 
+# How exactly products of float32 numbers are computed where a chip has faster ones that are not:
+# 'highest' as float32, 'auto' as training bears it (TensorFloat-32 on GPU, three passes of bfloat16
+# on TPU), 'default' as the chip likes it (TensorFloat-32, one pass). CPUs always compute the first.
+PRECISIONS = {
+    "highest": jax.lax.Precision.HIGHEST,
+    "auto": jax.lax.Precision.HIGH,
+    "default": jax.lax.Precision.DEFAULT,
+}
+
 relu = platform.traced_once(nn.relu)
 
 
@@ -32,6 +41,7 @@ class Conv(nn.Module):
       padding: 'SAME', 'VALID', or ((top, bottom), (left, right)).
       use_bias: Whether a bias is added.
       dtype: Of the computation; parameters are float32.
+      precision: Of products in float32, a key of `PRECISIONS`.
     """
 
     features: int
@@ -40,6 +50,7 @@ class Conv(nn.Module):
     padding: Padding = "VALID"
     use_bias: bool = True
     dtype: Any = jnp.float32
+    precision: str = "highest"
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolves x (N, H, W, C) to (N, H', W', features) of `dtype`."""
@@ -55,7 +66,10 @@ class Conv(nn.Module):
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = _parameter(self, "kernel", nn.initializers.glorot_uniform(), shape)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        y = checkpoint_name(conv(x, kernel, (self.stride, self.stride), self.padding), CONV)
+        # There is nothing between the products of 16 bits.
+        precision = PRECISIONS[self.precision] if jnp.dtype(self.dtype) == jnp.float32 else None
+        strides = self.stride, self.stride
+        y = checkpoint_name(conv(x, kernel, strides, self.padding, precision), CONV)
         if not self.use_bias:
             return y, None
         return y, _parameter(self, "bias", nn.initializers.zeros_init(), (self.features,))
@@ -148,6 +162,7 @@ class Layers:
       frozen: Full names of the BatchNorms that stay in inference mode in training.
       mask: (N,), 0 for examples that count in no statistic; None if all do.
       norm_fields: Further fields of the BatchNorms, see `BatchNorm`.
+      precision: Of products in float32, a key of `PRECISIONS`.
       depth: Length of the network's own path, which is not part of the names in `frozen`.
     """
 
@@ -156,6 +171,7 @@ class Layers:
     frozen: frozenset[str]
     mask: jax.Array | None
     norm_fields: Mapping[str, Any]
+    precision: str = "highest"
     depth: int = 0
 
     def conv(
@@ -192,7 +208,9 @@ class Layers:
         self, name: str, features: int, size: int | tuple[int, int], fields: dict[str, Any]
     ) -> Conv:
         sides = (size, size) if isinstance(size, int) else size
-        return Conv(features, sides, dtype=self.dtype, name=name, **fields)
+        return Conv(
+            features, sides, dtype=self.dtype, precision=self.precision, name=name, **fields
+        )
 
 
 class Head(nn.Module):
@@ -219,7 +237,8 @@ class Head(nn.Module):
         shape = (x.shape[-1], self.num_classes)
         kernel = _parameter(self, "kernel", initializer, shape)
         bias = _parameter(self, "bias", nn.initializers.zeros_init(), shape[1:])
-        return x @ kernel + bias
+        # A few products an image, which cost nothing on any chip.
+        return jnp.matmul(x, kernel, precision=jax.lax.Precision.HIGHEST) + bias
 
 
 def _parameter(

@@ -35,6 +35,7 @@ class Network(nn.Module):
       bn_momentum: Of the moving statistics.
       bessel_correction: See `layers.BatchNorm`.
       stats_groups: See `layers.BatchNorm`.
+      precision: Of products in float32, a key of `layers.PRECISIONS`.
     """
 
     # Variants, the default first, with the epsilon of their BatchNorms.
@@ -56,6 +57,7 @@ class Network(nn.Module):
     bn_momentum: float = 0.99
     bessel_correction: bool = True
     stats_groups: int = 1
+    precision: str = "highest"
 
     def blocks(self, x: jax.Array, layers: Layers) -> dict[str, jax.Array]:
         """Applies the network up to its last activations.
@@ -108,6 +110,7 @@ class Network(nn.Module):
                 "bessel_correction": self.bessel_correction,
                 "stats_groups": self.stats_groups,
             },
+            precision=self.precision,
             depth=len(self.path),
         )
         out = self.blocks(x, layers)

@@ -172,6 +172,41 @@ def reliability_diagram(diagram: Reliability) -> str:
     )
 
 
+def threshold_curve(
+    name: str,
+    x_label: str,
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    line: float,
+    chosen: tuple[float, float] | None,
+    top: float,
+) -> str:
+    """Mean Dice against a threshold.
+
+    Args:
+      name: Of the figure, unique in the page.
+      x_label: What the threshold is.
+      curves: (thresholds, mean Dice) by colour of `svg`.
+      line: Mean Dice of what has no threshold, drawn across.
+      chosen: The threshold that was chosen and its mean Dice, marked; None if it is none of these.
+      top: End of the axis, so that several figures can be compared.
+    """
+    figure, axes = _axes(_WIDTH, _HEIGHT)
+    axes.axhline(line, color=svg.MUTED, linewidth=1, linestyle=(0, (2, 3)))
+    for colour, (x, y) in curves.items():
+        axes.plot(x, y, color=colour)
+    if chosen is not None:
+        axes.axvline(chosen[0], color=svg.CONTRAST, linewidth=1, linestyle=(0, (4, 3)))
+        axes.plot(*chosen, "o", color=svg.CONTRAST, markersize=7, zorder=3)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, top)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel("mean Dice")
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.grid(visible=False, axis="x")
+    return svg.to_inline(figure, name, f"Mean Dice against the threshold: {x_label}.")
+
+
 def _axes(width: int, height: int) -> tuple[Figure, Axes]:
     # One unit of an SVG of matplotlib is a point, 1/72 inch; the page takes it for a pixel.
     # Fixed margins, since an automatic layout measures each text several times over.

@@ -47,6 +47,27 @@ class Provenance(TypedDict, total=False):
     warnings: Sequence[str]
 
 
+class NewData(TypedDict):
+    """What a page says of images that a finished network was given.
+
+    Attributes:
+      network: The run or the weights.
+      inputs: Where the images are.
+      scored: Images that were scored.
+      failed: Files and rows that could not be; they are in errors.csv.
+      unlabelled: Scored images without a label, which no figure counts.
+      operating_point: Of `operating_point.at_threshold`, with 'chosen', a phrase on how; None with
+        more than two classes.
+    """
+
+    network: str
+    inputs: str
+    scored: int
+    failed: int
+    unlabelled: int
+    operating_point: Mapping[str, Any] | None
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """The images that a run's network was judged by, and what it made of them.
@@ -85,6 +106,7 @@ def write_report(
     history: Sequence[Mapping[str, Any]],
     evaluated: Evaluated,
     provenance: Provenance,
+    new_data: NewData | None = None,
 ) -> Path:
     """Writes report.html into a working directory; it appears whole or not at all.
 
@@ -98,6 +120,7 @@ def write_report(
       history: Rows of metrics.jsonl.
       evaluated: The images that the network was judged by, and their scores.
       provenance: Where the figures come from.
+      new_data: That of a finished network on new images, in the place of its test split.
 
     Returns:
       The path of the report.
@@ -108,27 +131,30 @@ def write_report(
     """
     path = Path(workdir) / REPORT
     best_step = result.get("best_step")
+    point = new_data["operating_point"] if new_data else None
+    splits = [("new data", result["test"])] if new_data else _splits(result)
     with svg.drawing():
         drawings = {
             "loss": figures.loss_curves(history, best_step),
             "auroc": figures.auroc_curve(history, best_step),
         }
-        evaluation = _evaluation(evaluated, int(config.get("seed", 0)))
+        evaluation = _evaluation(evaluated, int(config.get("seed", 0)), point)
     page = (
         environment()
         .get_template("report.html")
         .render(
             title=_title(config),
-            headline=_headline(result),
+            headline=_headline(result, point),
             result=result,
-            splits=_splits(result),
+            splits=splits,
             drawings={name: Markup(drawing) for name, drawing in drawings.items() if drawing},
             best_epoch=_best_epoch(history, best_step),
             evaluation=evaluation,
             strips=_strips(evaluated),
-            notes=_notes(result, provenance),
+            notes=_notes(result, splits, provenance),
             fields=_flat(config),
             provenance=provenance,
+            new_data=new_data,
             totals=_totals(provenance.get("trainable", ())),
             resamples=intervals.RESAMPLES,
         )
@@ -153,8 +179,11 @@ def _title(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _headline(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The test AUROC and the geometry of its interval on a scale, or None without a test."""
+def _headline(result: Mapping[str, Any], point: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The test AUROC and the geometry of its interval on a scale, or None without a test.
+
+    What depends on a threshold is that of the operating point where one was fixed.
+    """
     test = result.get("test")
     if not test:
         return None
@@ -165,8 +194,10 @@ def _headline(result: Mapping[str, Any]) -> dict[str, Any] | None:
     def place(value: float) -> float:
         return round(100 * (value - start) / (1 - start), 2)
 
+    at_point = ("sensitivity", "specificity", "accuracy") if point else ()
     return {
         **test,
+        **{name: (point or {})[name] for name in at_point},
         "scale": [start, (start + 1) / 2, 1.0],
         "at": None if auroc is None else place(auroc),
         "from": None if interval is None else place(interval[0]),
@@ -185,17 +216,23 @@ def _best_epoch(history: Sequence[Mapping[str, Any]], best_step: int | None) -> 
     return ""
 
 
-def _notes(result: Mapping[str, Any], provenance: Provenance) -> list[str]:
+def _notes(
+    result: Mapping[str, Any],
+    splits: Sequence[tuple[str, Mapping[str, Any]]],
+    provenance: Provenance,
+) -> list[str]:
     """All that must be read with the figures, most general first, each once."""
     notes = list(provenance.get("warnings", ()))
-    for title, split in _splits(result):
+    for title, split in splits:
         notes += [f"{title.capitalize()}: {note}" for note in split.get("notes", ())]
     if not result.get("test"):
         notes.insert(0, "This run has no test result: it did not finish, or has no test set.")
     return list(dict.fromkeys(notes))
 
 
-def _evaluation(evaluated: Evaluated, seed: int) -> dict[str, Any] | None:
+def _evaluation(
+    evaluated: Evaluated, seed: int, point: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
     """Figures and tables of the test set's scores (the validation set's if there is no test)."""
     predictions = evaluated.predictions
     split = next((name for name in SPLITS if name in predictions), None)
@@ -204,6 +241,10 @@ def _evaluation(evaluated: Evaluated, seed: int) -> dict[str, Any] | None:
     scored = predictions[split]
     names = scored.class_names
     counts = metrics.confusion_matrix(scored.scores, scored.labels)
+    if point:
+        counts = np.array([[point["tn"], point["fp"]], [point["fn"], point["tp"]]])
+        if evaluated.positive == 0:
+            counts = counts[::-1, ::-1]
     shown: dict[str, Any] = {
         "split": split,
         "class_names": names,

@@ -13,7 +13,7 @@ from radimagenet_jax.reports import study_figures, study_files, svg
 from radimagenet_jax.reports.pages import environment
 from radimagenet_jax.statistics import comparisons, mixed, settings
 from radimagenet_jax.statistics.comparisons import Comparison, Overall
-from radimagenet_jax.statistics.pooled import IDENTITY, Pooled, finished, identity
+from radimagenet_jax.statistics.pooled import EMBEDDING, IDENTITY, Pooled, finished, identity
 from radimagenet_jax.statistics.settings import Setting
 
 _COMPARISON = (
@@ -281,19 +281,27 @@ def _methods(
 ) -> str:
     """A paragraph for a paper."""
 
-    def each(column: str) -> str:
-        return ", ".join(dict.fromkeys(row[column] for row in rows))
+    def each(column: str, *, tables: bool | None = None) -> str:
+        chosen = (row for row in rows if tables in (None, row["model"] == EMBEDDING))
+        return ", ".join(dict.fromkeys(row[column] for row in chosen))
 
     folds = sorted({int(row["fold"]) for row in rows})
     text = (
-        f"Networks ({each('model')}) were trained on {each('dataset')} from the initialisations "
-        f"{each('init')}, with the structures {each('structure')} and learning rates "
-        f"{each('learning_rate')}, in {len(folds)} fold(s), for {config['epochs']} epochs at "
-        f"{config['image_size']} pixels with a batch size of {config['batch_size']} and "
-        f"{_optimizer(config)}. The epoch with the lowest validation loss was kept. A setting's "
+        f"Networks ({each('model', tables=False)}) were trained on {each('dataset')} from the "
+        f"initialisations {each('init', tables=False)}, with the structures {each('structure')} "
+        f"and learning rates {each('learning_rate')}, in {len(folds)} fold(s), for "
+        f"{config['epochs']} epochs at {config['image_size']} pixels with a batch size of "
+        f"{config['batch_size']} and {_optimizer(config)}. The epoch with the lowest validation "
+        "loss was kept. A setting's "
         "AUROC is the mean of its folds on their test images; the table gives mean and sample "
         "standard deviation over the settings."
     )
+    if tables := each("init", tables=True):
+        text += (
+            f" For {tables}, features of unaugmented images that another model had computed, a "
+            "head alone was trained in the same way on the same folds; it is compared with the "
+            "head of each frozen network at the same learning rate."
+        )
     if compared:
         text += (
             " Initialisations were compared on the pooled out-of-fold test predictions of each "

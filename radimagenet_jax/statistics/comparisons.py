@@ -9,7 +9,7 @@ import numpy as np
 
 from radimagenet_jax.statistics import delong, mixed
 from radimagenet_jax.statistics.intervals import units
-from radimagenet_jax.statistics.pooled import IDENTITY, Pooled, Row, finished, identity
+from radimagenet_jax.statistics.pooled import EMBEDDING, IDENTITY, Pooled, Row, finished, identity
 
 # What runs are compared by, all else being the same; the initialisation is the study's question.
 FACTORS = ("init", "preprocessing", "views")
@@ -203,7 +203,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _pairs(
     pooled: Mapping[tuple[str, ...], Pooled], factor: str
 ) -> Iterator[tuple[dict[str, str], tuple[str, str], tuple[Pooled, Pooled]]]:
-    """Each setting that has two values of the factor, the values, and the scores of both."""
+    """Each setting that has two values of the factor, the values, and the scores of both.
+
+    A table of features is no network's: it is compared with the initialisations of each network.
+    """
     place = IDENTITY.index(factor)
     groups: dict[tuple[str, ...], dict[str, Pooled]] = {}
     for name, scored in pooled.items():
@@ -211,9 +214,27 @@ def _pairs(
         groups.setdefault(rest, {})[name[place]] = scored
     columns = [name for name in IDENTITY if name != factor]
     for rest, values in groups.items():
-        for first, second in itertools.combinations(values, 2):
-            setting = dict(zip(columns, rest, strict=True))
-            yield setting, (first, second), (values[first], values[second])
+        setting = dict(zip(columns, rest, strict=True))
+        tables = _tables(pooled, setting) if factor == "init" else {}
+        every = values | tables
+        pairs = (*itertools.combinations(values, 2), *itertools.product(values, tables))
+        for first, second in pairs:
+            yield setting, (first, second), (every[first], every[second])
+
+
+def _tables(
+    pooled: Mapping[tuple[str, ...], Pooled], setting: Mapping[str, str]
+) -> dict[str, Pooled]:
+    """The scores of heads on tables of features that were trained as a network's in a setting."""
+    if setting["model"] == EMBEDDING:
+        return {}
+    alike = ("dataset", "structure", "learning_rate", "seed")
+    named = ((dict(zip(IDENTITY, name, strict=True)), scored) for name, scored in pooled.items())
+    return {
+        name["init"]: scored
+        for name, scored in named
+        if name["model"] == EMBEDDING and all(name[each] == setting[each] for each in alike)
+    }
 
 
 def _areas(scored: Sequence[Pooled], images: Sequence[tuple[str, str]]) -> delong.Areas | None:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 # A run as a table has it: column to text.
 Row = Mapping[str, str]
 
+# What `model` is where a head was trained on a table of features, whose name is in `init`.
+EMBEDDING = "embedding"
 # What a run is beside its fold: the columns that name a setting and what it began from.
 IDENTITY = (
     *("dataset", "model", "init", "structure", "learning_rate"),

@@ -17,7 +17,7 @@ from radimagenet_jax.console import console
 from radimagenet_jax.data import registry
 from radimagenet_jax.data.preparation import prepare
 from radimagenet_jax.data.tasks import TASKS
-from radimagenet_jax.studies import plan, shared
+from radimagenet_jax.studies import embeddings, plan, shared
 from radimagenet_jax.training import network
 from radimagenet_jax.training.program import Program
 from radimagenet_jax.training.progress import duration
@@ -65,24 +65,27 @@ def show(config: ConfigDict, groups: Sequence[plan.Group], workdir: Path) -> Non
 
 def _cost(config: ConfigDict, group: plan.Group) -> tuple[float, float]:
     """Bytes of a group's activations, and its floating-point operations."""
-    single = plan.run_config(config, group.runs[0])
+    first = group.runs[0]
+    single = plan.run_config(config, first)
     sizes = {
         run.fold: _sizes(single.dataset.name, run.fold, single.dataset.data_dir)
         for run in group.runs
     }
-    # What weights it begins with changes nothing in what is computed.
-    scratch = ConfigDict({**single.to_dict(), "init": "scratch", "preprocessing": "published"})
-    program = network.from_scratch(scratch, TASKS[group.runs[0].task].labels)
+    labels = TASKS[first.task].labels
+    if first.has_table:
+        program: Program = embeddings.program(single, embeddings.read(config, first), labels)
+    else:
+        # What weights it begins with changes nothing in what is computed.
+        scratch = ConfigDict({**single.to_dict(), "init": "scratch", "preprocessing": "published"})
+        program = network.from_scratch(scratch, labels)
     bytes_per_image, tail, whole = _counted(program)
     train = [sizes[run.fold][0] for run in group.runs]
     held_out = [sum(sizes[run.fold][1:]) for run in group.runs]
     if not group.has_trunk:
-        return 0.0, single.epochs * (
-            train[0] * whole * _PASSES + sizes[group.runs[0].fold][1] * whole
-        )
+        return 0.0, single.epochs * (train[0] * whole * _PASSES + sizes[first.fold][1] * whole)
     # Every image is in the training split of some fold, if there are several.
-    images = max(train) if len(sizes) == 1 else sum(sizes[group.runs[0].fold])
-    views = group.runs[0].views
+    images = max(train) if len(sizes) == 1 else sum(sizes[first.fold])
+    views = first.views
     passes = views or single.epochs
     trunk = (images * passes + sum(max(sizes.values()))) * (whole - tail)
     learning = single.epochs * (sum(train) * _PASSES + sum(held_out)) * tail
@@ -92,8 +95,7 @@ def _cost(config: ConfigDict, group: plan.Group) -> tuple[float, float]:
 @functools.lru_cache(maxsize=32)
 def _counted(program: Program) -> tuple[int, float, float]:
     """Of an image: bytes at the cut, operations of what learns, and of the whole network."""
-    size = program.form.image_size
-    x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    x = jax.ShapeDtypeStruct((1, *program.input_shape), jnp.float32)
     whole = _count(jax.make_jaxpr(program.model.apply)(program.shapes, x).jaxpr)
     part = shared.evaluation_cut(program)
     return part.bytes_per_image, _count(part.tail_jaxpr), whole

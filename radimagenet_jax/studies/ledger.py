@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError, DataError
-from radimagenet_jax.files import expanded, replacing
+from radimagenet_jax.files import expanded, make_private, replacing
 from radimagenet_jax.reports import predictions, study_files
-from radimagenet_jax.studies import plan
+from radimagenet_jax.studies import embeddings, plan
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.training import config as config_pages
 
@@ -44,7 +44,7 @@ class Ledger:
         """
         self.path = expanded(path).absolute()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_private(self.path)
             foreign = [e.name for e in self.path.iterdir() if e.name[0] != "."]
             if foreign and not (self.path / "study.json").exists() and "locks" not in foreign:
                 raise ConfigError(
@@ -59,6 +59,7 @@ class Ledger:
             ) from error
         with self._table():
             self._claim(config)
+        self._check_tables(config)
 
     def _claim(self, config: ConfigDict) -> None:
         kept = _read_json(self.path / "study.json", {}, _STUDY_REMEDY)
@@ -72,6 +73,24 @@ class Ledger:
         if kept != json.loads(text):
             with replacing(self.path / "study.json") as file:
                 file.write(text)
+
+    def _check_tables(self, config: ConfigDict) -> None:
+        """Refuses another table of features under the name of one whose heads are trained.
+
+        One that lacked images has none, and may be replaced by a whole one.
+        """
+        digests = embeddings.digests(config)
+        for group in plan.groups(config) if digests else ():
+            now = digests.get((group.runs[0].task, group.runs[0].init))
+            record = self.group(group)
+            if now is None or record is None or record["status"] != "done":
+                continue
+            if record.get("features_sha256") != now:
+                raise ConfigError(
+                    f"{self.path} has heads on another table {group.runs[0].init!r} (sha256 "
+                    f"{str(record.get('features_sha256'))[:12]}..., now {now[:12]}...); give "
+                    "another --workdir, or the table that they were trained on."
+                )
 
     @contextlib.contextmanager
     def lock(self, group: plan.Group) -> Iterator[bool]:

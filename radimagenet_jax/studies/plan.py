@@ -3,8 +3,9 @@
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -13,16 +14,22 @@ from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import ConfigError, WeightsError
 from radimagenet_jax.files import expanded
 from radimagenet_jax.reports import study_files
+from radimagenet_jax.statistics.pooled import EMBEDDING
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import fields
+from radimagenet_jax.weights import hub
 
 SCRATCH = "scratch"
+# What heads on a table of features have in the columns that are of networks.
+_OF_HEADS = "freezeall"
+_NO_PREPROCESSING = "none"
 
 # What each field of `config.study` may be, as `training/fields.py` says it for the others.
 FIELDS = {
     "tasks": fields.several(fields.one_of(tuple(TASKS))),
     "models": fields.several(fields.one_of(models.names)),
     "inits": fields.several(fields.text(), most=100),
+    "features": fields.several(fields.text(), least=0, most=100),
     "settings": fields.several(
         fields.pair(
             fields.text(1000),
@@ -48,6 +55,8 @@ FIELDS = {
 # The published comparison of all tasks has 1,152; each has a few files and a row of each table.
 _MOST_RUNS = 100_000
 
+_NAME = re.compile(r"\w[\w.+-]*")
+
 _AS_PUBLISHED = {
     "schedule.name": "constant",
     "schedule.warmup_epochs": 0.0,
@@ -63,13 +72,13 @@ class Run:
 
     Attributes:
       task: A key of `tasks.TASKS`.
-      model: A name of `models.names()`.
-      init: The initialisation's name, or 'scratch'.
+      model: A name of `models.names()`, or 'embedding' for a head on a table of features.
+      init: The name of the initialisation or of the table, or 'scratch'.
       structure: What learns, see `freezing.specify`.
       learning_rate: Of the optimiser.
       fold: 0 for the only split, else from 1.
       seed: Of the head's values, the order of the examples and dropout.
-      preprocessing: 'published', 'native' or a scheme.
+      preprocessing: 'published', 'native' or a scheme; 'none' of a table.
       views: Augmentations an image has in all; 0: a new one each epoch, as published.
     """
 
@@ -89,6 +98,11 @@ class Run:
         return study_files.run_name(self.columns)
 
     @property
+    def has_table(self) -> bool:
+        """Whether a table of features stands in the place of a network."""
+        return self.model == EMBEDDING
+
+    @property
     def columns(self) -> dict[str, object]:
         """The columns of study.csv that name the run."""
         named = dict(vars(self))
@@ -102,7 +116,8 @@ class Group:
     Attributes:
       id: A name for its files, unique in the study.
       runs: Of one task, network, initialisation, structure and preprocessing.
-      has_trunk: Whether a part of the network is frozen, and so computed once for all runs.
+      has_trunk: Whether a part of the network is frozen, and so computed once for all runs; a
+        table of features is a trunk that somebody else has computed.
     """
 
     id: str
@@ -116,10 +131,17 @@ def runs(config: ConfigDict) -> tuple[Run, ...]:
     Args:
       config: Of `configs/study_base.py`, checked by `validate`.
     """
-    study = config.study
     return tuple(
+        run
+        for task in config.study.tasks
+        for run in (*_of_networks(config, task), *_of_tables(config, task))
+    )
+
+
+def _of_networks(config: ConfigDict, task: str) -> Iterator[Run]:
+    study = config.study
+    return (
         Run(task, model, init, structure, float(rate), fold, seed, preprocessing, views)
-        for task in study.tasks
         for model, init, preprocessing in itertools.product(
             study.models, initialisations(config), study.preprocessing
         )
@@ -132,24 +154,44 @@ def runs(config: ConfigDict) -> tuple[Run, ...]:
     )
 
 
+def _of_tables(config: ConfigDict, task: str) -> Iterator[Run]:
+    """The heads on tables of features, with the learning rates of `freezeall`."""
+    study = config.study
+    return (
+        Run(task, EMBEDDING, name, structure, float(rate), fold, seed, _NO_PREPROCESSING, 0)
+        for name in tables(config)
+        for structure, rate in study.settings
+        if structure == _OF_HEADS
+        for fold in (study.folds or folds(task))
+        for seed in study.seeds
+    )
+
+
 def has_trunk(structure: str) -> bool:
     """Whether a structure freezes a part of the network, which its runs can share."""
     return structure != "unfreezeall"
 
 
 def groups(config: ConfigDict) -> tuple[Group, ...]:
-    """The study's runs, divided into groups."""
+    """The study's runs, divided into groups.
+
+    Of each task, heads on tables come first: they take seconds, so that it is known at once if a
+    table does not have all images.
+    """
+
+    def shares(run: Run) -> bool:
+        alone = config.study.engine == "alone"
+        return run.has_table or (not alone and has_trunk(run.structure))
+
     shared: dict[str, list[Run]] = {}
-    alone = config.study.engine == "alone"
-    for run in runs(config):
-        shares = not alone and has_trunk(run.structure)
+    tasks = list(config.study.tasks)
+    for run in sorted(runs(config), key=lambda run: (tasks.index(run.task), not run.has_table)):
         # A scratch run's seed draws its frozen weights too: such runs share nothing.
         of_seed = f"-seed{run.seed}" if run.init == SCRATCH else ""
-        name = f"{study_files.trunk_name(run.columns)}{of_seed}" if shares else run.id
+        name = f"{study_files.trunk_name(run.columns)}{of_seed}" if shares(run) else run.id
         shared.setdefault(name, []).append(run)
     return tuple(
-        Group(name, tuple(members), not alone and has_trunk(members[0].structure))
-        for name, members in shared.items()
+        Group(name, tuple(members), shares(members[0])) for name, members in shared.items()
     )
 
 
@@ -186,7 +228,7 @@ def initialisations(config: ConfigDict) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in config.study.inits:
         name, equals, path = text.partition("=")
-        if (not equals and name != SCRATCH) or not re.fullmatch(r"\w[\w.+-]*", name):
+        if (not equals and name != SCRATCH) or not _NAME.fullmatch(name):
             raise ConfigError(
                 f"config.study.inits has {text!r}, but takes 'scratch' or 'NAME=PATH', such as "
                 "'radimagenet=weights/RadImageNet-{released}_notop.h5'."
@@ -197,6 +239,35 @@ def initialisations(config: ConfigDict) -> dict[str, str]:
             )
         found[name] = path or SCRATCH
     return found
+
+
+def tables(config: ConfigDict) -> dict[str, str]:
+    """The study's tables of features: name to path, which may hold `{task}`.
+
+    Raises:
+      ConfigError: If one is not 'NAME=PATH', or has the name of another or of an initialisation.
+    """
+    found: dict[str, str] = {}
+    taken = {SCRATCH, *initialisations(config)}
+    for text in config.study.features:
+        name, _, path = text.partition("=")
+        if not path or not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"config.study.features has {text!r}, but takes 'NAME=PATH', such as "
+                "'medsiglip=embeddings.npz'."
+            )
+        if name in taken or name in found:
+            raise ConfigError(
+                f"config.study.features has the name {name!r}, which another table or an "
+                "initialisation has; name one otherwise."
+            )
+        found[name] = path
+    return found
+
+
+def table_path(config: ConfigDict, name: str, task: str) -> Path:
+    """The file of a table of features for a task."""
+    return expanded(tables(config)[name].replace("{task}", task))
 
 
 def init_path(template: str, model: str) -> str:
@@ -221,11 +292,15 @@ def run_config(config: ConfigDict, run: Run) -> ConfigDict:
         single.image_size = config.study.image_size or published.image_size
         single.batch_size = config.study.batch_size or published.batch_size
     single.dataset.fold = run.fold
-    single.model = run.model
-    single.init = init_path(initialisations(config)[run.init], run.model)
+    if run.has_table:
+        # No network computes these features, and no image is augmented any more.
+        single.init, single.augment = SCRATCH, "none"
+    else:
+        single.model = run.model
+        single.init = init_path(initialisations(config)[run.init], run.model)
     single.structure = run.structure
     single.optimizer.learning_rate = run.learning_rate
-    single.preprocessing = run.preprocessing
+    single.preprocessing = "published" if run.has_table else run.preprocessing
     # A study asks for the published input of weights that want another one knowingly.
     single.allow_preprocessing_mismatch = run.preprocessing != "native"
     single.seed = run.seed
@@ -293,8 +368,9 @@ def _check_number(config: ConfigDict) -> None:
     """Refuses more runs than anybody computes, before they are listed."""
     study = config.study
     kinds = ("models", "inits", "settings", "seeds", "preprocessing", "views")
-    count = math.prod(len(study[kind]) for kind in kinds) * sum(
-        len(study.folds or folds(task)) for task in study.tasks
+    count = sum(len(study.folds or folds(task)) for task in study.tasks) * (
+        math.prod(len(study[kind]) for kind in kinds)
+        + math.prod(len(study[kind]) for kind in ("features", "settings", "seeds"))
     )
     if count > _MOST_RUNS:
         raise ConfigError(
@@ -308,10 +384,30 @@ def _check_files(config: ConfigDict) -> None:
         initialisations(config).items(), config.study.models
     ):
         path = init_path(template, model)
-        if name != SCRATCH and not expanded(path).exists():
+        if hub.is_address(path):
+            if not hub.is_pinned(path):
+                raise ConfigError(
+                    f"config.study.inits: {path}, the weights {name!r} for {model}, names no "
+                    "commit, so that runs could begin from different weights; give "
+                    "hf://OWNER/NAME@COMMIT, which `python -m radimagenet_jax.convert "
+                    f"--weights={path} --verify` tells."
+                )
+        elif name != SCRATCH and not expanded(path).exists():
             raise ConfigError(
                 f"config.study.inits: {path}, the weights {name!r} for {model}, is not there; "
                 "put it there or name another path."
+            )
+    if tables(config) and not any(structure == _OF_HEADS for structure, _ in config.study.settings):
+        raise ConfigError(
+            "config.study.features needs a setting ('freezeall', RATE) in config.study.settings: "
+            "its heads are trained as those on a frozen network."
+        )
+    for name, task in itertools.product(tables(config), config.study.tasks):
+        file = table_path(config, name, task)
+        if not file.is_file():
+            raise ConfigError(
+                f"config.study.features: {file}, the table {name!r} of features for {task}, is not "
+                "there; put it there or name another path."
             )
 
 
@@ -330,10 +426,11 @@ def check_weights(config: ConfigDict) -> None:
     ):
         if name == SCRATCH:
             continue
-        path = expanded(init_path(template, model))
+        given = init_path(template, model)
+        path = given if hub.is_address(given) else expanded(given)
         try:
             # A converted folder tells its network without its tensors being read.
-            if native.is_converted(path):
+            if isinstance(path, Path) and native.is_converted(path):
                 check_architecture(native.read_contract(path), model)
             else:
                 for preprocessing in config.study.preprocessing:

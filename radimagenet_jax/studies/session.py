@@ -9,7 +9,7 @@ from rich.table import Table
 from radimagenet_jax.console import console, warn
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.files import expanded
-from radimagenet_jax.studies import engine, plan
+from radimagenet_jax.studies import embeddings, engine, plan
 from radimagenet_jax.studies.ledger import Ledger
 
 
@@ -22,6 +22,7 @@ def run(config: ConfigDict, workdir: str, shard: str) -> int:
     groups = plan.groups(config)
     own = plan.shard(groups, shard)
     plan.check_weights(config)
+    embeddings.check(config)
     ledger = Ledger(workdir, config)
     console.print(
         f"{sum(len(g.runs) for g in own)} runs in {len(own)} groups"
@@ -44,6 +45,7 @@ def preview(config: ConfigDict, workdir: str, shard: str) -> int:
     from radimagenet_jax.studies import estimate
 
     plan.check_weights(config)
+    embeddings.check(config)
     estimate.show(config, plan.shard(plan.groups(config), shard), expanded(workdir))
     return 0
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.models import ops
-from radimagenet_jax.studies import batches, plan, tails
+from radimagenet_jax.studies import batches, embeddings, plan, tails
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.cut import Cut, cut
 from radimagenet_jax.studies.images import Images
@@ -23,6 +23,7 @@ from radimagenet_jax.training import network
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
 from radimagenet_jax.training.program import Program, Values
+from radimagenet_jax.weights import hub
 
 PyTree = Any
 Leaves = dict[str, Any]
@@ -42,6 +43,7 @@ class Programs:
       eval_trunk: Images to activations, as they are.
       train: Of `tails.make_train`.
       evaluate: Of `tails.make_evaluate`.
+      is_the_same_each_epoch: Whether nothing is augmented, so that images are computed once.
     """
 
     learning: frozenset[str]
@@ -53,6 +55,7 @@ class Programs:
     eval_trunk: Trunk
     train: Callable[..., Any]
     evaluate: Callable[..., Any]
+    is_the_same_each_epoch: bool
 
 
 def train(
@@ -72,13 +75,17 @@ def train(
       after_epoch: Called with the number of each finished epoch.
 
     Returns:
-      How each run went, and what the group took: 'activation_bytes', 'trunk_images', 'warnings'.
+      How each run went, and what the group took: 'activation_bytes', 'trunk_images', 'warnings';
+      of a table of features 'features_file' and 'features_sha256' too.
 
     Raises:
       UserError: If the weights do not fit, or memory does not suffice.
     """
     single = plan.run_config(config, runs[0])
-    program, of_seed, warnings = _weights(config, runs, images.class_names)
+    if runs[0].has_table:
+        program, of_seed, images, figures = _table(config, runs, images)
+    else:
+        program, of_seed, figures = _weights(config, runs, images.class_names)
     programs = _compiled(program, config.study.trunk_batch, config.study.side_by_side)
     frozen = jax.device_put(
         {k: v for k, v in of_seed[runs[0].seed].items() if k not in programs.learning}
@@ -110,7 +117,7 @@ def train(
     for split in ("val", "test"):
         for course, own in zip(courses, session.logits(split, *best), strict=True):
             course.finish(split, own, images, positive)
-    return courses, session.figures() | {"warnings": warnings}
+    return courses, session.figures() | figures
 
 
 class _Session:
@@ -177,6 +184,8 @@ class _Session:
         """Trains every run for an epoch; returns the mean losses (R,) too."""
         table = self._epoch_table(epoch)
         draws = tuple(range(self._views)) if self._views else (epoch,)
+        if self._programs.is_the_same_each_epoch:
+            draws = (0,)
         view: np.ndarray | int = 0
         if self._views:
             view = _drawn_views(self._key, epoch, self._images.ids, self._views)[table.places]
@@ -233,8 +242,8 @@ def _drawn_views(key: jax.Array, epoch: int, ids: np.ndarray, views: int) -> np.
 
 def _weights(
     config: ConfigDict, runs: Sequence[plan.Run], class_names: tuple[str, ...]
-) -> tuple[Program, dict[int, Leaves], list[str]]:
-    """The runs' program, their first variables by seed, and warnings."""
+) -> tuple[Program, dict[int, Leaves], dict[str, Any]]:
+    """The runs' program, their first variables by seed, and what is to be known of them."""
     first = plan.run_config(config, runs[0])
     start = network.build(first, class_names)
     program = start.program
@@ -244,12 +253,33 @@ def _weights(
             other = network.build(plan.run_config(config, run), class_names)
             of_seed[run.seed] = traverse_util.flatten_dict(other.variables, sep="/")
     warnings = []
+    if hub.is_address(first.init):
+        warnings.append(f"{first.init}: {start.contract.origin}. {start.contract.licence}")
     if start.trained_with != program.input.scheme:
         warnings.append(
             f"{first.init} was trained with the input '{start.trained_with}' and is given "
             f"'{program.input.scheme}'."
         )
-    return program, of_seed, warnings
+    return program, of_seed, {"warnings": warnings}
+
+
+def _table(
+    config: ConfigDict, runs: Sequence[plan.Run], images: Images
+) -> tuple[Program, dict[int, Leaves], Images, dict[str, Any]]:
+    """As `_weights`, of heads on a table of features; the images are those of the table."""
+    run = runs[0]
+    path, table = str(plan.table_path(config, run.init, run.task)), embeddings.read(config, run)
+    program = embeddings.program(plan.run_config(config, run), table, images.class_names)
+    of_seed = {
+        seed: traverse_util.flatten_dict(program.scratch(seed), sep="/")
+        for seed in {run.seed for run in runs}
+    }
+    known = {
+        "features_file": path,
+        "features_sha256": table.sha256,
+        "warnings": [embeddings.note(table, run.init, path)],
+    }
+    return program, of_seed, embeddings.tabled(images, table, run.init, path), known
 
 
 def _values(config: ConfigDict, run: plan.Run, images: Images) -> Values:
@@ -279,10 +309,11 @@ def _compiled(program: Program, chunk: int, side_by_side: int) -> Programs:
         eval_cut=eval_cut,
         train_chunk=train_chunk,
         eval_chunk=eval_chunk,
-        train_trunk=make_trunk(train_chunk, program.input, program.policy),
-        eval_trunk=make_trunk(eval_chunk, program.input, None),
+        train_trunk=make_trunk(train_chunk, program.prepared, program.policy),
+        eval_trunk=make_trunk(eval_chunk, program.prepared, None),
         train=tails.make_train(program, train_cut, several),
         evaluate=tails.make_evaluate(eval_cut, several),
+        is_the_same_each_epoch=program.policy is None,
     )
 
 
@@ -294,13 +325,12 @@ def evaluation_cut(program: Program) -> Cut:
 def _cut(program: Program, batch_size: int, *, training: bool) -> Cut:
     """Cuts the training or the evaluation pass of a batch."""
     learning, frozen = _divided(program)
-    size = program.form.image_size
-    x = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
+    x = jax.ShapeDtypeStruct((batch_size, *program.input_shape), jnp.float32)
     if not training:
-        return cut(_evaluation_pass(program.model), learning, frozen, x, ())
+        return cut(_evaluation_pass(program.exact_model), learning, frozen, x, ())
     mask = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
     key = jax.eval_shape(lambda: steps.run_keys(0)[1])
-    return cut(_training_pass(program.model, learning), learning, frozen, x, (key, mask))
+    return cut(_training_pass(program.exact_model, learning), learning, frozen, x, (key, mask))
 
 
 def _divided(program: Program) -> tuple[Leaves, Leaves]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from radimagenet_jax.data import augment
 from radimagenet_jax.models import ops
-from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.studies.cut import Cut
 from radimagenet_jax.studies.images import Images
 
@@ -19,12 +18,14 @@ PyTree = Any
 Trunk = Callable[..., tuple[jax.Array, ...]]
 
 
-def make_trunk(cut: Cut, made_of: Input, policy: augment.Policy | None) -> Trunk:
+def make_trunk(
+    cut: Cut, prepared: Callable[[jax.Array], jax.Array], policy: augment.Policy | None
+) -> Trunk:
     """Makes the compiled function from stored images to the activations at the cut.
 
     Args:
       cut: For the chunks in which the trunk is computed.
-      made_of: What the network's input is.
+      prepared: Turns augmented images into the network's input.
       policy: Augmentation; None for none, as in evaluation.
 
     Returns:
@@ -35,7 +36,7 @@ def make_trunk(cut: Cut, made_of: Input, policy: augment.Policy | None) -> Trunk
     def trunk(
         frozen: PyTree, images: jax.Array, ids: jax.Array, epoch: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, ...]:
-        return cut.trunk(frozen, made_of.of(augment.augment(images, ids, epoch, key, policy)))
+        return cut.trunk(frozen, prepared(augment.augment(images, ids, epoch, key, policy)))
 
     return trunk
 

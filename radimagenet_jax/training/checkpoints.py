@@ -10,6 +10,7 @@ not notice every flipped bit. Checkpoints of earlier versions have none, and are
 """
 
 import contextlib
+import functools
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ import orbax.checkpoint as ocp
 
 from radimagenet_jax import own_files
 from radimagenet_jax.console import warn
-from radimagenet_jax.errors import CheckpointError, cut
+from radimagenet_jax.errors import CheckpointError, UserError, cut
 from radimagenet_jax.files import plainly_named
 from radimagenet_jax.models import ops
 from radimagenet_jax.training import distributed, freezing
@@ -143,6 +144,8 @@ class Checkpoints:
     ) -> tuple[TrainState, dict[str, Any]]:
         """Restores the newest training state, or with a warning the one before if it is damaged.
 
+        Processes of one run all restore the same, though only one of them may meet the damage.
+
         Args:
           like: A state of the same structure; the restored arrays take its shapes, dtypes and
             shardings, so the number of devices may have changed.
@@ -153,16 +156,21 @@ class Checkpoints:
 
         Raises:
           CheckpointError: If none fits the run, or all files are damaged.
+          ConfigError: If the processes of the run see other checkpoints.
         """
         self.wait()
         steps = sorted(self._manager.all_steps(), reverse=True)
+        distributed.agree({f"list of checkpoints in {self.folder}": str(steps)})
         if not steps:
             raise CheckpointError(f"there is no checkpoint in {self.folder}.")
-        first: CheckpointError | None = None
+        first: UserError | None = None
         for place, step in enumerate(steps):
+            read = functools.partial(self._read, step, _items(like), kept)
             try:
-                items, meta = self._restore(step, _items(like), kept)
-            except CheckpointError as error:
+                # In two parts: while orbax restores, processes wait for each other.
+                distributed.all_or_none(functools.partial(self._check_files, step))
+                items, meta = distributed.all_or_none(read)
+            except UserError as error:
                 first = first or error
                 continue
             if place:
@@ -219,14 +227,6 @@ class Checkpoints:
         items, meta = self._restore(self._best_step(), {"network": like})
         return items["network"], meta
 
-    def best_meta(self) -> dict[str, Any]:
-        """What was saved beside the best network.
-
-        Raises:
-          CheckpointError: If there is none.
-        """
-        return self._restore(self._best_step(), {})[1]
-
     def _best_step(self) -> int:
         self.wait()
         newest = self._manager.latest_step()
@@ -238,6 +238,17 @@ class Checkpoints:
         return best
 
     def _restore(
+        self, step: int, items: Mapping[str, PyTree]
+    ) -> tuple[dict[str, PyTree], dict[str, Any]]:
+        self._check_files(step)
+        return self._read(step, items)
+
+    def _check_files(self, step: int) -> None:
+        damage = own_files.damage(self.folder / str(step))
+        if damage:
+            raise self._damaged(step, damage)
+
+    def _read(
         self,
         step: int,
         items: Mapping[str, PyTree],
@@ -254,9 +265,6 @@ class Checkpoints:
             )
             for name, tree in items.items()
         }
-        damage = own_files.damage(self.folder / str(step))
-        if damage:
-            raise self._damaged(step, damage)
         try:
             with _quiet():
                 restored = self._manager.restore(

@@ -1,7 +1,14 @@
-"""How fast a run trains: compilation, evaluation and saving left out, resumes included."""
+"""How fast a run trains, and where its time goes, resumes included."""
 
+import contextlib
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+# Where the time of a training goes. What the devices do while the host waits for input or sends is
+# not in 'device', which is the time for which the host waited for them and nothing else.
+PARTS = ("input", "sending", "device", "host", "evaluation", "saving")
 
 
 @dataclass
@@ -15,8 +22,10 @@ class Clock:
       seconds: Training time, over all sessions of the run.
       images: Images in that time that the rate is made of.
       rated_seconds: The time that they took.
-      waited: Seconds of these in which the devices had nothing to do but wait for input.
-      computed: Seconds of these in which a compiled step ran.
+      waited: Seconds of these in which the host waited for input.
+      computed: Seconds of these in which it sent steps or waited for the devices.
+      parts: Seconds by where they went, those of `PARTS`; together they are the time from the
+        first step to the last save.
     """
 
     seconds: float = 0.0
@@ -24,6 +33,7 @@ class Clock:
     rated_seconds: float = 0.0
     waited: float = 0.0
     computed: float = 0.0
+    parts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
 
     def __post_init__(self) -> None:
         self._started: float | None = None
@@ -34,31 +44,54 @@ class Clock:
         if self._started is None:
             self._started = time.perf_counter()
 
-    def step(self, images: int, waited: float = 0.0, computed: float = 0.0) -> None:
-        """Notes a finished step.
+    def step(
+        self, images: int, waited: float = 0.0, sending: float = 0.0, device: float = 0.0
+    ) -> None:
+        """Notes a call that sent steps.
 
         Args:
-          images: How many it trained on.
+          images: How many were trained on in the steps that are known to be done since the last.
           waited: Seconds for which it waited for its input.
-          computed: Seconds that the devices took for it.
+          sending: Seconds that sending took.
+          device: Seconds for which it waited for the devices.
         """
         if self._started is None:
             raise RuntimeError("the clock counts steps only between start and stop.")
-        now = time.perf_counter()
-        self.seconds += now - self._started
+        passed = self._pass()
+        for name, seconds in (("input", waited), ("sending", sending), ("device", device)):
+            self.parts[name] += seconds
+            self.parts["host"] -= seconds
         if self._warm:
             self.images += images
-            self.rated_seconds += now - self._started
+            self.rated_seconds += passed
             self.waited += waited
-            self.computed += computed
-        self._warm = True
-        self._started = now
+            self.computed += sending + device
+        # Steps on their way are known to be done later, and so is the first.
+        self._warm |= images > 0
 
     def stop(self) -> None:
         """Pauses the count."""
         if self._started is not None:
-            self.seconds += time.perf_counter() - self._started
+            self._pass()
             self._started = None
+
+    def _pass(self) -> float:
+        """Counts the time since it was last counted."""
+        assert self._started is not None
+        now = time.perf_counter()
+        passed, self._started = now - self._started, now
+        self.seconds += passed
+        self.parts["host"] += passed
+        return passed
+
+    @contextlib.contextmanager
+    def spending(self, part: str) -> Iterator[None]:
+        """Counts what happens inside, while the clock is stopped, for a part of `PARTS`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.parts[part] += time.perf_counter() - began
 
     @property
     def images_per_second(self) -> float | None:
@@ -75,7 +108,7 @@ class Clock:
         """Share of the training time outside compiled steps, None before it is known."""
         return 1 - self.computed / self.rated_seconds if self.rated_seconds else None
 
-    def to_json(self) -> dict[str, float | int]:
+    def to_json(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {
             "seconds": self.seconds,
@@ -83,4 +116,5 @@ class Clock:
             "rated_seconds": self.rated_seconds,
             "waited": self.waited,
             "computed": self.computed,
+            "parts": {name: round(seconds, 3) for name, seconds in self.parts.items()},
         }

@@ -13,14 +13,20 @@ from radimagenet_jax.data import augment
 from radimagenet_jax.errors import ConfigError, cut
 from radimagenet_jax.files import expanded
 from radimagenet_jax.training import fields, freezing, pages, profiling
+from radimagenet_jax.weights import hub
 
 _MODEL = "--config.model="
 # Checked by the network's class, and by `studies/plan.py`.
-_CHECKED_ELSEWHERE = ("model_options.", "study.")
+_CHECKED_ELSEWHERE = ("model_options.", "study.", "from_scratch.")
 
 # Fields that earlier versions had not, with the values by which those computed: a working directory
 # that lacks them belongs to the same run.
-_ADDED: dict[str, Any] = {"optimizer.weight_decay": 1e-4, "optimizer.clip_norm": 0.0}
+_ADDED: dict[str, Any] = {
+    "optimizer.weight_decay": 1e-4,
+    "optimizer.clip_norm": 0.0,
+    "precision": "auto",
+    "study.features": [],
+}
 
 # Fields that change how a run is watched or where its data lie, not what it computes.
 _FREE_FIELDS = frozenset(
@@ -223,8 +229,9 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
         ) from error
     for values in (new, old):
         # The same file by another name is the same.
-        if isinstance(values.get("init"), str) and values["init"] != "scratch":
-            values["init"] = str(expanded(values["init"]).absolute())
+        init = values.get("init")
+        if isinstance(init, str) and init != "scratch" and not hub.is_address(init):
+            values["init"] = str(expanded(init).absolute())
     return [
         f"{cut(field)}: {_shown(old.get(field))} -> {_shown(new.get(field))}"
         for field in sorted(new.keys() | old.keys())

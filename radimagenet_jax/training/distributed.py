@@ -243,6 +243,27 @@ def as_lead_has_it(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
+def all_or_none(action: Callable[[], T]) -> T:
+    """Runs what may fail in some processes only, and then fails in all of them; all must call it.
+
+    Raises:
+      UserError: What `action` raised, here or in another process.
+    """
+    if not _together:
+        return action()
+    failure: UserError | None = None
+    try:
+        result = action()
+    except UserError as error:
+        failure = error
+    failed = np.flatnonzero(multihost_utils.process_allgather(np.bool_(failure is not None)))
+    if failure is not None:
+        raise failure
+    if len(failed):
+        raise UserError(f"process {failed[0]} of this run says why, and the others end with it.")
+    return result
+
+
 def preempted(call: int) -> bool:
     """Whether a process of the run got SIGTERM, and this is the call at which all stop for it.
 

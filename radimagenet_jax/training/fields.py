@@ -14,6 +14,7 @@ from typing import Any
 from radimagenet_jax import models
 from radimagenet_jax.data import augment, tasks
 from radimagenet_jax.models import preprocess
+from radimagenet_jax.models.layers import PRECISIONS
 from radimagenet_jax.training import losses, optimizers, schedules
 
 # Positive numbers that float32 holds, at the lower end with room for a product.
@@ -28,7 +29,7 @@ _MOST_BLOCKS = 160
 # Fields of `Network` that a config has under names of its own, or that a run works out.
 _NOT_OPTIONS = frozenset(
     ("parent", "name", "num_classes", "dropout", "head_init", "dtype", "bn_momentum")
-) | {"frozen_stats", "stats_groups"}
+) | {"frozen_stats", "stats_groups", "precision"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +183,7 @@ FIELDS: Mapping[str, Field] = {
     "batch_norm_momentum": share(),
     "batch_norm_statistics": one_of(("global", "per_device")),
     "dtype": one_of(("float32", "bfloat16")),
+    "precision": one_of(tuple(PRECISIONS)),
     "optimizer.name": one_of(tuple(optimizers.OPTIMIZERS)),
     "optimizer.learning_rate": positive(_LARGEST),  # a run says at which step it diverges
     "optimizer.b1": share(),

@@ -70,6 +70,20 @@ class Freeze:
     first_trainable: str
     rows: tuple[LayerRow, ...]
 
+    def optimizer(self, of_trainable: optax.GradientTransformation) -> optax.GradientTransformation:
+        """An optimiser that moves what learns and leaves all else as it is.
+
+        Args:
+          of_trainable: For what learns; it sees nothing else, and has no state for it.
+        """
+
+        def labels(params: PyTree) -> PyTree:
+            return jax.tree_util.tree_map_with_path(
+                lambda path, _: "trainable" if _name(path) in self.trainable else "frozen", params
+            )
+
+        return optax.partition({"trainable": of_trainable, "frozen": optax.set_to_zero()}, labels)
+
 
 def specify(
     structure: str, variables: Mapping[str, PyTree], layers: Sequence[KerasLayer]

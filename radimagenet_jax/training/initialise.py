@@ -19,10 +19,7 @@ def shapes(model: nn.Module, image_size: int) -> dict[str, PyTree]:
 
 
 def scratch(model: nn.Module, image_size: int, seed: int, head_init: str) -> dict[str, PyTree]:
-    """Random variables: glorot_uniform kernels, zero biases, unit scales and variances.
-
-    Each leaf draws from its own generator, keyed by the seed and the leaf's name, so that a
-    leaf's value does not depend on which other leaves there are.
+    """Random variables of a network, see `drawn`.
 
     Args:
       model: The network.
@@ -33,7 +30,24 @@ def scratch(model: nn.Module, image_size: int, seed: int, head_init: str) -> dic
     Returns:
       {'params', 'batch_stats'} of float32 arrays on the host.
     """
-    leaves = traverse_util.flatten_dict(shapes(model, image_size), sep="/")
+    return drawn(shapes(model, image_size), seed, head_init)
+
+
+def drawn(shapes: dict[str, PyTree], seed: int, head_init: str) -> dict[str, PyTree]:
+    """Random variables: glorot_uniform kernels, zero biases, unit scales and variances.
+
+    Each leaf draws from its own generator, keyed by the seed and the leaf's name, so that a
+    leaf's value does not depend on which other leaves there are.
+
+    Args:
+      shapes: Of the variables.
+      seed: Of the draws.
+      head_init: 'glorot_uniform' or 'zeros', the head's kernel.
+
+    Returns:
+      The same tree of float32 arrays on the host.
+    """
+    leaves = traverse_util.flatten_dict(shapes, sep="/")
     return traverse_util.unflatten_dict(
         {name: _leaf(name, leaf, seed, head_init) for name, leaf in leaves.items()}, sep="/"
     )

@@ -8,11 +8,12 @@ whatever their runs' seeds, rates and data: what is compiled for one serves the 
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 import optax
+from flax import linen as nn
 from flax import struct
 from ml_collections import ConfigDict, FrozenConfigDict
 
@@ -33,7 +34,17 @@ _PADDED_BATCH = 4096
 
 # Fields whose values a step is given, or that change no step: not part of what is compiled.
 _GIVEN = (
-    *("init", "seed", "augment_seed", "epochs", "dataset", "export_weights", "mesh", "scan"),
+    *(
+        "init",
+        "from_scratch",
+        "seed",
+        "augment_seed",
+        "epochs",
+        "dataset",
+        "export_weights",
+        "mesh",
+        "scan",
+    ),
     *("sampling", "shuffle", "shard_optimizer", "log_every", "checkpoint_every", "profile"),
 )
 
@@ -129,7 +140,7 @@ class Program:
         class_names: tuple[str, ...],
         variant: str = "",
         devices: int = 1,
-    ) -> "Program":
+    ) -> Self:
         """The program of a config of `configs/base.py`, checked; see the attributes."""
         form = _with_tuples({k: v for k, v in config.to_dict().items() if k not in _GIVEN})
         del form["optimizer"]["learning_rate"]
@@ -138,8 +149,13 @@ class Program:
         return cls(FrozenConfigDict(form), made_of, class_names, variant, devices)
 
     @functools.cached_property
-    def model(self) -> models.Network:
+    def model(self) -> nn.Module:
         """The network with its head, its frozen BatchNorms in inference mode in training."""
+        return self.exact_model.clone(precision=self.form.precision)
+
+    @functools.cached_property
+    def exact_model(self) -> models.Network:
+        """The same, whose products are float32 on every chip if the network is: for evaluation."""
         return self._network.clone(frozen_stats=self.freeze.frozen_stats, stats_groups=self.devices)
 
     @functools.cached_property
@@ -156,6 +172,15 @@ class Program:
             bn_momentum=self.form.batch_norm_momentum,
             **fields,
         )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(S, S, 3) of an image, or whatever else the model takes of an example."""
+        return (self.form.image_size, self.form.image_size, 3)
+
+    def prepared(self, examples: jax.Array) -> jax.Array:
+        """Turns augmented examples into the model's input."""
+        return self.input.of(examples)
 
     @functools.cached_property
     def shapes(self) -> dict[str, PyTree]:
@@ -231,7 +256,7 @@ class Program:
     @functools.cached_property
     def eval_step(self) -> Callable[..., jax.Array]:
         """Of `step.make_eval_step`."""
-        return steps.make_eval_step(self.model, self.input)
+        return steps.make_eval_step(self.exact_model, self.input)
 
 
 def _with_tuples(value: Any) -> Any:

@@ -1,7 +1,9 @@
 """Taking steps: one call of the devices each, or many steps of an epoch in one call."""
 
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,15 +22,33 @@ Sums = dict[str, Any]
 
 # Steps of one call take about so long: SIGTERM and the progress bar wait for it.
 _CALL_SECONDS = 5.0
+# Steps that are sent before the oldest one's sums are read, so that a device never waits for the
+# host to send the next.
+IN_FLIGHT = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Advance:
+    """What a call of `advance` did.
+
+    Attributes:
+      sent: Steps that were sent to the devices.
+      rows: Sums of the steps that are known to be done, on the host, the oldest first; those of
+        earlier calls among them.
+      waited: Seconds that the call waited for its input.
+      sending: Seconds that it took to send the steps.
+      device: Seconds for which it waited for the devices.
+    """
+
+    sent: int
+    rows: Sequence[Sums]
+    waited: float
+    sending: float
+    device: float
 
 
 class SingleSteps:
-    """One compiled call a step, for batches that come from disk and for CPUs.
-
-    Attributes:
-      waited: Seconds that the latest call waited for its input.
-      computed: Seconds that the devices took for it.
-    """
+    """One compiled call a step, for batches that come from disk and for CPUs."""
 
     def __init__(
         self,
@@ -37,9 +57,10 @@ class SingleSteps:
         order: DataOrder,
         layout: PyTree,
         mesh: Mesh,
+        in_flight: int = IN_FLIGHT,
     ):
-        self.waited = self.computed = 0.0
-        self._feed, self._order = feed, order
+        self._feed, self._order, self._in_flight = feed, order, in_flight
+        self._sums: deque[Sums] = deque()
         self._lazy = ops.jit(
             train_step,
             in_shardings=(layout, *feed.shardings),
@@ -55,30 +76,33 @@ class SingleSteps:
         self._batches: Iterator[Inputs] = batches
         self._compiled = self._lazy.lower(state, *self._shown).compile()
 
-    def advance(self, state: TrainState, step: int, until: int) -> tuple[TrainState, list[Sums]]:
-        """Takes one step; returns the state after it and its sums, on the host."""
+    def advance(self, state: TrainState, step: int, until: int) -> tuple[TrainState, Advance]:
+        """Sends the step after `step`; returns the state after it, and what came of it.
+
+        Up to `IN_FLIGHT` steps are on their way; before `until` is reached, all are done.
+        """
         asked = time.perf_counter()
         batch, self._shown = self._shown or next(self._batches), None
         began = time.perf_counter()
         state, sums = self._compiled(state, *batch)
-        # Reading the sums waits for the step, so that the queue never runs ahead of what the
-        # progress bar says and a failure names its own step.
-        read = jax.device_get(sums)
-        self.waited, self.computed = began - asked, time.perf_counter() - began
-        return state, [read]
+        self._sums.append(sums)
+        sent = time.perf_counter()
+        rows = self._read(0 if step + 1 >= until else self._in_flight - 1)
+        return state, Advance(1, rows, began - asked, sent - began, time.perf_counter() - sent)
+
+    def settle(self) -> list[Sums]:
+        """Waits for the steps that are on their way; returns the sums of those not yet read."""
+        return self._read(0)
+
+    def _read(self, left: int) -> list[Sums]:
+        return [jax.device_get(self._sums.popleft()) for _ in range(len(self._sums) - left)]
 
 
 class ScannedSteps:
     """As many steps as a few seconds hold in one compiled loop, without the host in between.
 
     Where one call ends and the next begins changes nothing in what is computed.
-
-    Attributes:
-      waited: 0; there is no input to wait for.
-      computed: Seconds that the devices took for the latest call.
     """
-
-    waited = computed = 0.0
 
     def __init__(
         self,
@@ -107,24 +131,30 @@ class ScannedSteps:
             state, self._examples, *self._batches_of(first), *bounds
         ).compile()
 
-    def advance(self, state: TrainState, step: int, until: int) -> tuple[TrainState, list[Sums]]:
-        """Takes steps up to `until` at most; returns the state and each step's sums."""
+    def advance(self, state: TrainState, step: int, until: int) -> tuple[TrainState, Advance]:
+        """Takes steps up to `until` at most; returns the state after them, and what came of it."""
         first = step % self._order.steps_per_epoch
         last = min(first + self._size, self._order.steps_per_epoch, first + until - step)
         began = time.perf_counter()
         state, sums = self._compiled(
             state, self._examples, *self._batches_of(step), np.int32(first), np.int32(last)
         )
+        sent = time.perf_counter()
         host = jax.device_get(sums)
-        self.computed = time.perf_counter() - began
+        done = time.perf_counter()
         # The first call of a process is slow for other reasons.
-        size = max(1, int(_CALL_SECONDS * (last - first) / self.computed)) if self._warm else 1
+        size = max(1, int(_CALL_SECONDS * (last - first) / (done - began))) if self._warm else 1
         # Every process has its own clock, but all have to take the same steps.
         self._size = distributed.as_lead_has_it(size)
         self._warm = True
-        return state, [
+        rows = [
             {name: values[place] for name, values in host.items()} for place in range(first, last)
         ]
+        return state, Advance(len(rows), rows, 0.0, sent - began, done - sent)
+
+    def settle(self) -> list[Sums]:
+        """Nothing is on its way between calls."""
+        return []
 
     def _batches_of(self, step: int) -> tuple[jax.Array, jax.Array]:
         """The indices and masks of all steps of an epoch, (steps, B) each, on the devices."""
@@ -144,6 +174,8 @@ def stepper(
     order: DataOrder,
     layout: PyTree,
     mesh: Mesh,
+    *,
+    in_flight: int = IN_FLIGHT,
 ) -> SingleSteps | ScannedSteps:
     """Chooses the way.
 
@@ -155,11 +187,15 @@ def stepper(
       order: Its order.
       layout: Where the state's arrays live, see `sharding.state_layout`.
       mesh: The devices.
+      in_flight: Single steps that may be on their way.
     """
     looped = how == "true" or (how == "auto" and not ops.computes_on_host())
     if looped and isinstance(feed, ResidentFeed):
         return ScannedSteps(train_step, feed, order, layout, mesh)
-    return SingleSteps(train_step, feed, order, layout, mesh)
+    # Several CPU devices share the threads of one process, which a step and the next, each waiting
+    # for all of its parts, could use up.
+    alone = ops.computes_on_host() and mesh.size > 1
+    return SingleSteps(train_step, feed, order, layout, mesh, 1 if alone else in_flight)
 
 
 def _loop(

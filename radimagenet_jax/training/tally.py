@@ -6,14 +6,17 @@ from types import NoneType
 from typing import Any
 
 from radimagenet_jax import own_files
-from radimagenet_jax.training.clock import Clock
+from radimagenet_jax.training.clock import PARTS, Clock
 
 # Of what `to_json` gives.
 FORM: Mapping[str, own_files.Form] = {
     **dict.fromkeys(("loss_sum", "correct", "count"), own_files.NUMBER),
     "best_loss": own_files.NUMBER_OR_NONE,
     "best_step": (int, NoneType),
-    "clock": dict.fromkeys(("seconds", "images", "rated_seconds"), own_files.NUMBER),
+    "clock": {
+        **dict.fromkeys(("seconds", "images", "rated_seconds"), own_files.NUMBER),
+        "parts?": dict.fromkeys(PARTS, own_files.NUMBER),
+    },
 }
 
 
@@ -64,6 +67,11 @@ class Tally:
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "Tally":
         """What `to_json` gave, of the form `FORM`."""
-        clock = {each.name: kept["clock"].get(each.name, 0) for each in fields(Clock)}
+        # Earlier versions kept less.
+        clock = {
+            each.name: kept["clock"][each.name]
+            for each in fields(Clock)
+            if each.name in kept["clock"]
+        }
         own = {each.name: kept[each.name] for each in fields(cls)}
         return cls(**{**own, "clock": Clock(**clock)})

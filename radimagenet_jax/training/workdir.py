@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.files import expanded, replacing
+from radimagenet_jax.files import expanded, make_private, replacing
 from radimagenet_jax.training import config as config_pages
 
 # What is shown again of a finished run; see `outcome.show`.
@@ -67,7 +67,7 @@ class Workdir:
             self.result = self._read("result.json")
             return
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_private(self.path)
         except OSError as error:
             raise ConfigError(
                 f"cannot use {self.path} as the working directory: {error.strerror}; "

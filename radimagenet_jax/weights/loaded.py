@@ -6,6 +6,7 @@ from typing import Any
 
 from radimagenet_jax import models
 from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Weights:
       told: Whether the file tells its input: 'stated' by its contract, by 'evidence', or not, so
         that it is the 'user' who says it.
       config: Of the run that they were read from; None for a file.
+      usage: How the network is used, as far as that is known.
     """
 
     variables: Mapping[str, Any]
@@ -63,6 +65,7 @@ class Weights:
     config: Mapping[str, Any] | None = None
     num_classes: int | None = None
     told: str = "stated"
+    usage: Usage = field(default_factory=Usage)
 
     def network(self, **fields: Any) -> models.Network:
         """The network that these variables are of; `fields` are further ones of its class."""

@@ -1,9 +1,10 @@
-"""Our converted form: a folder with `model.safetensors` and `contract.json`.
+"""Our converted form: a folder with `model.safetensors`, `contract.json`, and what it is for.
 
 Tensors are called as in the network, 'params/stage1_block1/conv1/kernel', in its own
 layouts. The folder appears whole or not at all, `contract.json` holds the sha256 of
 the tensors beside the contract, and `model.safetensors` carries the contract as
-metadata too, so that the file alone can still be loaded.
+metadata too, so that the file alone can still be loaded. `usage.json` says how the network is
+used, and `README.md` is its model card: the folder is laid out as a Hub's repository.
 """
 
 import contextlib
@@ -21,14 +22,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights import safetensors_file, seal
+from radimagenet_jax.weights import card, safetensors_file, seal
 from radimagenet_jax.weights.assembly import require_published
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import Opened, digest
 from radimagenet_jax.weights.safetensors_file import CONTRACT_KEY
+from radimagenet_jax.weights.usage import Usage
 
 TENSORS = "model.safetensors"
 CONTRACT = "contract.json"
+USAGE = "usage.json"
+CARD = "README.md"
 
 # In bytes: a contract with thousands of labels has a tenth of it.
 _LARGEST_CONTRACT = 8_000_000
@@ -37,13 +41,22 @@ _LARGEST_CONTRACT = 8_000_000
 _DIGEST_KEY = "model_sha256"
 
 
-def write(folder: Path, variables: Mapping[str, Any], contract: Contract) -> None:
+_NOTHING_KNOWN = Usage()
+
+
+def write(
+    folder: Path,
+    variables: Mapping[str, Any],
+    contract: Contract,
+    usage: Usage = _NOTHING_KNOWN,
+) -> None:
     """Writes weights as a converted folder.
 
     Args:
       folder: It must not exist yet, or be empty.
       variables: {'params', 'batch_stats'}, float32.
       contract: What they are.
+      usage: How the network is used.
 
     Raises:
       WeightsError: If the folder is taken or cannot be written, or the variables are not
@@ -67,10 +80,14 @@ def write(folder: Path, variables: Mapping[str, Any], contract: Contract) -> Non
             flat, tensors, metadata={CONTRACT_KEY: seal.sealed(contract, flat), "format": "np"}
         )
         record = {**json.loads(contract.to_json()), _DIGEST_KEY: digest(tensors, "sha256")}
-        (temporary / CONTRACT).write_text(
-            json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        for written in (tensors, temporary / CONTRACT, temporary):
+        texts = {
+            CONTRACT: json.dumps(record, indent=2, ensure_ascii=False) + "\n",
+            USAGE: usage.to_json(),
+            CARD: card.text(contract, usage),
+        }
+        for name, text in texts.items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        for written in (*temporary.iterdir(), temporary):
             _force_to_disk(written)
         # mkdtemp's folder is for its owner alone, and so is what safetensors writes.
         temporary.chmod(0o755)
@@ -101,10 +118,12 @@ def recognises(path: Path, start: bytes) -> bool:
 def opened(path: Path) -> Iterator[Opened]:
     """Opens a converted folder; see `read_contract` and `safetensors_file.opened`."""
     contract = read_contract(path)
+    usage = Usage.read(path / USAGE)
+    usage.check(contract.labels, path / USAGE)
     with safetensors_file.opened(path / TENSORS) as file:
         # The checksum of the whole file is more than the seal of what is in it.
         described = replace(file, path=path, form="converted folder", seal=None, notes=())
-        yield replace(described, scheme="own", contract=contract)
+        yield replace(described, scheme="own", contract=contract, usage=usage)
 
 
 def read_contract(folder: Path) -> Contract:

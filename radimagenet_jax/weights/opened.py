@@ -10,6 +10,7 @@ import numpy as np
 
 from radimagenet_jax.errors import WeightsError, cut
 from radimagenet_jax.weights.contract import Contract, is_plain
+from radimagenet_jax.weights.usage import Usage
 
 # No file in use has a tenth of either.
 _MOST_TENSORS = 30_000
@@ -53,6 +54,7 @@ class Opened:
       strides: The strides that Keras' description states, by layer name.
       options: Fields in which the network differs from the published one.
       config: Of the run that this is; None if it is none.
+      usage: How the network is used, as far as the form says it.
       seal: What `seal.of` gave for the contract and the variables when we wrote them; None if it
         is not kept, or the form is proof against changes already.
       notes: What was noticed or left aside at the opening, a sentence each.
@@ -76,6 +78,7 @@ class Opened:
     strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
     seal: str | None = None
     notes: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -17,6 +18,7 @@ from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.files import expanded
 from radimagenet_jax.weights import (
     archives,
+    hub,
     keras_h5,
     keras_layers,
     native,
@@ -77,7 +79,8 @@ def read(
     """Reads a weight file.
 
     Args:
-      path: The file, a converted folder, or the working directory of a run.
+      path: The file, a converted folder, the working directory of a run, or an address on the Hub,
+        see `hub.fetch`.
       architecture: What the network must be; None recognises it by its layers. A
         stride variant may follow a colon: 'resnet50:v1.5'.
       preprocessing: The input that the weights expect, where no contract states it; it overrules
@@ -94,7 +97,9 @@ def read(
       CheckpointError: If a run has no best network yet, or it is damaged.
     """
     request = Request.of(architecture, preprocessing, unless_told)
-    path = expanded(path)
+    fetched = hub.fetch(path) if hub.is_address(path) else None
+    path = fetched.path if fetched else expanded(path)
+    called = fetched.address if fetched else str(path)
     with _form(path).opened(path) as opened:
         names = opened.scheme or next(key for key in SCHEMES if SCHEMES[key].recognises(opened))
         named = SCHEMES[names].describe(opened, request)
@@ -104,24 +109,51 @@ def read(
         shapes = expected_shapes(name, variant, classes, **opened.options)
         title = models.architecture(name).title
         seal = Seal(opened.contract) if opened.contract and opened.seal else None
-        variables, seen = assemble(named, shapes, file=str(path), title=title, seal=seal)
+        variables, seen = assemble(named, shapes, file=called, title=title, seal=seal)
         if seal is not None and opened.seal is not None:
-            verify(seal, opened.seal, str(path))
+            verify(seal, opened.seal, called)
     # Last, so that a damaged file is called so before anybody has to look for its input.
-    contract, told = request.settled(named, file=str(path))
+    contract, told = request.settled(named, file=called)
+    if fetched:
+        # A config says itself which input it gives, and is compared with the file's signs.
+        if told == "evidence" and unless_told is None:
+            _require_more_than_signs(named, called)
+        contract = replace(
+            contract,
+            origin=f"{contract.origin}; from {called}",
+            licence=f"On the Hub: {fetched.licence or 'none stated'}. {contract.licence}",
+        )
     form = opened.form if opened.scheme else f"{opened.form} with {SCHEMES[names].NAMES}"
+    brought = fetched.notes if fetched else ()
     report = Report(
-        file=str(path),
+        file=called,
         form=form,
         title=f"{title} {variant}".rstrip(),
         tensors=seen.tensors,
         parameters=seen.parameters,
-        notes=(*_notes(named, contract, told), *named.notes, *opened.notes),
+        notes=(*_notes(named, contract, told), *named.notes, *opened.notes, *brought),
         findings=tuple(seen.findings),
     )
     return Weights(
-        variables, contract, report, opened.options, opened.config, classes or None, told
+        variables,
+        contract,
+        report,
+        opened.options,
+        opened.config,
+        classes or None,
+        told,
+        opened.usage,
     )
+
+
+def _require_more_than_signs(named: Named, file: str) -> None:
+    """Refuses to tell the input of a file that anybody may have put on the Hub by its name."""
+    if named.known is not None and named.known.source.evidence:
+        raise WeightsError(
+            f"{file} has no contract, and only its name or form speaks of its input "
+            f"({named.known.source.preprocessing!r}); ask its owner, and say it with "
+            "preprocessing=NAME in Python or --preprocessing=NAME."
+        )
 
 
 def _notes(named: Named, contract: Contract, told: str) -> Iterator[str]:

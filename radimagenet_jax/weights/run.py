@@ -21,11 +21,17 @@ from radimagenet_jax.files import plainly_named
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.opened import Opened, StoredTensor
+from radimagenet_jax.weights.usage import Usage
 
 # The fields of a run's config that are used.
-_CONFIG: Mapping[str, own_files.Form] = {"image_size": int, "dtype": str, "model_options": dict}
-_LARGEST_IMAGE = 4096
-_DTYPES = ("float32", "bfloat16")
+_CONFIG: Mapping[str, own_files.Form] = {
+    "image_size": int,
+    "dtype": str,
+    "model_options": dict,
+    "dataset?": {"positive?": str},
+}
+# Of its result, if there is one; earlier versions did not write it.
+_RESULT: Mapping[str, own_files.Form] = {"positive?": str}
 
 # Bytes: more than any network and its states; only a damaged description has it.
 _LARGEST = 2**33
@@ -42,6 +48,19 @@ def recognises(path: Path, start: bytes) -> bool:
     """Tells whether a path is the working directory of a run."""
     del start
     return is_run(path)
+
+
+def data_fingerprint(path: Path) -> str:
+    """The fingerprint of the data set that a run was trained on, see `data.datasets.Dataset`.
+
+    Args:
+      path: The run's working directory.
+
+    Raises:
+      CheckpointError: If there is no best checkpoint, or it is damaged.
+    """
+    folder = path.absolute() / "checkpoints"
+    return _meta_of(_best(folder)[1], folder, data=str)["data"]
 
 
 @contextlib.contextmanager
@@ -80,7 +99,19 @@ def opened(path: Path) -> Iterator[Opened]:
         contract=contract,
         options=options,
         config=config,
+        usage=_usage(path, config, contract),
     )
+
+
+def _usage(path: Path, config: Mapping[str, Any], contract: Contract) -> Usage:
+    """How a run's network is used, as far as its config and result say it."""
+    names, page = contract.labels or (), path / "result.json"
+    result = {}
+    if page.is_file():
+        result = own_files.read_json(page, _RESULT, "train the run again", ConfigError)
+    said = result.get("positive") or config.get("dataset", {}).get("positive") or ""
+    positive = said if said in names else names[-1]
+    return Usage(config["image_size"], positive, dtype=config["dtype"])
 
 
 def _config(page: Path) -> dict[str, Any]:
@@ -91,10 +122,7 @@ def _checked(config: Any, page: Path) -> dict[str, Any]:
     """A run's config, whose fields that are used are what they must be."""
     try:
         own_files.check(config, _CONFIG)
-        if not 1 <= config["image_size"] <= _LARGEST_IMAGE:
-            raise ValueError(f"'image_size' is not from 1 to {_LARGEST_IMAGE}")
-        if config["dtype"] not in _DTYPES:
-            raise ValueError(f"'dtype' is none of {', '.join(_DTYPES)}")
+        Usage(config["image_size"], dtype=config["dtype"])
     except ValueError as error:
         raise ConfigError(
             f"{page} is not a run's config ({error}); train the run again."

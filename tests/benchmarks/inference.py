@@ -38,15 +38,12 @@ def ours(options: argparse.Namespace) -> turns.Step:
     """What `predict` computes of a batch."""
     import jax
 
-    from radimagenet_jax import models
-    from radimagenet_jax.predict import make_scores
-    from radimagenet_jax.training import initialise
+    import radimagenet_jax as rin
 
-    model = models.create(options.model, num_classes=2)
+    net = rin.create_model(options.model, num_classes=2)
+    net = net.replace(variables=jax.device_put(net.variables))
     images = _images(options)
-    variables = initialise.scratch(model, options.size, 0, "glorot_uniform")
-    scores = make_scores(model, jax.device_put(variables), "caffe_div255", "")
-    return lambda: jax.device_get(scores(images))
+    return lambda: jax.device_get(net.apply(images)["scores"])
 
 
 def keras(options: argparse.Namespace) -> turns.Step:

@@ -44,11 +44,21 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def page(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    """The config page."""
-    path = tmp_path_factory.mktemp("pages") / "page.py"
-    path.write_text(_PAGE.format(dataset="phantom", data_dir=data_dir))
-    return path
+def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], Path]:
+    """Writes the config page of a data set."""
+
+    def write(dataset: str, data_dir: Path) -> Path:
+        path = tmp_path_factory.mktemp("pages") / "page.py"
+        path.write_text(_PAGE.format(dataset=dataset, data_dir=data_dir))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def page(page_of: Callable[[str, Path], Path], data_dir: Path) -> Path:
+    """The config page of the phantoms."""
+    return page_of("phantom", data_dir)
 
 
 @pytest.fixture(scope="session")

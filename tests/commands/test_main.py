@@ -61,6 +61,7 @@ def test_a_run_leaves_every_promised_file(undisturbed):
         "images_per_second",
         "input_wait",
         "outside_step",
+        "parts",
     }
     assert 0 <= result["train"]["outside_step"] < 1
     assert json.loads((undisturbed / "config.json").read_text())["epochs"] == 3

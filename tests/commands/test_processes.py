@@ -167,6 +167,28 @@ def test_a_process_that_dies_ends_the_other_within_a_minute_and_both_resume(
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
+def test_processes_fall_back_from_a_damaged_checkpoint_together(together, tmp_path, pair):
+    workdir = tmp_path / "run"
+    processes = pair(workdir, *STEADY, "--config.checkpoint_every=1")
+    wait_for_rows(workdir, processes, 5)
+    processes[0].send_signal(signal.SIGTERM)
+    codes, said = ended(processes)
+    assert codes == [143, 143], said
+    before, newest = sorted(int(path.name) for path in workdir.glob("checkpoints/[0-9]*"))[-2:]
+    for path in (workdir / "checkpoints" / str(newest)).rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    codes, said = ended(pair(workdir, *STEADY, "--config.checkpoint_every=1"))
+    assert codes == [0, 0], said
+    for each in said:
+        assert f"goes on from step {before}." in each.replace("\n", " ")
+    digests = [
+        json.loads((folder / "result.json").read_text())["params_digest"]
+        for folder in (workdir, together)
+    ]
+    assert digests[0] == digests[1]
+
+
 def test_processes_that_disagree_on_the_config_are_refused_in_one_sentence(tmp_path, pair):
     codes, said = ended(pair(tmp_path / "run", more=["--config.seed=5"]), 120)
     assert codes == [1, 1]

@@ -3,6 +3,8 @@
 import io
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -332,6 +334,31 @@ def test_no_message_and_no_log_line_names_the_patient(caplog, capsys, recwarn):
     text = " ".join([printed.out, printed.err, *logged, *warned])
     assert "Doe" not in text
     assert "secret" not in text
+
+
+def test_what_pydicom_says_of_odd_files_reaches_no_terminal():
+    # Excess bytes behind the pixels, and another encoding than is stated.
+    paths = [
+        get_testdata_file(name, download=False)
+        for name in ("MR_small_padded.dcm", "SC_rgb_jpeg.dcm")
+    ]
+    for path in paths:
+        with pytest.warns(UserWarning, match="excess padding|found implicit VR"):
+            _ = pydicom.dcmread(path).pixel_array
+    # In a process of its own: pytest has filters and handlers of its own.
+    program = (
+        "import sys, pathlib\n"
+        "from radimagenet_jax.data.dicom import decode_dicom\n"
+        "for path in map(pathlib.Path, sys.argv[1:]):\n"
+        "    decode_dicom(path.read_bytes(), name=path.name)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-W", "always", "-c", program, *paths],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (said.stdout, said.stderr) == ("", "")
 
 
 def test_a_pseudonym_depends_on_patient_and_salt_and_tells_neither():

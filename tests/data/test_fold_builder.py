@@ -14,8 +14,9 @@ from radimagenet_jax.data.fold_builder import (
 )
 from radimagenet_jax.data.image_builder import Example
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import Row, SourceFile, grouped, list_files, named
+from radimagenet_jax.data.source_files import SourceFile, grouped, list_files, named
 from radimagenet_jax.data.splits import Listed
+from radimagenet_jax.data.tables import Row
 from radimagenet_jax.errors import DataError
 
 

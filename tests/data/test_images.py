@@ -156,7 +156,7 @@ def test_what_is_no_image_is_refused(content):
         check_image(content, name="page.png")
 
 
-UNDOCUMENTED = ("GIF", "PPM", "TGA", "PCX", "SGI", "WEBP", "ICO", "JPEG2000", "DDS", "IM", "MSP")
+UNDOCUMENTED = ("GIF", "PPM", "TGA", "PCX", "SGI", "WEBP", "ICO", "JPEG2000", "DDS", "MSP")
 
 
 @pytest.mark.parametrize("kind", UNDOCUMENTED)

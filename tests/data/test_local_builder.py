@@ -1,10 +1,13 @@
 """Laws of what every builder here decides of how TFDS runs it."""
 
+import tempfile
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.local_builder import LocalBuilder
+from radimagenet_jax.data import registry
+from radimagenet_jax.data.local_builder import LocalBuilder, LocalInfo
 from radimagenet_jax.data.spool import SpoolShuffler
 
 SPLITS = {"train": 5, "test": 3}
@@ -17,7 +20,7 @@ class Numbers(LocalBuilder):
 
     def _info(self):
         features = tfds.features.FeaturesDict({"number": np.int64})
-        return tfds.core.DatasetInfo(builder=self, features=features)
+        return LocalInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
         return {split: self.counted(self._generate_examples(n)) for split, n in SPLITS.items()}
@@ -50,6 +53,13 @@ def test_records_wait_on_disk_for_their_order(tmp_path, monkeypatch):
     )
     Numbers(data_dir=tmp_path).download_and_prepare(file_format="array_record")
     assert len(added) == sum(SPLITS.values())
+
+
+def test_asking_for_a_data_set_that_is_not_there_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    built = registry.builder("phantom", tmp_path / "data")
+    assert built.info.description
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_base_is_no_data_set():

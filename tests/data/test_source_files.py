@@ -1,4 +1,4 @@
-"""Laws of reading owners' folders, zips and tables."""
+"""Laws of reading owners' folders and zips."""
 
 import os
 import stat
@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 
 from radimagenet_jax.data import source_files
-from radimagenet_jax.data.source_files import (
-    SourceFile,
-    dataset_folder,
-    list_files,
-    read_csv,
-    read_lines,
-)
+from radimagenet_jax.data.source_files import dataset_folder, list_files
 from radimagenet_jax.errors import DataError
 
 
@@ -31,12 +25,6 @@ def write_zip(path: Path, members: dict[str, bytes]) -> Path:
         for name, content in members.items():
             archive.writestr(name, content)
     return path
-
-
-def table(tmp_path: Path, content: bytes | str) -> SourceFile:
-    write(tmp_path / "table.csv", content)
-    (file,) = list_files(tmp_path)
-    return file
 
 
 def paths(root: Path) -> list[str]:
@@ -161,40 +149,3 @@ def test_the_manual_folder_may_be_of_one_data_set_or_of_all(tmp_path):
     assert dataset_folder(tmp_path, "covid_ct") == tmp_path
     (tmp_path / "covid_ct").mkdir()
     assert dataset_folder(tmp_path, "covid_ct") == tmp_path / "covid_ct"
-
-
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_tables_and_lists_read_the_same_with_any_line_ends_and_byte_order_mark(
-    tmp_path, line_end, mark
-):
-    lines = [",filename,label", '0,"a, b.png",negative', "", "1, c.png ,positive", ""]
-    file = table(tmp_path, mark + line_end.join(lines))
-    rows = read_csv(file, ["filename", "label"])
-    assert [(row["filename"], row["label"]) for row in rows] == [
-        ("a, b.png", "negative"),
-        ("c.png", "positive"),
-    ]
-    assert [row.number for row in rows] == [2, 4]
-    assert [number for number, _ in read_lines(file)] == [1, 2, 4]
-    assert read_lines(file)[0][1] == ",filename,label"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("name,label\na,b\n", r"table\.csv has no column 'filename' \(its header has 'name'"),
-        ("filename;label\na;b\n", r"has no column 'filename' \(its header has 'filename;label'\)"),
-        ("filename,label,label\na,b,c\n", r"has 2 columns named 'label'; keep one"),
-        ("filename,label\na,b\nc\n", r"table\.csv, row 3: has 1 fields where the header has 2"),
-        ("filename,label\na,b\nc,d,e\n", r"row 3: has 3 fields"),
-        ("filename,label\na,b\n,d\n", r"row 3: the column 'filename' is empty"),
-        ('filename,label\n"a,b\n', r"is no valid CSV"),
-        ("filename,label\n", r"table\.csv has no rows"),
-        ("", r"table\.csv has no rows"),
-        (b"filename,label\n\xff\xfe,b\n", r"table\.csv, line 2: is not UTF-8"),
-    ],
-)
-def test_a_bad_table_is_refused_with_its_name_and_row(tmp_path, content, message):
-    with pytest.raises(DataError, match=message):
-        read_csv(table(tmp_path, content), ["filename", "label"])

@@ -131,9 +131,35 @@ def test_the_index_is_read_again_and_made_anew_when_it_is_of_no_use(data_dir, mo
     )
     assert opened(data_dir, streaming="true").fingerprint == expected
     assert not scans
-    path.write_bytes(path.read_bytes()[:100])
-    assert opened(data_dir, streaming="true").fingerprint == expected
-    assert scans == ["train"]
+    whole = path.read_bytes()
+    for place in (100, len(whole) // 3, len(whole) // 2, len(whole) - 10):
+        flipped = bytearray(whole)
+        flipped[place] ^= 16
+        for damaged in (whole[:place], bytes(flipped), b""):
+            scans.clear()
+            path.write_bytes(damaged)
+            assert opened(data_dir, streaming="true").fingerprint == expected
+            assert scans == ["train"]
+            assert opened(data_dir, streaming="true").fingerprint == expected
+            assert scans == ["train"]  # it was made anew
+
+
+def test_an_index_that_cannot_be_written_stops_nobody_and_leaves_nothing(data_dir, monkeypatch):
+    expected = opened(data_dir, streaming="true").fingerprint
+    folder = Path(prepare("radimagenet", data_dir).data_dir)
+    for path in folder.glob(".*_index.npz"):
+        path.unlink()
+
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming.np, "savez", full)
+        assert opened(data_dir, streaming="true").fingerprint == expected
+    assert not list(folder.glob(".*_index*"))
+    opened(data_dir, streaming="true")
+    assert list(folder.glob(".*_index.npz"))
 
 
 @pytest.mark.parametrize("is_noticed_at_once", [True, False])

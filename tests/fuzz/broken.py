@@ -1,6 +1,7 @@
 """Products that break the promise, each in its way, for the test of the harness."""
 
 import os
+import tempfile
 
 
 def make(rng, folder):
@@ -17,6 +18,10 @@ def die(folder):
 
 def leave(folder):
     (folder / "half").write_text("x")
+
+
+def leave_beside(folder):
+    tempfile.mkdtemp()
 
 
 def grow(folder):

@@ -115,8 +115,10 @@ def run(surface: Surface, inputs: int, seed: int, *, first: int = 0) -> Tally:
     worker: _Worker | None = None
     try:
         for number in range(first, first + inputs):
-            if worker is None or not worker.is_alive:
-                worker = _Worker(surface)
+            if worker is not None and not worker.is_alive:
+                worker.stop()
+                worker = None
+            worker = worker or _Worker(surface)
             with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
                 tally.outcomes.append(_try(worker, surface, Path(folder), number, seed))
     finally:
@@ -129,7 +131,7 @@ def _try(worker: "_Worker", surface: Surface, folder: Path, number: int, seed: i
     # The name is part of the seed: surfaces do not share their draws.
     name = int.from_bytes(surface.name.encode()[:8], "big")
     made = surface.make(np.random.default_rng([seed, number, name]), folder)
-    before = _listing(folder)
+    before, before_beside = _listing(folder), _listing(worker.folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     outcome = worker.attempt(number, made)
     if outcome.verdict in GOOD:
@@ -141,6 +143,7 @@ def _try(worker: "_Worker", surface: Surface, folder: Path, number: int, seed: i
             for name in _listing(folder) ^ before
             if not any(name == out or name.startswith(f"{out}/") for out in surface.outputs)
         }
+        left |= _listing(worker.folder) ^ before_beside
         if left:
             outcome.verdict, outcome.detail = (
                 "left behind",
@@ -161,14 +164,21 @@ def is_clear(sentence: str) -> bool:
 
 
 class _Worker:
-    """A process that tries inputs until one of them ends it."""
+    """A process that tries inputs until one of them ends it.
+
+    Attributes:
+      folder: Its folder for temporary files, which goes when it does.
+    """
 
     def __init__(self, surface: Surface):
         # A process of its own from the start: JAX's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self._parent, child = context.Pipe()
         named = surface.name if surface.name in known() else surface
-        self._process = context.Process(target=_serve, args=(named, child), daemon=True)
+        # What it makes for itself would stay when it is killed.
+        self.folder = Path(tempfile.mkdtemp(prefix="fuzz"))
+        arguments = (named, child, str(self.folder))
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         child.close()
         self._parent.recv()  # it is warm
@@ -192,9 +202,11 @@ class _Worker:
     def stop(self) -> None:
         self._process.kill()
         self._process.join()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _serve(named: str | Surface, pipe: Connection) -> None:
+def _serve(named: str | Surface, pipe: Connection, folder: str) -> None:
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
     surface = known()[named] if isinstance(named, str) else named
     # The parent's terminal stays free for the table, and quiet libraries for its reader.
     silence = os.open(os.devnull, os.O_WRONLY)

@@ -39,5 +39,6 @@ def test_the_harness_sees_what_it_looks_for():
     assert verdict(broken.die) == "crash"
     assert verdict(broken.leave) == "left behind"
     assert verdict(broken.leave, outputs=frozenset({"half"})) == "accepted"
+    assert verdict(broken.leave_beside) == "left behind"
     assert verdict(broken.grow) == "memory"
     assert verdict(str, judge=broken.find_fault) == "wrong"

@@ -10,7 +10,7 @@ import pytest
 
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.reports import report
-from radimagenet_jax.statistics import metrics
+from radimagenet_jax.statistics import metrics, operating_point
 from radimagenet_jax.statistics.scores import Predictions
 
 EVIL = "<script>alert('1')</script>\"&'><img src=x onerror=alert(1)>$\\frac{"
@@ -352,3 +352,40 @@ def test_the_users_matplotlib_settings_neither_matter_nor_change(finished, tmp_p
 def test_the_template_is_part_of_the_package():
     folder = Path(report.__file__).parent / "templates"
     assert {entry.name for entry in folder.iterdir()} >= {"report.html", "report.css"}
+
+
+def test_the_page_of_new_data_is_of_its_operating_point_and_says_what_is_missing(tmp_path):
+    predictions = scored(80)
+    figures = metrics.evaluate(
+        predictions.scores, predictions.labels, predictions.patients, 1, resamples=100
+    )
+    point = operating_point.at_threshold(
+        predictions.scores[:, 1], predictions.labels == 1, predictions.patients, 0.37
+    )
+    new_data: report.NewData = {
+        "network": "runs/<covid>",
+        "inputs": "new/labels.csv",
+        "scored": 83,
+        "failed": 4,
+        "unlabelled": 3,
+        "operating_point": {**point, "positive": "yes", "chosen": "chosen somewhere"},
+    }
+    path = report.write_report(
+        tmp_path,
+        config={"dataset": {"name": "labels.csv"}, "model": "ResNet50"},
+        result={"test": figures},
+        history=[],
+        evaluated=report.Evaluated({"test": predictions}, {}, 1),
+        provenance=PROVENANCE,
+        new_data=new_data,
+    )
+    text = " ".join(Page(path.read_text(encoding="utf-8")).text.split())
+    assert "Evaluation on new data" in text
+    assert "83 images of new/labels.csv were scored by runs/<covid>" in text
+    assert "3 have no label and are in no figure" in text
+    assert "4 could not be read and are listed in errors.csv" in text
+    assert "where its score for it is 0.3700 or more: chosen somewhere" in text
+    assert f"Sensitivity{100 * point['sensitivity']:.1f} %" in text
+    assert f"{point['tp']} of {point['tp'] + point['fn']}" in text
+    assert "test AUROC" not in text
+    assert "predictions_test.csv" not in text

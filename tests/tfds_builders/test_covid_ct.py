@@ -99,6 +99,17 @@ def zip_folder(folder: Path, location: Path, prefix: str) -> None:
     shutil.rmtree(folder)
 
 
+def test_a_name_that_stands_for_nobody_is_no_patient(tmp_path, source):
+    table = source / "NonCOVID-CT-MetaInfo.csv"
+    table.write_text(table.read_text().replace("medpix_patient_66", "N/A"))
+    built = build(tmp_path, source)
+    assert {row[2] for row in examples(built)["test"].values()} == {"", "Patient 180"}
+    (note,) = built.info.metadata["notes"]
+    assert note.startswith(
+        "2 of 5 images name no patient in the column patient id of NonCOVID-CT-MetaInfo.csv ('N/A')"
+    )
+
+
 def test_the_published_layout_gives_the_published_split(tmp_path, source):
     found = examples(build(tmp_path, source))
     assert {split: len(rows) for split, rows in found.items()} == EXPECTED

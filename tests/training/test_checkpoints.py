@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from radimagenet_jax.errors import CheckpointError
+from radimagenet_jax.errors import CheckpointError, UserError
 from radimagenet_jax.models import KerasLayer
 from radimagenet_jax.training import checkpoints, freezing
 from radimagenet_jax.training import state as states
@@ -72,7 +72,7 @@ def test_the_two_newest_states_are_kept_and_the_best(tmp_path, state):
     reopened = checkpoints.Checkpoints(tmp_path)
     best, meta = reopened.restore_best(state.weights())
     assert equal(best, at(state, 2).weights())
-    assert meta["contract"] == reopened.best_meta()["contract"] == 2
+    assert meta["contract"] == 2
     assert equal(reopened.restore(state)[0], at(state, 5))
 
 
@@ -164,6 +164,44 @@ def test_every_file_of_a_checkpoint_damaged_in_any_way_falls_back(tmp_path, stat
         shutil.rmtree(folder)
 
 
+def test_what_fails_in_another_process_falls_back_here_too(tmp_path, state, monkeypatch):
+    saved = checkpoints.Checkpoints(tmp_path)
+    for step in (1, 2):
+        saved.save(at(state, step), {}, 1)
+    saved.close()
+    calls = []
+
+    def all_or_none(action):
+        calls.append(action())
+        if len(calls) == 2:  # the other one has read the files, and orbax fails with them
+            raise UserError("process 1 of this run says why.")
+        return calls[-1]
+
+    monkeypatch.setattr(checkpoints.distributed, "all_or_none", all_or_none)
+    assert equal(checkpoints.Checkpoints(tmp_path).restore(state)[0], at(state, 1))
+    assert (tmp_path / "checkpoints" / "damaged-2").is_dir()
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), OSError(5, "I/O error")])
+def test_a_disk_that_refuses_the_digests_leaves_the_checkpoint_before(
+    tmp_path, state, monkeypatch, fault
+):
+    saved = checkpoints.Checkpoints(tmp_path)
+    save_whole(saved, at(state, 1))
+
+    def refused(folder):
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.own_files, "write_digests", refused)
+        with pytest.raises(CheckpointError, match=f"{fault.strerror}.*step 1 is still there"):
+            save_whole(saved, at(state, 2))
+    assert os.listdir(tmp_path / "checkpoints") == ["1"]
+    save_whole(saved, at(state, 2))
+    saved.close()
+    assert equal(checkpoints.Checkpoints(tmp_path).restore(state)[0], at(state, 2))
+
+
 def test_the_last_checkpoint_is_refused_in_a_sentence_and_never_removed(tmp_path, state):
     saved = checkpoints.Checkpoints(tmp_path)
     for step in (1, 2):
@@ -228,6 +266,8 @@ def test_damaged_files_are_named(tmp_path, state):
         checkpoints.Checkpoints(tmp_path).restore(state)
 
 
+# The reads of a failed save end after its loop is closed; see `command.run`.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, state):
     disk = tmp_path / "disk"

@@ -8,7 +8,7 @@ import pytest
 
 from radimagenet_jax import models
 from radimagenet_jax.models import preprocess
-from radimagenet_jax.pretrained import Pretrained
+from radimagenet_jax.network import Network
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import initialise, network, step
 from radimagenet_jax.weights import loaded
@@ -31,7 +31,7 @@ def test_colour_reaches_the_weights_in_their_own_order(monkeypatch, asked, order
     model = models.create("resnet50", **config.model_options)
     variables = initialise.scratch(model, 32, 0, "zeros")
     report = loaded.Report("file.pt", "a test", "ResNet50 v1", 0, 0, (), ())
-    pretrained = Pretrained(model, variables, CONTRACT, report)
+    pretrained = Network(model, variables, CONTRACT, report)
     monkeypatch.setattr(network.reading, "read", lambda *a, **k: pretrained)
     start = network.build(config, ("normal", "lesion"))
     fresh, contract = start.variables, start.contract
@@ -41,7 +41,7 @@ def test_colour_reaches_the_weights_in_their_own_order(monkeypatch, asked, order
     evaluate = start.program.eval_step
     logits = evaluate(fresh["params"], fresh["batch_stats"], examples, np.arange(2))
     same = replace(CONTRACT, preprocessing=contract.preprocessing, channel_order=order)
-    inputs = Pretrained(model, variables, same, report).preprocess(images)
+    inputs = Network(model, variables, same, report).preprocess(images)
     expected, _ = start.program.model.apply(fresh, inputs)
     np.testing.assert_allclose(logits, expected, atol=1e-6)
     turned, _ = start.program.model.apply(fresh, inputs[..., ::-1])

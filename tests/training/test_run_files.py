@@ -123,13 +123,28 @@ def test_the_clock_counts_training_and_neither_pauses_nor_the_first_step(monkeyp
     for _ in range(4):
         clock.start()
         pass_time(2)
-        clock.step(16, waited=0.25, computed=1.5)
+        clock.step(16, waited=0.25, sending=0.5, device=1.0)
     clock.stop()
-    pass_time(1000)  # evaluates
+    with clock.spending("evaluation"):
+        pass_time(1000)
+    with clock.spending("saving"):
+        pass_time(1)
     assert clock.images_per_second == pytest.approx(8)
     assert clock.seconds == pytest.approx(38)
     assert clock.input_wait == pytest.approx(0.125)
     assert clock.outside_step == pytest.approx(0.25)
+    # The parts add up to the whole, and none hides another.
+    assert clock.parts == pytest.approx(
+        {
+            "input": 1,
+            "sending": 2,
+            "device": 4,
+            "host": 31,
+            "evaluation": 1000,
+            "saving": 1,
+        }
+    )
+    assert sum(clock.parts.values()) == pytest.approx(now[0] - 100)
     resumed = clocks.Clock(**clock.to_json())
     resumed.start()
     pass_time(10)

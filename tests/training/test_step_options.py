@@ -132,13 +132,38 @@ def test_a_loop_takes_the_steps_that_single_calls_take_wherever_it_is_cut():
         done, losses = 0, []
         while done < 6:
             until = min([cut for cut in cuts if cut > done] + [order.next_boundary(done, 0)])
-            state, rows = taking.advance(state, done, until)
-            done += len(rows)
+            state, made_of = taking.advance(state, done, until)
+            done += made_of.sent
             assert done <= until
-            losses += [float(row["loss"]) for row in rows]
+            losses += [float(row["loss"]) for row in made_of.rows]
+        assert not taking.settle()
         found.append((losses, jax.device_get(state)))
     close(found[0], found[1])
     jax.tree.map(np.testing.assert_array_equal, found[1], found[2])
+
+
+def test_a_few_steps_are_on_their_way_and_all_are_done_at_a_boundary():
+    mesh = sharding.make_mesh({"data": 1}, BATCH)
+    order = DataOrder(COUNT, BATCH, seed=1, shuffle=True)
+    feed = ResidentFeed(SPLIT, mesh)
+    found = {}
+    for in_flight in (1, 3):
+        state, step, _ = made("freezeall", dropout=0.5)
+        layout = sharding.state_layout(state, mesh, False)
+        state = jax.tree.map(sharding.place, state, layout)
+        taking = stepping.stepper("false", step, feed, order, layout, mesh, in_flight=in_flight)
+        taking.compile(state, 0, 9)
+        counts, losses = [], []
+        for place in range(8):
+            state, done = taking.advance(state, place, 6 if place < 6 else 9)
+            counts.append(len(done.rows))
+            losses += [float(row["loss"]) for row in done.rows]
+        losses += [float(row["loss"]) for row in taking.settle()]
+        assert counts == ([1] * 8 if in_flight == 1 else [0, 0, 1, 1, 1, 3, 0, 0])
+        assert len(losses) == 8
+        found[in_flight] = losses, jax.device_get(state)
+    assert found[1][0] == found[3][0]
+    jax.tree.map(np.testing.assert_array_equal, found[1][1], found[3][1])
 
 
 def test_moments_are_split_where_the_devices_can_share_them():

@@ -55,10 +55,9 @@ def test_the_tensors_alone_still_have_their_contract(converted, original):
     assert_same(alone.variables, original.variables)
 
 
-def test_a_folder_is_only_the_two_files(converted):
+def test_a_folder_is_only_what_it_says(converted):
     assert sorted(path.name for path in converted.iterdir()) == [
-        "contract.json",
-        "model.safetensors",
+        *("README.md", "contract.json", "model.safetensors", "usage.json"),
     ]
     assert list(converted.parent.iterdir()) == [converted]
 

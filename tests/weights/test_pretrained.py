@@ -91,7 +91,7 @@ def test_images_of_another_kind_are_refused_with_the_remedy(spoil, told, pretrai
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda x: x.astype(np.uint8), "preprocess first"),
+        (lambda x: x.astype(np.int32), "preprocess first"),
         (lambda x: x[0], r"\(N, H, W, 3\)"),
         (lambda x: x[..., :1], r"\(N, H, W, 3\)"),
         (lambda x: x[:, :20], "at least 32 pixels"),

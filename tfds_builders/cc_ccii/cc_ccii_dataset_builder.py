@@ -8,15 +8,9 @@ import tensorflow_datasets as tfds
 
 from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Tables, Undivided
 from radimagenet_jax.data.image_builder import Example, verified
-from radimagenet_jax.data.source_files import (
-    Row,
-    SourceFile,
-    grouped,
-    iterate_csv,
-    named,
-    one_of_equals,
-)
+from radimagenet_jax.data.source_files import SourceFile, grouped, named, one_of_equals
 from radimagenet_jax.data.splits import Listed, relative_path
+from radimagenet_jax.data.tables import Row, iterate_csv
 
 # Common pneumonia, and novel coronavirus pneumonia; the third folder, Normal, is no class here.
 CLASS_NAMES = ("CP", "NCP")

@@ -9,17 +9,11 @@ import tensorflow_datasets as tfds
 
 from radimagenet_jax.data.fold_builder import examples_of_rows
 from radimagenet_jax.data.image_builder import Example, ImageBuilder, verified
+from radimagenet_jax.data.patients import known_patients
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import (
-    SourceFile,
-    grouped,
-    list_files,
-    named,
-    one_of_equals,
-    read_csv,
-    read_lines,
-)
+from radimagenet_jax.data.source_files import SourceFile, grouped, list_files, named, one_of_equals
 from radimagenet_jax.data.splits import SPLITS, by_path, find_image, find_tables, read_tables
+from radimagenet_jax.data.tables import read_csv, read_lines
 from radimagenet_jax.errors import DataError
 
 CLASS_NAMES = ("negative", "positive")
@@ -82,16 +76,21 @@ class Builder(ImageBuilder):
     def find_examples(self, root: Path, problems: Problems) -> dict[str, list[Example]]:
         files = list_files(root)
         if self.builder_config.name == "official":
-            return _official_splits(root, files, problems)
+            return _official_splits(root, files, problems, self.notes)
         return _csv_splits(root, files, problems)
 
 
 def _official_splits(
-    root: Path, files: tuple[SourceFile, ...], problems: Problems
+    root: Path, files: tuple[SourceFile, ...], problems: Problems, notes: list[str]
 ) -> dict[str, list[Example]]:
     splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
     for kind in OFFICIAL_CLASSES:
-        patients = _patients(_only(root, files, kind.table), kind)
+        patients, unknown = known_patients(
+            _patients(_only(root, files, kind.table), kind),
+            source=f"the column {kind.patient_column} of {kind.table}",
+            are_stated=True,
+        )
+        notes += unknown
         images = _images_of_class(files, kind)
         listed: dict[str, str] = {}
         for split in SPLITS:

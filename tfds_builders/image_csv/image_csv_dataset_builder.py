@@ -2,46 +2,35 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.dicom import Window, is_dicom, pseudonym, read_header
 from radimagenet_jax.data.fold_builder import FoldConfig, lopsided, stand_in_examples
 from radimagenet_jax.data.image_builder import Example, ImageBuilder
+from radimagenet_jax.data.image_table import (
+    COLUMNS,
+    ImageTable,
+    NamedImage,
+    label_of,
+    patients_of,
+)
 from radimagenet_jax.data.images import decode
 from radimagenet_jax.data.masks import NO_MASK, encode_mask, mask_feature, read_mask
-from radimagenet_jax.data.patients import known_patients
+from radimagenet_jax.data.own_images import readable_image
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import (
-    Row,
-    SourceFile,
-    iterate_csv,
-    list_files,
-    one_of_equals,
-)
-from radimagenet_jax.data.splits import FOLDS, SPLITS, by_path, fold_of, relative_path
+from radimagenet_jax.data.source_files import SourceFile, list_files
+from radimagenet_jax.data.splits import FOLDS, SPLITS, fold_of
+from radimagenet_jax.data.tables import iterate_csv
 from radimagenet_jax.errors import DataError
-from tfds_builders.image_csv.own_images import readable_image
 
 TABLE = "labels.csv"
-COLUMNS = ("filename", "label")
-# What people write, and what it means here.
-SPLIT_NAMES = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _FOLD = re.compile(r"(.+)_fold(\d+)")
-# Enough of a DICOM file to hold all that comes before its pixels.
-_HEADER_BYTES = 2**20
-# A file has far fewer frames than a number of so many digits says.
-_MOST_DIGITS = 9
-# Groups are never written, so nobody can try patient numbers against them.
-_GROUP_SALT = "image_csv"
 
 
 @dataclass(kw_only=True)
@@ -57,31 +46,19 @@ class Config(FoldConfig):
     class_names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """A good row of the table, with the files that it names."""
-
-    row: Row
-    key: str
-    split: str
-    file: SourceFile
-    mask: SourceFile | None
-    window: Window | None
-    frame: int | None
-
-    def read(self) -> Mapping[str, Any]:
-        """Returns the features `image` and `mask`."""
-        try:
-            encoded = readable_image(
-                self.file.read(), name=self.file.shown, window=self.window, frame=self.frame
-            )
-            if self.mask is None:
-                return {"image": encoded, "mask": NO_MASK}
-            shape = decode(encoded, name=self.file.shown).shape
-            mask = read_mask(self.mask.read(), name=self.mask.shown, shape=(shape[0], shape[1]))
-            return {"image": encoded, "mask": encode_mask(mask)}
-        except DataError as error:
-            raise self.row.error(str(error)) from error
+def _read(image: NamedImage) -> Mapping[str, Any]:
+    """Returns the features `image` and `mask`."""
+    try:
+        encoded = readable_image(
+            image.file.read(), name=image.file.shown, window=image.window, frame=image.frame
+        )
+        if image.mask is None:
+            return {"image": encoded, "mask": NO_MASK}
+        shape = decode(encoded, name=image.file.shown).shape
+        mask = read_mask(image.mask.read(), name=image.mask.shown, shape=(shape[0], shape[1]))
+        return {"image": encoded, "mask": encode_mask(mask)}
+    except DataError as error:
+        raise image.row.error(str(error)) from error
 
 
 class Builder(ImageBuilder):
@@ -153,8 +130,12 @@ class Builder(ImageBuilder):
         problems.source = folder
         files = list_files(folder)
         table = _find_table(folder, files)
-        header = set(next(iterate_csv(table, COLUMNS, Problems(folder))).values)
-        wanted = list(_read_table(table, by_path(files), header, problems))
+        images = ImageTable(table, files, COLUMNS)
+        header = images.header
+        wanted: list[NamedImage] = []
+        for row in images.rows(problems):
+            with problems.collecting():
+                wanted.append(images.named(row, with_split="split" in header))
         _check_labels(table, wanted, problems)
         if "split" in header:
             if config.fold:
@@ -165,10 +146,12 @@ class Builder(ImageBuilder):
             _check_splits(table, wanted, problems)
         # The rest would only repeat what follows from a row that was left out.
         problems.check()
-        patients, groups, notes = _patients(wanted, "patient" in header)
+        self._keep_windows(wanted)
+        patients, groups, notes = patients_of(wanted, are_stated="patient" in header)
         self.notes += notes
         examples = [
-            Example(one.key, _label(one.row), one.read, patient=patients[one.key]) for one in wanted
+            Example(one.key, one.label, partial(_read, one), patient=patients[one.key])
+            for one in wanted
         ]
         if "split" in header:
             splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
@@ -187,6 +170,11 @@ class Builder(ImageBuilder):
         self.notes += lopsided(divided, groups)
         return divided
 
+    def _keep_windows(self, images: Sequence[NamedImage]) -> None:
+        """Keeps the table's windows with the data, so that new images can be shown through them."""
+        windows = {(one.window.center, one.window.width) for one in images if one.window}
+        self.info.metadata["windows"] = sorted(map(list, windows))
+
 
 def _class_names(folder: Path) -> list[str]:
     """Returns the labels of a folder's table; rows that are bad are told when it is prepared."""
@@ -200,7 +188,7 @@ def _class_names(folder: Path) -> list[str]:
         )
     table = _find_table(folder, _tables(folder))
     rows = iterate_csv(table, COLUMNS, Problems(folder))
-    labels = sorted({_label(row) for row in rows})
+    labels = sorted({label_of(row) for row in rows})
     if not labels:
         raise DataError(
             f"{table.shown} has no row with as many fields as its header, a filename and a label; "
@@ -237,90 +225,8 @@ def _find_table(folder: Path, files: Sequence[SourceFile]) -> SourceFile:
     )
 
 
-def _read_table(
-    table: SourceFile,
-    files: Mapping[PurePosixPath, Sequence[SourceFile]],
-    header: set[str],
-    problems: Problems,
-) -> Iterator[_Wanted]:
-    before: dict[str, Row] = {}
-    names: dict[str, list[str]] = {}
-    for path in files:
-        names.setdefault(path.stem.lower(), []).append(str(path))
-    for row in iterate_csv(table, COLUMNS, problems):
-        with problems.collecting():
-            path = relative_path(row, "filename")
-            frame = _whole_number(row, "frame")
-            key = str(path) if frame is None else f"{path}#{frame}"
-            first = before.setdefault(key, row)
-            if first is not row:
-                same = "the same label" if _label(first) == _label(row) else "another label"
-                raise row.error(
-                    f"'{key}' is listed before, in row {first.number}, with {same}; keep one."
-                )
-            file = _find(row, "filename", path, files, names)
-            mask = None
-            if row.values.get("mask"):
-                mask = _find(row, "mask", relative_path(row, "mask"), files, names)
-            split = _split(row) if "split" in header else ""
-            yield _Wanted(row, key, split, file, mask, _window(row), frame)
-
-
-def _find(
-    row: Row,
-    column: str,
-    path: PurePosixPath,
-    files: Mapping[PurePosixPath, Sequence[SourceFile]],
-    names: Mapping[str, Sequence[str]],
-) -> SourceFile:
-    if found := files.get(path):
-        return one_of_equals(found, str(path))
-    similar = [name for name in names.get(path.stem.lower(), []) if not name.endswith(".csv")]
-    hint = f" (did you mean '{similar[0]}'?)" if similar else ""
-    raise row.error(
-        f"the {column} '{path}' is not in the folder of {row.file.name}{hint}; put it there, mend "
-        "the row or remove it."
-    )
-
-
-def _label(row: Row) -> str:
-    """Returns the label; spaces of all kinds and lengths look alike, and are."""
-    return " ".join(row["label"].split())
-
-
-def _split(row: Row) -> str:
-    split = SPLIT_NAMES.get(row["split"].lower())
-    if split is None:
-        raise row.error(f"the split '{row['split']}' is unknown; use train, val or test.")
-    return split
-
-
-def _whole_number(row: Row, column: str) -> int | None:
-    text = row.values.get(column, "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise row.error(f"the {column} '{text[:40]}' is no whole number; count from 0.")
-    if len(text) > _MOST_DIGITS:
-        raise row.error(f"the {column} has {len(text):,} digits, and no file so many; mend it.")
-    return int(text)
-
-
-def _window(row: Row) -> Window | None:
-    center, width = row.values.get("window_center", ""), row.values.get("window_width", "")
-    if not center and not width:
-        return None
-    try:
-        return Window(float(center), float(width))
-    except (ValueError, DataError) as error:
-        raise row.error(
-            f"the window_center '{center}' and window_width '{width}' are no window; give two "
-            "numbers such as 40 and 80, or leave both empty."
-        ) from error
-
-
-def _check_labels(table: SourceFile, wanted: Sequence[_Wanted], problems: Problems) -> None:
-    labels = sorted({_label(one.row) for one in wanted})
+def _check_labels(table: SourceFile, wanted: Sequence[NamedImage], problems: Problems) -> None:
+    labels = sorted({one.label for one in wanted})
     # A row that was left out may be the one of another class.
     if len(labels) == 1 and not problems.count:
         problems.add(
@@ -337,11 +243,11 @@ def _check_labels(table: SourceFile, wanted: Sequence[_Wanted], problems: Proble
             )
 
 
-def _check_splits(table: SourceFile, wanted: Sequence[_Wanted], problems: Problems) -> None:
+def _check_splits(table: SourceFile, wanted: Sequence[NamedImage], problems: Problems) -> None:
     if problems.count:  # rows that were left out may be the ones that seem to be missing
         return
-    counts = Counter((one.split, _label(one.row)) for one in wanted)
-    labels = sorted({_label(one.row) for one in wanted})
+    counts = Counter((one.split, one.label) for one in wanted)
+    labels = sorted({one.label for one in wanted})
     for split in SPLITS:
         missing = [label for label in labels if not counts[split, label]]
         # Rare classes of many may be missing where nothing is learnt; the figures say so.
@@ -352,47 +258,3 @@ def _check_splits(table: SourceFile, wanted: Sequence[_Wanted], problems: Proble
                 f"{table.shown} has no row of {what} in the split {split}; add some, or remove the "
                 "column split to have the images divided for you."
             )
-
-
-def _patients(
-    wanted: Sequence[_Wanted], has_column: bool
-) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Returns each example's patient, what must stay in one split, by key, and notes.
-
-    Without a column, images of one DICOM PatientID stay together. The records get a number in its
-    place, in the order of the keys, which nobody can trace back.
-    """
-    if has_column:
-        named = {one.key: one.row["patient"] for one in wanted}
-        patients, notes = known_patients(named, source="the column patient", are_stated=True)
-    else:
-        headers = {one.key: _patient_id(one.file) for one in sorted(wanted, key=lambda o: o.key)}
-        stated = {key: name for key, name in headers.items() if name is not None}
-        found, notes = known_patients(stated, source="PatientID (0010,0020)", are_stated=False)
-        numbers: dict[str, int] = {}
-        patients = {}
-        for key in headers:
-            name = found.get(key, "")
-            own = pseudonym(name, _GROUP_SALT) if name else ""
-            number = numbers.setdefault(own, len(numbers) + 1) if own else 0
-            patients[key] = f"patient-{number:05}" if own else ""
-    # A file that holds several frames has one patient, named or not.
-    return patients, {one.key: patients[one.key] or str(one.file.path) for one in wanted}, notes
-
-
-def _patient_id(file: SourceFile) -> str | None:
-    """Returns a DICOM file's PatientID, None for other files and where it cannot be read.
-
-    An image that cannot be read is told of when its pixels are.
-    """
-    try:
-        with file.open() as stream:
-            start = stream.read(_HEADER_BYTES)
-            if not is_dicom(start):
-                return None
-            try:
-                return read_header(start, name=file.shown).patient
-            except DataError:
-                return read_header(start + stream.read(), name=file.shown).patient
-    except DataError:
-        return None

@@ -12,8 +12,9 @@ import tensorflow_datasets as tfds
 from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Tables, Undivided
 from radimagenet_jax.data.image_builder import Example
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import SourceFile, grouped, named, one_of_equals, read_lines
+from radimagenet_jax.data.source_files import SourceFile, grouped, named, one_of_equals
 from radimagenet_jax.data.splits import Listed
+from radimagenet_jax.data.tables import read_lines
 from radimagenet_jax.errors import DataError
 from tfds_builders.mrnet.volumes import Volume, open_volume, read_slice
 

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 
 from radimagenet_jax.data.image_builder import Example
-from radimagenet_jax.data.source_files import Row
+from radimagenet_jax.data.tables import Row
 
 IMAGES = "radiology_ai"
 MODALITIES = ("CT", "MR", "US")

@@ -14,8 +14,9 @@ import tensorflow_datasets as tfds
 from radimagenet_jax.data.image_builder import Example, ImageBuilder
 from radimagenet_jax.data.images import check_image, encode_grey
 from radimagenet_jax.data.problems import Problems
-from radimagenet_jax.data.source_files import SourceFile, iterate_csv
+from radimagenet_jax.data.source_files import SourceFile
 from radimagenet_jax.data.splits import SPLITS
+from radimagenet_jax.data.tables import iterate_csv
 from radimagenet_jax.errors import DataError
 from tfds_builders.radimagenet.listing import (
     ANATOMIES,

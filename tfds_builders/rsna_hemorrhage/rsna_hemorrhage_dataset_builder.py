@@ -16,7 +16,8 @@ from radimagenet_jax.data.image_builder import Example
 from radimagenet_jax.data.patients import known_patients
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.rsna import Challenge, find_challenge
-from radimagenet_jax.data.source_files import SourceFile, iterate_csv, one_of_equals
+from radimagenet_jax.data.source_files import SourceFile, one_of_equals
+from radimagenet_jax.data.tables import iterate_csv
 from radimagenet_jax.errors import DataError
 
 CLASS_NAMES = ("no", "yes")

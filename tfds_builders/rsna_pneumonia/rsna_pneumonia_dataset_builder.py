@@ -13,8 +13,9 @@ from radimagenet_jax.data.image_builder import Example
 from radimagenet_jax.data.images import encode_grey
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.rsna import find_challenge
-from radimagenet_jax.data.source_files import Row, SourceFile, iterate_csv, one_of_equals
+from radimagenet_jax.data.source_files import SourceFile, one_of_equals
 from radimagenet_jax.data.splits import Listed
+from radimagenet_jax.data.tables import Row, iterate_csv
 from radimagenet_jax.errors import DataError
 
 CLASS_NAMES = ("no", "yes")

@@ -21,7 +21,13 @@ Padding = str | Sequence[Pair]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def conv(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Pair,
+    padding: Padding,
+    precision: jax.lax.Precision | None = None,
+) -> jax.Array:
     """Convolves as `jax.lax.conv_general_dilated` does; has a first derivative only.
 
     Args:
@@ -29,6 +35,8 @@ def conv(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> ja
       kernel: (height, width, C, D) of the same dtype.
       strides: (height, width).
       padding: 'SAME', 'VALID', or ((top, bottom), (left, right)), none of them negative.
+      precision: Of the products where they are not exact in the dtype, on GPU and TPU; of both
+        gradients too.
 
     Returns:
       (N, H', W', D) of the same dtype.
@@ -37,46 +45,52 @@ def conv(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> ja
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
     pads = (top, bottom), (left, right)
-    return _traced(x, kernel, strides=(strides[0], strides[1]), pads=pads)
+    how = How((strides[0], strides[1]), pads, precision)
+    return _traced(x, kernel, how=how)
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How a convolution goes, its numbers aside; see `conv`."""
+
+    strides: Pair
+    pads: tuple[Pair, Pair]
+    precision: jax.lax.Precision | None
 
 
 @platform.traced_once
-def _traced(
-    x: jax.Array, kernel: jax.Array, *, strides: Pair, pads: tuple[Pair, Pair]
-) -> jax.Array:
-    return _conv(x, kernel, strides, pads)
+def _traced(x: jax.Array, kernel: jax.Array, *, how: How) -> jax.Array:
+    return _conv(x, kernel, how)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
-    fast, plain = (functools.partial(how, strides=strides, pads=pads) for how in (_fast, _plain))
-    return platform.choose(x, kernel, cpu=fast, plain=plain)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x: jax.Array, kernel: jax.Array, how: How) -> jax.Array:
+    fast = functools.partial(_fast, strides=how.strides, pads=how.pads)
+    return platform.choose(x, kernel, cpu=fast, plain=functools.partial(_plain, how=how))
 
 
 def _forward(
-    x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]
+    x: jax.Array, kernel: jax.Array, how: How
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _conv(x, kernel, strides, pads), (x, kernel)
+    return _conv(x, kernel, how), (x, kernel)
 
 
 def _backward(
-    strides: Pair,
-    pads: tuple[Pair, Pair],
-    residuals: tuple[jax.Array, jax.Array],
-    dy: jax.Array,
+    how: How, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
+    strides, pads = how.strides, how.pads
     if kernel.shape[:2] != (1, 1):
         # Both gradients use it.
         dy = platform.materialized(dy)
 
     # Each is chosen by itself, so that the compiler drops what a frozen layer does not need.
     def plain_dx(kernel: jax.Array, dy: jax.Array) -> jax.Array:
-        of_x = functools.partial(_plain, kernel=kernel, strides=strides, pads=pads)
+        of_x = functools.partial(_plain, kernel=kernel, how=how)
         return jax.linear_transpose(of_x, x)(dy)[0]
 
     def plain_dkernel(x: jax.Array, dy: jax.Array) -> jax.Array:
-        of_kernel = functools.partial(_plain, x, strides=strides, pads=pads)
+        of_kernel = functools.partial(_plain, x, how=how)
         return jax.linear_transpose(of_kernel, kernel)(dy)[0]
 
     dx = platform.choose(
@@ -97,19 +111,22 @@ def _backward(
 _conv.defvjp(_forward, _backward)
 
 
-def _plain(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
-    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+def _plain(x: jax.Array, kernel: jax.Array, how: How) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, how.strides, how.pads, dimension_numbers=_LAYOUT, precision=how.precision
+    )
 
 
 def _fast(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """The same for XLA on CPU: products where there is nothing to slide over."""
     if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
         return _product(x, kernel, strides)
+    exact = How(strides, pads, None)  # products on CPU are
     if all(side >= taps for side, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True)):
-        return _plain(x, kernel, strides, pads)
+        return _plain(x, kernel, exact)
     # Eigen is not given images that are smaller than the kernel.
     height, width, channels, features = kernel.shape
-    size = jax.eval_shape(functools.partial(_plain, strides=strides, pads=pads), x, kernel).shape
+    size = jax.eval_shape(functools.partial(_plain, how=exact), x, kernel).shape
     places = [(i, j) for i in range(height) for j in range(width)]
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     patches = jnp.concatenate(shifted(padded, places, size[1:3], strides), -1)

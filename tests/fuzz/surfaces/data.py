@@ -19,7 +19,7 @@ from tests.dicom_files import dicom_file
 from tests.fuzz import harness
 
 # Kinds that Pillow writes and reads, and that nobody promised.
-_OTHERS = ("GIF", "PPM", "TGA", "PCX", "SGI", "WEBP", "ICO", "JPEG2000", "DDS", "IM", "PDF", "EPS")
+_OTHERS = ("GIF", "PPM", "TGA", "PCX", "SGI", "WEBP", "ICO", "JPEG2000", "DDS", "PDF", "EPS")
 _DICOM = (
     *("CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_expb.dcm", "JPEG2000.dcm"),
     *("image_dfl.dcm", "ExplVR_BigEnd.dcm", "SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_rle.dcm"),

@@ -1,0 +1,169 @@
+"""What scores of labelled images are worth: evaluation.json and report.html, as of a test split."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radimagenet_jax.data.inputs import Entry, Found
+from radimagenet_jax.errors import DataError, cut
+from radimagenet_jax.files import replacing
+from radimagenet_jax.prediction import sinks
+from radimagenet_jax.reports import predictions, report
+from radimagenet_jax.statistics import groups, metrics, operating_point
+from radimagenet_jax.statistics.scores import Predictions
+
+EVALUATION = "evaluation.json"
+_HALF = "one half, since the weights come without validation scores to choose it on"
+_CHOSEN = "the highest sensitivity + specificity on the run's own validation images"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The network that is evaluated.
+
+    Attributes:
+      name: The run or the weights, as they were given.
+      class_names: Its classes.
+      positive: Index of the positive class of two.
+      threshold: Its operating point, None where none was fixed.
+      architecture: Its title.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    positive: int
+    threshold: float | None
+    architecture: str
+
+
+def fixed_threshold(run: Path, class_names: Sequence[str], positive: int) -> float | None:
+    """Returns the operating point of a run's validation scores, None where there is none.
+
+    Args:
+      run: The working directory.
+      class_names: Of its network.
+      positive: Index of the positive class of two.
+
+    Raises:
+      DataError: If predictions_val.csv is damaged.
+    """
+    path = run / "predictions_val.csv"
+    if len(class_names) != 2 or not path.is_file():
+        return None
+    scored = predictions.read(path)
+    is_positive = scored.labels == positive
+    if scored.class_names != tuple(class_names) or is_positive.all() or not is_positive.any():
+        return None
+    return operating_point.youden(scored.scores[:, positive], is_positive)
+
+
+def check_labels(found: Found, class_names: Sequence[str]) -> None:
+    """Refuses labels that the network has no class for, before anything is scored.
+
+    Raises:
+      DataError: If there is one.
+    """
+    unknown: dict[str, int] = {}
+    for entry in found.entries:
+        if entry.label and entry.label not in class_names and entry.row is not None:
+            unknown.setdefault(entry.label, entry.row.number)
+    if unknown:
+        shown = ", ".join(f"'{cut(label)}' (row {row})" for label, row in [*unknown.items()][:5])
+        more = f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""
+        raise DataError(
+            f"{found.table} has labels that the network does not know: {shown}{more}; its classes "
+            f"are {', '.join(class_names[:12])}: mend the labels, or remove the column to score "
+            "without them."
+        )
+
+
+def write(
+    output: Path,
+    table: Path,
+    judged: Judged,
+    found: Found,
+    failed: int,
+    *,
+    images: Callable[[Sequence[Entry]], Mapping[str, NDArray[np.uint8]]],
+    provenance: report.Provenance,
+) -> dict[str, Any] | None:
+    """Evaluates what was scored.
+
+    Args:
+      output: Where evaluation.json and report.html go.
+      table: The scores, as `sinks.Scores` writes them of a table with labels.
+      judged: The network.
+      found: The images.
+      failed: How many could not be read.
+      images: Reads the images that the page shows.
+      provenance: For the page.
+
+    Returns:
+      The content of evaluation.json; None, and nothing is written, where no image has a label.
+
+    Raises:
+      DataError: If the files cannot be written.
+    """
+    scored, unlabelled = _labelled(table, judged.class_names)
+    if not scored.keys:
+        return None
+    positive = judged.positive
+    figures = metrics.evaluate(scored.scores, scored.labels, scored.patients, positive)
+    figures |= groups.grouped(scored.scores, scored.labels, scored.class_names)
+    point: dict[str, Any] | None = None
+    if len(judged.class_names) == 2:
+        threshold = 0.5 if judged.threshold is None else judged.threshold
+        point = operating_point.at_threshold(
+            scored.scores[:, positive], scored.labels == positive, scored.patients, threshold
+        )
+        point |= {
+            "positive": judged.class_names[positive],
+            "chosen": _HALF if judged.threshold is None else _CHOSEN,
+        }
+    figures["notes"] += found.notes
+    new_data: report.NewData = {
+        "network": judged.name,
+        "inputs": str(found.table),
+        "scored": len(scored.keys) + unlabelled,
+        "failed": failed,
+        "unlabelled": unlabelled,
+        "operating_point": point,
+    }
+    result = {"test": figures, **new_data}
+    shown = set(report.select_examples(scored))
+    thumbnails = images([entry for entry in found.entries if entry.key in shown])
+    report.write_report(
+        output,
+        config={"dataset": {"name": Path(str(found.table)).name}, "model": judged.architecture},
+        result={"test": figures},
+        history=[],
+        evaluated=report.Evaluated({"test": scored}, thumbnails, positive),
+        provenance=provenance,
+        new_data=new_data,
+    )
+    with replacing(output / EVALUATION) as file:
+        json.dump(result, file, indent=2, allow_nan=False)
+        file.write("\n")
+    return result
+
+
+def remove(output: Path) -> None:
+    """Removes an earlier evaluation, whose scores are replaced by others."""
+    if (output / EVALUATION).is_file():
+        for name in (report.REPORT, EVALUATION):
+            (output / name).unlink(missing_ok=True)
+
+
+def _labelled(path: Path, class_names: Sequence[str]) -> tuple[Predictions, int]:
+    """Returns the scores of the images that have a label, and how many have none."""
+    names, texts, scores = predictions.read_table(path, sinks.LABELLED)
+    rows = [row for row, (_, _, label, _) in enumerate(texts) if label]
+    labels = np.array([class_names.index(texts[row][2]) for row in rows], np.int64)
+    keys = tuple(texts[row][0] for row in rows)
+    patients = tuple(texts[row][3] for row in rows)
+    return Predictions(names, keys, patients, labels, scores[rows]), len(texts) - len(rows)

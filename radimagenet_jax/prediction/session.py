@@ -1,0 +1,254 @@
+"""One network on one set of images, from the first file to the last line on the terminal."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from radimagenet_jax import models, outcome
+from radimagenet_jax.console import console
+from radimagenet_jax.data import inputs
+from radimagenet_jax.errors import DataError, UserError
+from radimagenet_jax.prediction import evaluation, flow, sinks
+from radimagenet_jax.prediction.journal import Journal
+from radimagenet_jax.prediction.maps import FOLDER as MAPS
+from radimagenet_jax.prediction.maps import Maps, Wanted
+from radimagenet_jax.prediction.progress import ScoringProgress
+from radimagenet_jax.reports import maps_page, report
+from radimagenet_jax.weights.contract import Contract
+
+# A CPU is busy with few images; other devices need more to be.
+_BATCH_SIZES = {"cpu": 16}
+_BATCH_SIZE = 128
+# The exit code of a command that has scored what it could.
+SOME_FAILED = 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network to apply.
+
+    Attributes:
+      name: The run or the weights, as they were given.
+      apply: Images (B, S, S, 1 or 3) uint8 to {'scores', 'pooled'}, or 'pooled' alone.
+      image_size: S.
+      class_names: Of the head, None where it has none or they are not known.
+      contract: Of the weights.
+      digest: Of the parameters.
+      positive: Index of the positive class.
+      operating_point: The threshold that was fixed on validation scores, None where there is none.
+      reading: How DICOM files are shown.
+    """
+
+    name: str
+    apply: Callable[[Any], dict[str, Any]]
+    image_size: int
+    class_names: tuple[str, ...] | None
+    contract: Contract
+    digest: str
+    positive: int = -1
+    operating_point: float | None = None
+    reading: inputs.Reading = field(default_factory=inputs.Reading)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a command is to do.
+
+    Attributes:
+      network: What is applied.
+      found: The images.
+      command: The command line, for the page.
+      features: Write features, not scores.
+      strict: End with the first image that cannot be read, and leave nothing.
+      maps: Which maps are made; None for none.
+    """
+
+    network: Source
+    found: inputs.Found
+    command: str
+    features: bool = False
+    strict: bool = False
+    maps: Wanted | None = None
+
+    def run(self, output: Path) -> int:
+        """Scores the images, and says what came of them.
+
+        Args:
+          output: The folder of the results, which is made where it is missing.
+
+        Returns:
+          The exit code: 0, or `SOME_FAILED`.
+
+        Raises:
+          DataError: If the labels of a table are none of the network's classes, or, where the
+            session is strict, anything cannot be read.
+          ConfigError: If another command has left its unfinished rows in the output.
+          UserError: If the results cannot be written.
+        """
+        is_labelled = "label" in self.found.columns and not self.features
+        if is_labelled:
+            evaluation.check_labels(self.found, self.network.class_names or ())
+        if self.strict and self.found.failures:
+            raise _strict(self.found.failures[0])
+        journal = Journal(output, self._fingerprint())
+        try:
+            errors, takers = sinks.Errors(journal), self._sinks(journal)
+            self._stream(journal, errors, takers)
+            result = None
+            if is_labelled and journal.counts.scored:
+                result = self._evaluate(output, journal)
+            if result is None and not self.features:
+                evaluation.remove(output)
+            for taker in takers:
+                taker.finish(output)
+            errors.finish(output, journal.counts.failed)
+            journal.remove()
+        except OSError as error:
+            raise UserError(
+                f"{output} cannot be written to ({error.strerror or error}); make room, and the "
+                "same command goes on."
+            ) from error
+        finally:
+            journal.close()
+        self._tell(output, journal, result)
+        return SOME_FAILED if journal.counts.failed else 0
+
+    def _sinks(self, journal: Journal) -> list[sinks.Sink]:
+        """What takes each batch of images and outputs."""
+        if self.features:
+            return [sinks.Features(journal)]
+        scores = sinks.Scores(journal, self.network.class_names or (), self.found.columns)
+        return [scores] if self.maps is None else [Maps(journal, self.maps), scores]
+
+    def _fingerprint(self) -> dict[str, str]:
+        """What the rows depend on."""
+        kind = "features" if self.features else "scores"
+        return {
+            "network": f"{self.network.digest} {self.network.contract.to_json()}",
+            "set of images": self.found.digest(),
+            "--image_size": str(self.network.image_size),
+            "--window": repr(self.network.reading),
+            "choice of --features": f"{kind} {','.join(self.found.columns)}",
+            "choice of --maps": "" if self.maps is None else self.maps.of,
+        }
+
+    def _stream(self, journal: Journal, errors: sinks.Errors, takers: Sequence[sinks.Sink]) -> None:
+        """Applies the network to what is left; every sink takes each batch."""
+        found, counts, position = self.found, journal.counts, journal.position
+        if errors.is_new:
+            errors.add(found.failures)
+            counts.failed += len(found.failures)
+        if position.entries or position.frames:
+            console.print(f"going on behind {counts.scored:,} images that were scored before")
+        results = flow.results(
+            found.entries,
+            partial(inputs.read, image_size=self.network.image_size, reading=self.network.reading),
+            self.network.apply,
+            batch_size=batch_size(),
+            start=position,
+        )
+        with ScoringProgress(position.entries, len(found.entries)) as progress:
+            for result in results:
+                if result.failures and self.strict:
+                    journal.remove()
+                    raise _strict(result.failures[0])
+                errors.add(result.failures)
+                counts.failed += len(result.failures)
+                scored = 0
+                if result.batch is not None:
+                    for taker in takers:
+                        taker.add(result.batch)
+                    scored = len(result.batch.keys)
+                counts.scored += scored
+                position = result.position
+                journal.note(position)
+                progress.advance(position.entries, scored)
+        journal.note(position, now=True)
+
+    def _evaluate(self, output: Path, journal: Journal) -> Mapping[str, Any] | None:
+        network = self.network
+        contract = json.loads(network.contract.to_json())
+        return evaluation.write(
+            output,
+            journal.folder / sinks.SCORES,
+            evaluation.Judged(
+                name=network.name,
+                class_names=network.class_names or (),
+                positive=network.positive,
+                threshold=network.operating_point,
+                architecture=models.architecture(network.contract.architecture).title,
+            ),
+            self.found,
+            journal.counts.failed,
+            images=self._images,
+            provenance={
+                "command": self.command,
+                "versions": outcome.versions(),
+                "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+                "weights": contract,
+            },
+        )
+
+    def _images(self, entries: Sequence[inputs.Entry]) -> dict[str, Any]:
+        """The images of entries, by key; those that cannot be read any more are left out."""
+        parts = [
+            inputs.read(entry, self.network.image_size, self.network.reading) for entry in entries
+        ]
+        return {
+            key: image
+            for part in parts
+            for key, image in part.images.items()
+            if not isinstance(image, DataError)
+        }
+
+    def _tell(self, output: Path, journal: Journal, result: Mapping[str, Any] | None) -> None:
+        """Prints the figures, and one line on every file that was found."""
+        if result is not None:
+            for line in _figures(result):
+                console.print(line)
+            console.print(f"report: {output / report.REPORT}")
+        if self.maps is not None:
+            console.print(f"maps: {output / MAPS / maps_page.PAGE}")
+        name = sinks.FEATURES if self.features else sinks.SCORES
+        line = f"{journal.counts.scored:,} images: {output / name}"
+        if journal.counts.failed:
+            line += f"; {journal.counts.failed:,} failed: {output / sinks.ERRORS}"
+        if self.found.others:
+            line += f"; no images: {inputs.described(self.found.others)}"
+        console.print(line)
+
+
+def batch_size() -> int:
+    """How many images the network is given at a time."""
+    return _BATCH_SIZES.get(jax.default_backend(), _BATCH_SIZE)
+
+
+def _strict(failure: inputs.Failure) -> DataError:
+    return DataError(f"{failure.problem} With --strict nothing is written.")
+
+
+def _figures(result: Mapping[str, Any]) -> list[str]:
+    """What a person wants to know first of an evaluation."""
+    test, point = result["test"], result["operating_point"]
+
+    def interval(bounds: Sequence[float] | None) -> str:
+        return "" if bounds is None else f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
+
+    area = "none" if test["auroc"] is None else f"{test['auroc']:.3f}"
+    lines = [
+        f"AUROC {area}{interval(test['auroc_ci95'])}, accuracy {test['accuracy']:.3f}, "
+        f"of {test['n']:,} labelled images"
+    ]
+    if point is not None:
+        shares = [
+            f"{name} {point[name]:.3f}{interval(point[f'{name}_ci95'])}"
+            for name in ("sensitivity", "specificity")
+            if point[name] is not None
+        ]
+        lines.append(f"at the threshold {point['threshold']:.4f}: {', '.join(shares)}")
+    return [*lines, *(f"note: {note}" for note in test["notes"])]
