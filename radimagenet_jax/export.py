@@ -130,12 +130,10 @@ def _source(path: Path, image_size: int | None, preprocessing: str | None) -> "S
         console.console.print(line, markup=False)
     contract = network.contract
     if contract.labels is None:
-        console.console.print(
-            "  only features are exported: "
-            + ("nobody names the classes of the head" if network.num_classes else "it has no head")
-            + "; `convert --labels=NAME,NAME` names them, a run of your own trains one",
-            markup=False,
-        )
+        why = "it has no head"
+        if network.num_classes:
+            why = "nobody names the classes of its head, which `convert --labels=NAME,NAME` does"
+        console.console.print(f"  only features are exported: {why}", markup=False)
     size = network.image_size if image_size is None else image_size
     entry = models.architecture(contract.architecture)
     if not entry.min_image_size <= size <= _LARGEST:
@@ -143,10 +141,8 @@ def _source(path: Path, image_size: int | None, preprocessing: str | None) -> "S
             f"--image_size={size}: {entry.title} takes from {entry.min_image_size} to {_LARGEST} "
             "pixels here."
         )
-    usage, point = network.usage, None
-    if usage.threshold is not None:
-        point = {"positive": usage.positive, "threshold": usage.threshold}
-    return Source(network.model, network.variables, contract, size, point)
+    model = network.model.clone(dtype="float32")
+    return Source(model, network.variables, contract, size, network.usage)
 
 
 def _write(form: str, output: Path, source: "Source", images: "np.ndarray") -> "Agreement | None":

@@ -34,8 +34,19 @@ def card(source: Source) -> dict[str, Any]:
     }
     if contract.labels:
         found["classes"] = list(contract.labels)
-    if source.operating_point is not None:
-        found["operating_point"] = dict(source.operating_point)
+    usage = source.usage
+    if contract.labels and usage.threshold is not None:
+        found["operating_point"] = {
+            "positive": usage.positive,
+            "threshold": usage.threshold,
+            "meaning": "positive where its probability is at least the threshold, which was fixed "
+            "on validation images",
+        }
+    if usage.windows:
+        found["dicom"] = {
+            "windows": [{"center": center, "width": width} for center, width in usage.windows],
+            "unwrap": usage.unwrap,
+        }
     found["contract"] = json.loads(contract.to_json())
     return found
 

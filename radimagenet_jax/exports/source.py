@@ -1,7 +1,7 @@
 """What is exported: a network with its preprocessing, as one function of images alone."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights.usage import Usage
 
 # What every form calls its input and its outputs.
 IMAGES = "images"
@@ -21,20 +22,19 @@ class Source:
     """A network to export.
 
     Attributes:
-      model: In inference it computes in float32, whatever it was trained in.
+      model: In float32, whatever it was trained in.
       variables: {'params', 'batch_stats'}, float32.
       contract: What they are; its labels name the classes. Without labels only features are
         exported, since nobody could tell what a probability is of.
       image_size: Side of the square images, in pixels.
-      operating_point: Where a score becomes a call, as it was fixed on validation; None if it was
-        not.
+      usage: Operating point and windows, as far as they are known, for the card.
     """
 
     model: nn.Module
     variables: Mapping[str, Any]
     contract: Contract
     image_size: int
-    operating_point: Mapping[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def outputs(self) -> tuple[str, ...]:

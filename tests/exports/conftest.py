@@ -37,7 +37,7 @@ class Tiny(models.Network):
         return {"spatial": halve(relu(layers.conv(x, "last", 16)))}
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _tiny_is_known() -> Iterator[None]:
     models.register(models.Architecture("tiny_to_export", Tiny))
     yield

@@ -14,7 +14,7 @@ from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import network
 from radimagenet_jax.training.checkpoints import Checkpoints
 from radimagenet_jax.training.state import TrainState
-from radimagenet_jax.weights import native
+from radimagenet_jax.weights import native, reading
 from radimagenet_jax.weights.contract import Contract
 
 SMALL = {"stage_sizes": (1, 1, 1, 1), "width": 8}
@@ -31,6 +31,7 @@ def run(tmp_path_factory):
     folder.mkdir()
     config = base.get_config()
     config.image_size = 40
+    config.dtype = "bfloat16"
     config.model_options.update(SMALL)
     (folder / "config.json").write_text(config_pages.to_json(config))
     scratch = network.from_scratch(config, CONTRACT.labels).scratch(3)
@@ -52,6 +53,11 @@ def test_a_finished_run_becomes_a_file_of_its_image_size(run, tmp_path, capsys):
     assert exported.in_avals[0].shape[1:] == (40, 40, 3)
     found = exported.call(np.zeros((1, 40, 40, 3), np.uint8))
     assert found["probabilities"].shape == (1, 2)
+    # In float32, which every runtime has, though the run was trained in bfloat16.
+    weights = reading.read(run)
+    x = weights.contract.input.of(jnp.zeros((1, 40, 40, 3), jnp.uint8))
+    pooled = weights.network().apply(weights.variables, x)[1]["pooled"]
+    np.testing.assert_allclose(found["features"], pooled, rtol=1e-4, atol=1e-6)
     said = capsys.readouterr().err
     assert f"written to {output}" in said
     assert "on 10 images it differs from the network by" in said

@@ -16,6 +16,7 @@ from radimagenet_jax.exports import keras as keras_form
 from radimagenet_jax.exports import pictures, stablehlo
 from radimagenet_jax.models.preprocess import SCHEMES
 from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights.usage import Usage
 from tests.exports.conftest import LABELS, assert_agree, telling_apart
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -122,13 +123,13 @@ def test_any_number_of_images_in_any_preprocessing(
 
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"], indirect=True)
 def test_the_card_says_what_the_network_is(form, tiny, tmp_path):
-    point = {"threshold": 0.25, "rule": "youden"}
-    path, _ = export(
-        form, tmp_path, dataclasses.replace(tiny, operating_point=point), pictures.drawn(32)
-    )
+    usage = Usage(positive="malignant", threshold=0.25, windows=((40, 80),))
+    path, _ = export(form, tmp_path, dataclasses.replace(tiny, usage=usage), pictures.drawn(32))
     card = read_card(path)
     assert card["classes"] == list(LABELS)
-    assert card["operating_point"] == point
+    assert card["operating_point"]["positive"] == "malignant"
+    assert card["operating_point"]["threshold"] == 0.25
+    assert card["dicom"] == {"windows": [{"center": 40, "width": 80}], "unwrap": False}
     assert Contract.from_json(json.dumps(card["contract"])) == tiny.contract
     assert card["notice"].startswith("Not a medical device")
     assert "(N, 32, 32, 3) uint8" in card["input"]["images"]
