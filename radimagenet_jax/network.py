@@ -19,7 +19,7 @@ from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.models import ops
 from radimagenet_jax.models.network import HEAD
-from radimagenet_jax.models.preprocess import SCHEMES
+from radimagenet_jax.models.preprocess import SCHEMES, Input
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.loaded import Report
@@ -392,6 +392,43 @@ class Network:
                 "preprocessed?",
                 stacklevel=4,
             )
+
+
+def activation_maps(
+    model: models.Network,
+    made_of: Input,
+    variables: Mapping[str, Any],
+    images: NDArray[np.uint8],
+    classes: NDArray[np.integer],
+) -> NDArray[np.float32]:
+    """Class activation maps at the features' own places; see `Network.cam`.
+
+    Args:
+      model: A network with a head.
+      made_of: What its input is.
+      variables: {'params', 'batch_stats'}.
+      images: (N, S, S, 1 or 3), 0..255.
+      classes: (N,) the class that each map is for.
+
+    Returns:
+      (N, h, w) in units of the logit.
+    """
+    variables = jax.device_get(variables)
+    weights = np.asarray(variables["params"][HEAD]["kernel"]).T[classes]
+
+    @ops.jit
+    def maps(variables: Any, images: jax.Array, weights: jax.Array) -> jax.Array:
+        _, out = model.apply(variables, made_of.of(images), train=False)
+        spatial = out["spatial"].astype(jnp.float32)
+        return jnp.einsum("nhwc,nc->nhw", spatial, weights, precision=jax.lax.Precision.HIGHEST)
+
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        part, own = images[start : start + _BATCH], weights[start : start + _BATCH]
+        fill = (0, (_BATCH if len(images) > _BATCH else len(part)) - len(part))
+        padded = np.pad(part, (fill, (0, 0), (0, 0), (0, 0))), np.pad(own, (fill, (0, 0)))
+        parts.append(np.asarray(maps(variables, *padded))[: len(part)])
+    return np.concatenate(parts)
 
 
 @ops.jit

@@ -5,12 +5,13 @@ import json
 import math
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 from rich.table import Table
 
@@ -25,6 +26,9 @@ from radimagenet_jax.weights.contract import Contract
 
 if TYPE_CHECKING:
     from radimagenet_jax.reports import report
+
+# (images (N, S, S, 1 or 3) uint8, classes (N,)) -> activation maps (N, h, w).
+Maps = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -71,6 +75,7 @@ def write(
     predictions: Mapping[str, Predictions],
     positive: int,
     made_of: Provenance,
+    maps: Maps,
 ) -> None:
     """Writes report.html and then result.json, whose presence says that the run is finished."""
     # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
@@ -79,13 +84,23 @@ def write(
     test = made_of.dataset.test
     shown = report.select_examples(predictions["test"])
     places = {key: place for place, key in enumerate(test.keys)}
-    images = test.read([places[key] for key in shown])
+    chosen = [places[key] for key in shown]
+    images = test.read(chosen)
+    # Of two classes, a map is for the one whose score is shown; of many, for the one called.
+    called = predictions["test"].scores[chosen].argmax(axis=1)
+    of = np.full(len(chosen), positive) if len(made_of.dataset.class_names) == 2 else called
+    looked_at = maps(images, of) if len(chosen) else ()
     report.write_report(
         workdir,
         config=config.to_dict(),
         result=dict(result),
         history=writers.read_metrics(workdir),
-        evaluated=report.Evaluated(predictions, dict(zip(shown, images, strict=True)), positive),
+        evaluated=report.Evaluated(
+            predictions,
+            dict(zip(shown, images, strict=True)),
+            positive,
+            dict(zip(shown, looked_at, strict=True)),
+        ),
         provenance=made_of.record(from_scratch=config.init == "scratch"),
     )
     with replacing(workdir / "result.json") as file:

@@ -1,6 +1,7 @@
 """A training run, from the working directory to the report, top to bottom."""
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from radimagenet_jax.console import console
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
 from radimagenet_jax.models import ops
+from radimagenet_jax.network import activation_maps
 from radimagenet_jax.reports import predictions
 from radimagenet_jax.statistics import groups, metrics, operating_points
 from radimagenet_jax.statistics.scores import Predictions
@@ -389,7 +391,9 @@ def _finish(
     if config.export_weights:
         network.export(session.folder / "weights", best, contract)
     made_of = outcome.Provenance(command, dataset, contract, session.start.program.freeze)
-    outcome.write(session.folder, config, result, scored, session.positive, made_of)
+    program = session.start.program
+    maps = functools.partial(activation_maps, program.exact_model, contract.input, best)
+    outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)
     outcome.show(result, session.folder)
     return 0
 

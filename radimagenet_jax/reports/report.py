@@ -6,7 +6,7 @@ so that it can be mailed, archived or put into a supplement.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from radimagenet_jax.files import replacing
-from radimagenet_jax.reports import examples, figures, svg
+from radimagenet_jax.reports import examples, figures, overlays, svg
 from radimagenet_jax.reports.pages import data_uri, environment, thumbnail
 from radimagenet_jax.statistics import calibration, intervals, metrics, per_class
 from radimagenet_jax.statistics.normal_scores import NormalScores, normal_scores
@@ -75,11 +75,29 @@ class Evaluated:
       thumbnails: Images (H, W), (H, W, 1) or (H, W, 3) uint8 of the keys that `select_examples`
         gives for the test split; a missing one leaves its frame empty.
       positive: Index of the positive class of two, the last one by default.
+      maps: Activation maps (h, w) of these keys, of the positive class of two, else of the class
+        that an image is called; a missing one leaves its image alone.
     """
 
     predictions: Mapping[str, Predictions]
     thumbnails: Mapping[str, NDArray[np.uint8]]
     positive: int | None = None
+    maps: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+
+    @property
+    def limit(self) -> float:
+        """Of the maps' common scale, in units of the logit."""
+        return overlays.common_limit(np.stack([*self.maps.values()])) if self.maps else 1.0
+
+    def overlay(self, key: str) -> NDArray[np.uint8] | None:
+        """An image with its map over it, None if either is missing."""
+        image, raw = self.thumbnails.get(key), self.maps.get(key)
+        if image is None or raw is None:
+            return None
+        # Large enough that what is drawn over a small image is smooth.
+        side = max(1, 208 // max(image.shape[:2]))
+        grown = np.repeat(np.repeat(np.atleast_3d(image), side, 0), side, 1)
+        return overlays.overlay(grown, raw, self.limit)
 
 
 def select_examples(predictions: Predictions, n: int = EXAMPLES) -> tuple[str, ...]:
@@ -149,6 +167,9 @@ def write_report(
             best_epoch=_best_epoch(history, best_step),
             evaluation=evaluation,
             strips=_strips(evaluated),
+            scale={"limit": evaluated.limit, "gradient": Markup(overlays.gradient())}
+            if evaluated.maps
+            else None,
             notes=_notes(result, splits, provenance),
             fields=_flat(config),
             provenance=provenance,
@@ -324,6 +345,7 @@ def _strips(evaluated: Evaluated) -> list[dict[str, Any]]:
                     # Of two classes always the positive one's score, as in the histogram.
                     1 - one.score if event is not None and one.called != event else one.score,
                     thumbnail(evaluated.thumbnails.get(one.key)),
+                    thumbnail(evaluated.overlay(one.key)),
                     _caption(group, one, event),
                 )
                 for one in group.examples

@@ -463,3 +463,34 @@ def test_terms_are_explained_where_they_stand(finished):
     text = flat(finished[0])
     for term in ("nats (natural logarithm)", "Wilson intervals (", "(ECE: ", "Brier score (mean"):
         assert term in text
+
+
+def test_the_surest_images_have_their_maps_beside_them_on_one_scale(tmp_path):
+    predictions = scored()
+    shown = report.select_examples(predictions)
+    images = {key: np.full((16, 16, 1), 90, np.uint8) for key in shown}
+    maps = {key: np.full((2, 2), number - 3.0) for number, key in enumerate(shown)}
+    evaluated = report.Evaluated({"test": predictions}, images, 1, maps)
+    assert evaluated.limit == pytest.approx(np.quantile(np.abs(np.stack([*maps.values()])), 0.995))
+    against, neither, favour = (evaluated.overlay(shown[place]) for place in (0, 3, 5))
+    assert (against[..., 2] > against[..., 0]).all()
+    assert (neither == 90).all()
+    assert (favour[..., 0] > favour[..., 2]).all()
+    page = " ".join(
+        report.write_report(
+            tmp_path,
+            config={"dataset": {"name": "x"}, "model": "resnet50"},
+            result={},
+            history=[],
+            evaluated=evaluated,
+            provenance=PROVENANCE,
+        )
+        .read_text(encoding="utf-8")
+        .split()
+    )
+    assert page.count('class="frames"') == len(shown)
+    assert page.count('class="frame"') == 2 * len(shown)
+    assert "orange speaks for “yes”" in page
+    # Without maps the page is as it was.
+    plain = report._strips(report.Evaluated({"test": predictions}, images, 1))
+    assert all(overlay is None for strip in plain for *_, overlay, _ in strip["tiles"])
