@@ -33,7 +33,7 @@ def get_config(task: str = "") -> ConfigDict:
     config.model = "resnet50"  # the network
     config.model_options = ConfigDict()  # further fields of the network's class, such as its width
     # scratch: random weights; a weight file, or hf://OWNER/NAME[@REVISION][/FILE]; or another run's
-    # working directory. auto, in the pages of tasks: RadImageNet's file if it is in
+    # working directory. auto, as the pages of tasks have: RadImageNet's file if it is in
     # <data_dir>/weights or where $RADIMAGENET_WEIGHTS says, else random weights and what
     # `from_scratch` says of other fields.
     config.init = "scratch"
