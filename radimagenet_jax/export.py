@@ -87,15 +87,16 @@ def main(arguments: Sequence[str]) -> int:
 
     from radimagenet_jax.exports import pictures
     from radimagenet_jax.models import ops
+    from radimagenet_jax.weights import run
 
     ops.keep_compiled_programs()
     if options.workdir:
-        _check_finished(expanded(options.workdir))
+        run.check_finished(expanded(options.workdir))
     source = _source(
         expanded(options.workdir or options.weights), options.image_size, options.preprocessing
     )
     images = (
-        pictures.read(expanded(options.images), source.image_size)
+        pictures.read(options.images, source.image_size)
         if options.images
         else pictures.drawn(source.image_size)
     )
@@ -105,18 +106,6 @@ def main(arguments: Sequence[str]) -> int:
     if agreement is not None:
         console.console.print(f"  {agreement}", markup=False)
     return 0
-
-
-def _check_finished(folder: Path) -> None:
-    from radimagenet_jax.weights import run
-
-    if not run.is_run(folder):
-        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
-    if not (folder / "result.json").is_file():
-        raise ConfigError(
-            f"the run in {folder} is not finished: it has no result.json; let it finish, or export "
-            f"its best network so far with --weights={folder}."
-        )
 
 
 def _source(path: Path, image_size: int | None, preprocessing: str | None) -> "Source":

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from numpy.typing import NDArray
 
 from radimagenet_jax import models
@@ -395,7 +396,7 @@ class Network:
 
 
 def activation_maps(
-    model: models.Network,
+    model: nn.Module,
     made_of: Input,
     variables: Mapping[str, Any],
     images: NDArray[np.uint8],
@@ -431,7 +432,8 @@ def activation_maps(
     return np.concatenate(parts)
 
 
-@ops.jit
+# Not `ops.jit`, which asks for the backend, and other processes may still have to be joined.
+@jax.jit
 def _products(spatial: jax.Array, weights: jax.Array) -> jax.Array:
     """(N, h, w, C) features times (C,) weights: (N, h, w)."""
     return jnp.einsum("nhwc,c->nhw", spatial, weights, precision=jax.lax.Precision.HIGHEST)

@@ -233,9 +233,10 @@ def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | N
     from radimagenet_jax.prediction.session import Source
     from radimagenet_jax.pretrained import load_pretrained
     from radimagenet_jax.training import state
+    from radimagenet_jax.weights import run
 
     if options.workdir:
-        _check_run(given)
+        run.check_finished(given)
     net = load_pretrained(given, preprocessing=options.preprocessing)
     if not options.workdir:
         for line in net.report.lines():
@@ -288,23 +289,6 @@ def _reading_of_run(folder: Path) -> inputs.Reading:
     dataset = own_files.read_json(folder / "config.json", form, remedy, ConfigError)["dataset"]
     name = registry.with_fold(dataset["name"], dataset["fold"])
     return registry.reading(name, dataset["data_dir"])
-
-
-def _check_run(folder: Path) -> None:
-    """Refuses what is no finished run.
-
-    Raises:
-      ConfigError: If it is none.
-    """
-    from radimagenet_jax.weights import run
-
-    if not run.is_run(folder):
-        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
-    if not (folder / "result.json").is_file():
-        raise ConfigError(
-            f"the run in {folder} is not finished (it has no result.json); give its command again "
-            "to finish it."
-        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -146,27 +147,24 @@ def test_what_is_saved_comes_back_with_its_use_and_a_card(net, images, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("changed", "told"),
     [
-        ("{", "damaged"),
-        ('{"image_size": 48, "positive": null, "threshold": null}', "'dtype' is missing"),
-        (
-            '{"image_size": 0, "positive": null, "threshold": null, "dtype": "float32"}',
-            "'image_size' is not from 1",
-        ),
-        (
-            '{"image_size": 48, "positive": "cancer", "threshold": 0.5, "dtype": "float32"}',
-            "positive class 'cancer'",
-        ),
-        (
-            '{"image_size": 48, "positive": null, "threshold": null, "dtype": "float64"}',
-            "'dtype' is none",
-        ),
+        (None, "damaged"),
+        ({"dtype": ...}, "'dtype' is missing"),
+        ({"image_size": 0}, "'image_size' is not from 1"),
+        ({"positive": "cancer"}, "positive class 'cancer'"),
+        ({"dtype": "float64"}, "'dtype' is none"),
+        ({"windows": [[40, 80], [80, 200]]}, "neither none, one nor three"),
+        ({"windows": [[40, 0]]}, "at least 1 wide"),
+        ({"threshold": "high"}, "'threshold' is not a number"),
     ],
 )
-def test_a_damaged_use_is_refused(text, told, net, tmp_path):
+def test_a_damaged_use_is_refused(changed, told, net, tmp_path):
     net.save(tmp_path / "mine")
-    (tmp_path / "mine" / "usage.json").write_text(text)
+    path = tmp_path / "mine/usage.json"
+    said = {**json.loads(path.read_text()), **(changed or {})}
+    kept = {name: value for name, value in said.items() if value is not ...}
+    path.write_text("{" if changed is None else json.dumps(kept))
     with pytest.raises(WeightsError, match=told) as refused:
         rin.load_pretrained(tmp_path / "mine")
     assert "usage.json" in str(refused.value)

@@ -1,5 +1,6 @@
 """What TFDS leaves to a builder of how it is run: progress, silence, and shuffling on disk."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, TypeVar
 
@@ -8,6 +9,11 @@ import tensorflow_datasets as tfds
 from radimagenet_jax.data import spool
 
 T = TypeVar("T")
+
+# A folder of one's own is a configuration that no builder lists, which is as it should be.
+logging.getLogger("absl").addFilter(
+    lambda record: not str(record.msg).startswith("Using custom data configuration")
+)
 
 
 class LocalInfo(tfds.core.DatasetInfo):

@@ -1,14 +1,11 @@
 """Images on which an export is compared with the network: drawn ones, or a person's own."""
 
-from pathlib import Path
-
 import numpy as np
 
-from radimagenet_jax.data import images
+from radimagenet_jax.data import images, inputs
 from radimagenet_jax.errors import DataError
 from tfds_builders.phantom import patients
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # Batches of 1, 3, 3 and 3: as many as show a fault, and seconds of a network.
 COUNT = 10
 
@@ -32,11 +29,11 @@ def drawn(size: int) -> np.ndarray:
     return np.stack(found)
 
 
-def read(folder: Path, size: int) -> np.ndarray:
-    """Reads up to ten images, spread over a folder and those below it.
+def read(place: str, size: int) -> np.ndarray:
+    """Reads up to ten images, spread over those that are found.
 
     Args:
-      folder: With PNG, JPEG, BMP or TIFF files.
+      place: A folder, a file, a pattern or a table, as `data.inputs.find` takes it.
       size: Side that they are resized to, with nearest neighbour.
 
     Returns:
@@ -45,21 +42,14 @@ def read(folder: Path, size: int) -> np.ndarray:
     Raises:
       DataError: If there are none, or one cannot be read.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if not paths:
-        raise DataError(
-            f"--images={folder}: no image there; give a folder with {', '.join(_SUFFIXES)} files, "
-            "or leave it out to compare on drawn ones."
-        )
-    spread = np.linspace(0, len(paths) - 1, min(COUNT, len(paths)))
-    return np.stack([_read(paths[round(place)], size) for place in spread])
-
-
-def _read(path: Path, size: int) -> np.ndarray:
-    try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    images.check_image(encoded, name=str(path))
-    image = images.resize_nearest(images.decode(encoded, name=str(path)), size)
-    return np.broadcast_to(image, (size, size, 3))
+    found = inputs.find(place)
+    if not found.entries:
+        raise DataError(found.failures[0].problem)
+    spread = np.linspace(0, len(found.entries) - 1, min(COUNT, len(found.entries)))
+    read = []
+    for entry in (found.entries[round(each)] for each in spread):
+        first = next(iter(inputs.read(entry, size).images.values()))
+        if isinstance(first, DataError):
+            raise first
+        read.append(np.broadcast_to(first, (size, size, 3)))
+    return np.stack(read)

@@ -52,13 +52,7 @@ def opened(folder: Path, of: str = "", data_dir: str = "") -> Run:
       CheckpointError: If its best checkpoint is missing or damaged.
       DataError: If the data set has no masks, or one of the two splits no lesion.
     """
-    if not runs.is_run(folder):
-        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
-    if not (folder / "result.json").is_file():
-        raise ConfigError(
-            f"the run in {folder} is not finished: it has no result.json; let the command that "
-            "trains it end first."
-        )
+    runs.check_finished(folder)
     page = folder / "config.json"
     config = own_files.read_json(page, _CONFIG, "train the run again", ConfigError)["dataset"]
     net = load_pretrained(folder)

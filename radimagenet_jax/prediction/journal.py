@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.files import make_private
 from radimagenet_jax.reports.predictions import STRAY_BYTES
 
 FOLDER = "unfinished"
@@ -75,7 +76,8 @@ class Journal:
         self.position, self.counts = Position(), Counts()
         self._sizes: dict[str, int] = {}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(output)
+            self.folder.mkdir(exist_ok=True)
             self._file = open(self.folder / _JOURNAL, "a+", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise ConfigError(
@@ -176,9 +178,9 @@ class Journal:
         """Removes the unfinished files, and the output folder if this command made it in vain."""
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self._is_new:
-            with contextlib.suppress(OSError):  # it holds something
-                self._output.rmdir()
+        # What makes it private is all that is left of what this command made in vain.
+        if self._is_new and [one.name for one in self._output.iterdir()] == [".gitignore"]:
+            shutil.rmtree(self._output, ignore_errors=True)
 
 
 def _lines(file: IO[str]) -> list[dict[str, Any]]:

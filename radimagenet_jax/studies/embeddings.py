@@ -65,9 +65,14 @@ class HeadProgram(Program):
         return examples
 
     @functools.cached_property
+    def exact_model(self) -> nn.Module:
+        """The head, which is exact everywhere."""
+        return HeadAlone(len(self.class_names), self.form.dropout, self.form.head_init)
+
+    @property
     def model(self) -> nn.Module:
         """The head."""
-        return HeadAlone(len(self.class_names), self.form.dropout, self.form.head_init)
+        return self.exact_model
 
     @functools.cached_property
     def shapes(self) -> dict[str, dict]:

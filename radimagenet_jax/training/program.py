@@ -154,7 +154,7 @@ class Program:
         return self.exact_model.clone(precision=self.form.precision)
 
     @functools.cached_property
-    def exact_model(self) -> models.Network:
+    def exact_model(self) -> nn.Module:
         """The same, whose products are float32 on every chip if the network is: for evaluation."""
         return self._network.clone(frozen_stats=self.freeze.frozen_stats, stats_groups=self.devices)
 

@@ -2,11 +2,17 @@
 
 import json
 import math
+import os
+import socket
+import struct
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import DataError, cut
@@ -70,10 +76,9 @@ class MetricWriter:
         kept = [row for row in read_metrics(workdir) if row["step"] <= resume_step]
         with replacing(workdir / METRICS) as file:
             file.writelines(json.dumps(row) + "\n" for row in kept)
-        # Unbuffered, so that no rest is left to fail again when the file is closed.
-        self._file = (workdir / METRICS).open("ab", buffering=0)
-        # purge_step hides what a killed process had written beyond the checkpoint.
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
+        self._file = _Appended(workdir / METRICS)
+        # What a killed process had written beyond the checkpoint is hidden.
+        self._events = _Events(workdir / "tensorboard", resume_step + 1)
 
     def write(self, step: int, split: str, **figures: float | int | None) -> None:
         """Writes one row, at once.
@@ -86,20 +91,85 @@ class MetricWriter:
             for name, value in figures.items()
         }
         row = {"step": step, "split": split, **finite}
-        rest = (json.dumps(row, allow_nan=False) + "\n").encode()
-        try:
-            while rest:  # a disk that is nearly full takes a part, and refuses at the next try
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            raise DataError(
-                f"{self._file.name} cannot be written: {error.strerror}; make room, and the same "
-                "command resumes the run."
-            ) from error
-        for name, value in finite.items():
-            if value is not None:
-                self._events.add_scalar(f"{split}/{name}", value, step)
+        self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+        self._events.write(
+            step, {f"{split}/{name}": value for name, value in finite.items() if value is not None}
+        )
 
     def close(self) -> None:
-        """Flushes and closes the files."""
+        """Closes the files."""
         self._file.close()
         self._events.close()
+
+
+class _Appended:
+    """A file to which whole pieces are added, each at once: no rest is left to fail later."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def write(self, piece: bytes) -> None:
+        """Writes all of it.
+
+        Raises:
+          DataError: If the disk takes no more.
+        """
+        try:
+            while piece:  # a disk that is nearly full takes a part, and refuses at the next try
+                piece = piece[self._file.write(piece) :]
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _refused(self, error: OSError) -> DataError:
+        return DataError(
+            f"{self._path} cannot be written: {error.strerror}; make room, and the same command "
+            "resumes the run."
+        )
+
+
+class _Events:
+    """A file of TensorBoard's events, which are records of TensorFlow's form.
+
+    tensorboardX would write it in a thread, which a full disk ends with a traceback, while nobody
+    else is told.
+    """
+
+    def __init__(self, folder: Path, purge_step: int):
+        """Begins a file; what others of the folder have from `purge_step` on is hidden."""
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"{folder} cannot be made: {error.strerror}; make room, and the same command "
+                "resumes the run."
+            ) from error
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = _Appended(folder / name)
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._add(Event(wall_time=time.time(), step=purge_step, session_log=start))
+
+    def write(self, step: int, scalars: Mapping[str, float | int]) -> None:
+        """Writes figures of a step."""
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self._add(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def _add(self, event: Any) -> None:
+        content = event.SerializeToString()
+        length = struct.pack("<Q", len(content))
+        parts = (length, _checked(length), content, _checked(content))
+        self._file.write(b"".join(parts))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _checked(content: bytes) -> bytes:
+    return struct.pack("<I", masked_crc32c(content))

@@ -44,6 +44,21 @@ def is_run(folder: Path) -> bool:
     return (folder / "config.json").is_file() and not native.is_converted(folder)
 
 
+def check_finished(folder: Path) -> None:
+    """Refuses what is no finished run, whose network may still become another.
+
+    Raises:
+      ConfigError: If the folder holds no run, or one that is not finished.
+    """
+    if not is_run(folder):
+        raise ConfigError(f"{folder} holds no run: it has no config.json; give a run's --workdir.")
+    if not (folder / "result.json").is_file():
+        raise ConfigError(
+            f"the run in {folder} is not finished: it has no result.json; give its command again "
+            f"to finish it, or take its best network so far with --weights={folder}."
+        )
+
+
 def recognises(path: Path, start: bytes) -> bool:
     """Tells whether a path is the working directory of a run."""
     del start

@@ -74,7 +74,7 @@ def make_source() -> Make:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny(make_source: Make) -> Source:
     """One for images of 32 pixels that is exported in a second."""
     return make_source("tiny_to_export", 32)

@@ -59,6 +59,11 @@ def refuse(tmp_path, *messages, name="image_csv/mine"):
     return str(caught.value)
 
 
+def test_a_folder_of_ones_own_is_nothing_to_warn_of(tmp_path, source, caplog):
+    prepare(tmp_path)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 def test_bytes_are_kept_patients_stay_together_and_a_note_tells_of_the_split(tmp_path, source):
     built = prepare(tmp_path)
     assert built.info.features["label"].names == ["fine", "sick"]

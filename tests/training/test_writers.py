@@ -57,7 +57,7 @@ def test_a_full_disk_is_one_sentence_and_the_log_can_be_resumed(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(DataError, match=r"metrics\.jsonl cannot be written.*resumes"):
+        with pytest.raises(DataError, match=r"cannot be written: File too large.*resumes"):
             write_forever(writer)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -148,8 +148,8 @@ def folder(tmp_path_factory) -> Path:
 def ours(server, folder) -> Server:
     """A repository in our own layout with a model card; `v1` is its first commit."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    server.commits[FIRST] = {"README.md": CARD.encode(), **files}
-    server.commits[SECOND] = {"README.md": b"# No metadata\n", **files, "extra.h5": b"not read"}
+    server.commits[FIRST] = {**files, "README.md": CARD.encode()}
+    server.commits[SECOND] = {**files, "README.md": b"# No metadata\n", "extra.h5": b"not read"}
     server.names |= {"main": SECOND, "v1": FIRST}
     return server
 
@@ -167,7 +167,7 @@ def test_a_repository_in_our_layout_loads_pinned_with_its_licence(ours, folder, 
     # Nothing but the library's cache was written, and nothing else was brought.
     assert {path.name for path in tmp_path.iterdir()} == {"cache"}
     brought = {line.rpartition("/")[2] for line in ours.asked if line.startswith(f"GET /{NAME}/")}
-    assert brought == {"README.md", native.CONTRACT, native.TENSORS}
+    assert brought == {"README.md", native.CONTRACT, native.TENSORS, native.USAGE}
     assert not any(TOKEN in line for line in told.splitlines())
     assert f"Bearer {TOKEN}" in ours.tokens
 
