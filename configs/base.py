@@ -18,37 +18,38 @@ def get_config(task: str = "") -> ConfigDict:
     # One of the published tasks, or '' for a data set of your own.
     config.task = task
     config.dataset = ConfigDict()
-    config.dataset.name = ""  # builder, or builder/configuration
-    config.dataset.data_dir = "~/tensorflow_datasets"
+    config.dataset.name = ""  # a folder of tfds_builders, or folder/configuration
+    config.dataset.data_dir = "~/tensorflow_datasets"  # of prepared data sets and downloads
     config.dataset.fold = 0  # 0: the data set's only split; 1 to 5: a cross-validation fold
-    # 'auto' reads images from disk while it trains if, decoded, all of them take more than
-    # memory_gib; else they live on the devices. true or false decides. The results are the same.
+    # Reads images from disk while it trains: auto does so if, decoded, all of them take more than
+    # dataset.memory_gib; else they live on the devices. The results are the same.
     config.dataset.streaming = "auto"
-    config.dataset.memory_gib = 4.0
+    config.dataset.memory_gib = 4.0  # for images that live on the devices
     # Class whose AUROC is reported; '': the last, but of two never the one whose name means health.
     config.dataset.positive = ""
     # Share of positive images where the network is to be used, for predictive values; 0: not known.
     config.dataset.prevalence = 0.0
 
-    config.model = "resnet50"
-    config.model_options = ConfigDict()  # further fields of the network's class
+    config.model = "resnet50"  # the network
+    config.model_options = ConfigDict()  # further fields of the network's class, such as its width
     # scratch: random weights; a weight file, or hf://OWNER/NAME[@REVISION][/FILE]; or another run's
-    # working directory. auto, in the pages of tasks: RadImageNet's file if it is in
+    # working directory. auto, as the pages of tasks have: RadImageNet's file if it is in
     # <data_dir>/weights or where $RADIMAGENET_WEIGHTS says, else random weights and what
     # `from_scratch` says of other fields.
     config.init = "scratch"
-    config.preprocessing = "published"  # or caffe_div255, caffe, torch, tf, native
+    config.preprocessing = "published"  # caffe_div255 for all weights; native: the weights' own
     # Say so here if a weight file shall get another input than it was trained with.
     config.allow_preprocessing_mismatch = False
-    # freezeall, unfreezeall, unfreezetop10, top=N, layers=REGEX[,REGEX...]
+    # What learns: unfreezeall, everything; freezeall, the head; unfreezetop10 or top=N, the last
+    # layers too; layers=REGEX[,REGEX...], those whose whole name matches, and the head.
     config.structure = "unfreezeall"
-    config.dropout = 0.5
-    config.head_init = "glorot_uniform"  # or zeros
-    # softmax cross-entropy; or keras2, in the pages of tasks: what Keras 2 in fact computed when
+    config.dropout = 0.5  # before the head
+    config.head_init = "glorot_uniform"  # first values of the head
+    # softmax cross-entropy; keras2, in the pages of tasks: what Keras 2 in fact computed when
     # the published scripts asked it for binary cross-entropy after a softmax
     # (radimagenet_jax/training/losses.py)
     config.loss = "softmax"
-    config.batch_norm_momentum = 0.99
+    config.batch_norm_momentum = 0.99  # of the moving mean and variance
     # Of the global batch, as on one device; or per_device: each device's part by itself, so that
     # devices wait less for each other, and the result depends on how many there are.
     config.batch_norm_statistics = "global"
@@ -59,48 +60,48 @@ def get_config(task: str = "") -> ConfigDict:
     config.precision = "auto"
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adam"  # as Keras computes it; or adamw, sgd, lion
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.b1 = 0.9
-    config.optimizer.b2 = 0.999
-    config.optimizer.eps = 1e-7  # Keras' own; optax has 1e-8
-    config.optimizer.momentum = 0.9  # of sgd; the three above are adam's and adamw's
+    config.optimizer.name = "adam"  # adam as Keras computes it; the others as optax does
+    config.optimizer.learning_rate = 1e-3  # the highest, if there is a schedule
+    config.optimizer.b1 = 0.9  # of adam and adamw: decay of the gradients' mean
+    config.optimizer.b2 = 0.999  # of adam and adamw: decay of their squares' mean
+    config.optimizer.eps = 1e-7  # of adam and adamw; Keras' own, optax has 1e-8
+    config.optimizer.momentum = 0.9  # of sgd
     config.optimizer.weight_decay = 1e-4  # of adamw and lion, for kernels alone
     config.optimizer.clip_norm = 0.0  # largest global norm of what learns' gradients; 0: any
 
     config.schedule = ConfigDict()
-    config.schedule.name = "constant"  # as published; or cosine or linear, down to 0
-    config.schedule.warmup_epochs = 0.0  # linear, before that
-    config.label_smoothing = 0.0
-    config.sampling = "uniform"  # or balanced: each class has the same share of an epoch
-    config.class_weights = "none"  # or balanced: each class weighs the same in the loss
+    config.schedule.name = "constant"  # as published; cosine and linear fall to 0
+    config.schedule.warmup_epochs = 0.0  # in which the rate rises from 0
+    config.label_smoothing = 0.0  # share of each target that all classes get
+    config.sampling = "uniform"  # balanced: each class has the same share of an epoch
+    config.class_weights = "none"  # balanced: each class weighs the same in the loss
     # Write the best network as weights/ in the working directory, for config.init of other runs.
     config.export_weights = False
 
     config.batch_size = 256  # global, over all devices
-    config.image_size = 256
-    config.epochs = 30
-    config.augment = "published"  # or rotate_flip, shift_zoom, none
+    config.image_size = 256  # side of the square input, in pixels
+    config.epochs = 30  # of which the one with the lowest validation loss is kept
+    config.augment = "published"  # the task's own, which is rotate_flip or shift_zoom
     config.augment_seed = -1  # of the augmentation's draws; -1: config.seed
-    config.shuffle = True
-    config.seed = 0
+    config.shuffle = True  # the training images, anew in each epoch
+    config.seed = 0  # of all that is drawn
 
-    # Parts that a batch is taken in one after the other, for less memory; see training/step.py.
+    # Parts that a batch is taken in one after the other, for less memory.
     config.accumulate = 1
     # For less memory, computed again for the gradient: norms (what lies between convolutions, next
     # to free) or blocks (their convolutions too, a third more operations).
     config.remat = "none"
     config.ema = 0.0  # decay of a moving average of the weights, which is then what is evaluated
     # Many steps in one compiled loop: auto does so with a data set on the devices of a GPU or TPU.
-    config.scan = "auto"  # or true, false
+    config.scan = "auto"
     config.shard_optimizer = False  # split Adam's moments over the devices
     config.profile = ""  # steps to record for xprof, such as 5:8
 
     config.mesh = ConfigDict()
     config.mesh.data = -1  # devices that share a batch; -1: all
 
-    config.log_every = 10  # steps
-    config.checkpoint_every = 0  # steps; 0: at the end of each epoch
+    config.log_every = 10  # steps between rows of metrics.jsonl
+    config.checkpoint_every = 0  # steps between checkpoints; 0: at the end of each epoch
     if task:
         published = TASKS[task]
         config.dataset.name = published.dataset

@@ -8,11 +8,14 @@ Published are 224 pixels, Adam at 1e-5, the unflipped augmentation and batches o
 images; the batch is 16 here, since COVID-CT has 425 images to train on, 118 to validate and 203
 to test.
 
-Measured on 2 CPU cores (AMD EPYC, no accelerator) with --config.epochs=4, ResNet50 from random
-weights: 108 steps in 29 minutes on a machine shared with other work (1.0 images/s), test AUROC
-0.442, 95 % interval 0.318 to 0.569 over patients. That is chance, as it has to be: 1e-5 is the
-learning rate for pretrained weights (--config.init=FILE), and moving statistics of momentum
-0.99 have not caught up after 108 steps. `:smoke` runs a shallow network on small images.
+It begins with RadImageNet's ResNet50 if that is found (`config.init="auto"`, see configs/base.py),
+else with random weights and the fields of `base.from_scratch`.
+
+Measured on 2 CPU cores (AMD EPYC, no accelerator) from random weights by the published fields
+(--config.init=scratch --config.epochs=4): 108 steps in 29 minutes on a machine shared with other
+work, test AUROC 0.442, 95 % interval 0.318 to 0.569 over patients. That is chance, as it has to be:
+1e-5 is the learning rate for pretrained weights, and moving statistics of momentum 0.99 have not
+caught up after 108 steps. `:smoke` runs a shallow network on small images.
 """
 
 from ml_collections import ConfigDict

@@ -27,7 +27,8 @@ def get_config(*tasks: str) -> ConfigDict:
     config = base.get_config(tasks[0])
     base.without_weights(config)  # config.study.inits has what runs begin with
     study = config.study = ConfigDict()
-    study.tasks = tasks
+    study.tasks = tasks  # whose images are trained on
+    # The networks.
     study.models = ("resnet50", "densenet121", "inception_v3", "inception_resnet_v2")
     # 'scratch', and any number of 'NAME=PATH'. In a path, {model} stands for the network's name as
     # above, {released} for that in the released files (ResNet50, ..., IRV2).
@@ -36,7 +37,7 @@ def get_config(*tasks: str) -> ConfigDict:
     # that `predict --features` writes; {task} stands for the task. Heads are trained on them as
     # with 'freezeall' and its learning rates, see radimagenet_jax/studies/README.md.
     study.features = ()
-    study.settings = PUBLISHED_SETTINGS
+    study.settings = PUBLISHED_SETTINGS  # what learns, and its learning rate
     study.folds = ()  # (): all that the task has
     study.seeds = (0,)  # of the head's values, the order of the examples and dropout
     study.note = ""  # a sentence that the report begins with, such as what the weights are
@@ -51,9 +52,9 @@ def get_config(*tasks: str) -> ConfigDict:
     study.memory_gib = 4.0  # for activations of frozen layers; beyond, they are computed again
     study.trunk_batch = 32  # images a call of the frozen layers
     study.side_by_side = 0  # runs that learn at a time; 0: what suits the machine
-    # Of several tasks: instead of each task's own; 0: its own.
+    # In a study of several tasks, in place of each task's own; 0: its own.
     study.image_size = 0
-    study.batch_size = 0
+    study.batch_size = 0  # likewise
     # Further fields of the networks' classes, by network.
     study.model_options = ConfigDict({name: {} for name in models.names()})
     return config
