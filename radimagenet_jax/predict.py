@@ -68,7 +68,12 @@ def main(arguments: Sequence[str]) -> int:
     output = expanded(options.output)
     _check_output(output)
     with console.console.status("looking for images ..."):
-        found = inputs.find(options.inputs, split=options.split or "", leave_out=_own(options))
+        found = inputs.find(
+            options.inputs,
+            split=options.split or "",
+            leave_out=_own(options),
+            flag="--inputs",
+        )
 
     from radimagenet_jax.models import ops
 

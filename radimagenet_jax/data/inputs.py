@@ -151,7 +151,7 @@ class Part:
     frames: int
 
 
-def find(inputs: str, *, split: str = "", leave_out: Path | None = None) -> Found:
+def find(inputs: str, *, split: str = "", leave_out: Path | None = None, flag: str = "") -> Found:
     """Finds images.
 
     Args:
@@ -160,6 +160,7 @@ def find(inputs: str, *, split: str = "", leave_out: Path | None = None) -> Foun
         `filename` and, perhaps, more of `image_table`.
       split: Take only a table's rows of this split: 'train', 'val' or 'test'.
       leave_out: A folder that is not searched, such as the one that results go to.
+      flag: Of the command that gave the inputs, for messages.
 
     Returns:
       All that is there.
@@ -198,7 +199,7 @@ def find(inputs: str, *, split: str = "", leave_out: Path | None = None) -> Foun
         _note(found, str(path), copies, is_image=is_one)
     found.entries.sort(key=lambda entry: entry.key)
     if not found.entries and not found.failures:
-        raise DataError(_nothing(inputs, place, found))
+        raise DataError(_nothing(f"{flag}={inputs}" if flag else inputs, place, found))
     return found
 
 
@@ -257,12 +258,12 @@ def described(others: Mapping[str, int]) -> str:
     return ", ".join([*shown, f"{rest:,} of other kinds"] if rest else shown)
 
 
-def _nothing(inputs: str, place: Path, found: Found) -> str:
+def _nothing(given: str, place: Path, found: Found) -> str:
     there = f" ({described(found.others)})" if found.others else ""
     if not there and place.is_dir():
         there = " (it is empty)"
     return (
-        f"--inputs={inputs}: no image there{there}; give a folder with PNG, JPEG, BMP, TIFF or "
+        f"{given}: no image there{there}; give a folder with PNG, JPEG, BMP, TIFF or "
         "DICOM files, a quoted pattern such as 'ct/*.png', or a table such as labels.csv."
     )
 

@@ -42,7 +42,7 @@ def read(place: str, size: int) -> np.ndarray:
     Raises:
       DataError: If there are none, or one cannot be read.
     """
-    found = inputs.find(place)
+    found = inputs.find(place, flag="--images")
     if not found.entries:
         raise DataError(found.failures[0].problem)
     spread = np.linspace(0, len(found.entries) - 1, min(COUNT, len(found.entries)))
