@@ -1,5 +1,8 @@
 """What every part of the project says to a person, and how it fails."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -36,3 +39,19 @@ def fail(message: str) -> None:
     console.quiet = False
     console.print("error:", style="bold red", end=" ")
     console.print(message)
+
+
+@contextlib.contextmanager
+def hushed(logger_name: str) -> Iterator[None]:
+    """Keeps from the terminal what a library logs of errors that we tell in a sentence ourselves.
+
+    Args:
+      logger_name: Of the library's logger.
+    """
+    logger = logging.getLogger(logger_name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

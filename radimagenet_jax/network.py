@@ -154,7 +154,7 @@ class Network:
           'pooled' (B, C); with a head 'scores' (B, classes); with `maps_of` 'maps' (B, h, w), as
           `cam(..., size=0)` gives them. All are float32.
         """
-        out = self._compiled["all"](self.variables, images)
+        out = self._compiled["images"](self.variables, images)
         spatial = out.pop("spatial")
         if maps_of is not None:
             out["maps"] = _products(spatial, self.variables["params"][HEAD]["kernel"][:, maps_of])
@@ -182,7 +182,7 @@ class Network:
         >>> net.features(np.zeros((2, 32, 32, 1), np.uint8))["pooled"].shape
         (2, 2048)
         """
-        return self._in_batches("features", self._input(x))
+        return self._in_batches(self._input(x), "spatial", "pooled")
 
     def scores(self, x: Any) -> jax.Array:
         """Scores of images.
@@ -198,7 +198,7 @@ class Network:
           ConfigError: If the network has no head.
         """
         self._require_head("scores")
-        return self._in_batches("scores", self._input(x))["scores"]
+        return self._in_batches(self._input(x), "scores")["scores"]
 
     def cam(self, x: Any, of: str | int = "positive", *, size: int | None = None) -> jax.Array:
         """Class activation maps: what each place adds to the score of a class.
@@ -230,7 +230,7 @@ class Network:
         self._require_head("maps")
         x = self._input(x)
         index = self.class_index(of)
-        spatial = self._in_batches("features", x)["spatial"]
+        spatial = self._in_batches(x, "spatial")["spatial"]
         maps = _products(spatial, self.variables["params"][HEAD]["kernel"][:, index])
         shape = maps.shape[1:] if size == 0 else (size, size) if size else x.shape[1:3]
         return jax.image.resize(maps, (len(maps), *shape), "bilinear")
@@ -326,24 +326,20 @@ class Network:
     # ------------------------------------------------------------------ Computing
     @functools.cached_property
     def _compiled(self) -> Mapping[str, Callable[..., dict[str, jax.Array]]]:
-        def features(variables: Mapping[str, Any], x: jax.Array) -> dict[str, jax.Array]:
-            _, out = self.model.apply(variables, x, train=False)
-            return {key: out[key].astype(jnp.float32) for key in ("spatial", "pooled")}
+        """By what they take: the network's input, or images."""
 
-        def scores(variables: Mapping[str, Any], x: jax.Array) -> dict[str, jax.Array]:
-            logits, _ = self.model.apply(variables, x, train=False)
-            return {"scores": jax.nn.softmax(logits)}
-
-        def every(variables: Mapping[str, Any], images: jax.Array) -> dict[str, jax.Array]:
-            logits, out = self.model.apply(variables, self.contract.input.of(images), train=False)
+        def of_input(variables: Mapping[str, Any], x: jax.Array) -> dict[str, jax.Array]:
+            logits, out = self.model.apply(variables, x, train=False)
             found = {key: out[key].astype(jnp.float32) for key in ("spatial", "pooled")}
             return found if logits is None else {**found, "scores": jax.nn.softmax(logits)}
 
-        # As an argument, the weights are no constants of the compiled programs.
-        made = {"features": features, "scores": scores, "all": every}
-        return {name: ops.jit(function) for name, function in made.items()}
+        def of_images(variables: Mapping[str, Any], images: jax.Array) -> dict[str, jax.Array]:
+            return of_input(variables, self.contract.input.of(images))
 
-    def _in_batches(self, what: str, x: Any) -> dict[str, jax.Array]:
+        # As an argument, the weights are no constants of the compiled programs.
+        return {"input": ops.jit(of_input), "images": ops.jit(of_images)}
+
+    def _in_batches(self, x: Any, *names: str) -> dict[str, jax.Array]:
         parts = []
         for start in range(0, x.shape[0], _BATCH):
             part = jnp.asarray(x[start : start + _BATCH], jnp.float32)
@@ -351,8 +347,8 @@ class Network:
             # Padding to a power of two bounds the number of compilations.
             padded = 1 << (kept - 1).bit_length()
             part = jnp.pad(part, ((0, padded - kept), (0, 0), (0, 0), (0, 0)))
-            out = self._compiled[what](self.variables, part)
-            parts.append({key: value[:kept] for key, value in out.items()})
+            out = self._compiled["input"](self.variables, part)
+            parts.append({name: out[name][:kept] for name in names})
         if len(parts) == 1:
             return parts[0]
         return {key: jnp.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -420,8 +416,7 @@ def activation_maps(
     @ops.jit
     def maps(variables: Any, images: jax.Array, weights: jax.Array) -> jax.Array:
         _, out = model.apply(variables, made_of.of(images), train=False)
-        spatial = out["spatial"].astype(jnp.float32)
-        return jnp.einsum("nhwc,nc->nhw", spatial, weights, precision=jax.lax.Precision.HIGHEST)
+        return _products(out["spatial"].astype(jnp.float32), weights)
 
     parts = []
     for start in range(0, len(images), _BATCH):
@@ -435,8 +430,9 @@ def activation_maps(
 # Not `ops.jit`, which asks for the backend, and other processes may still have to be joined.
 @jax.jit
 def _products(spatial: jax.Array, weights: jax.Array) -> jax.Array:
-    """(N, h, w, C) features times (C,) weights: (N, h, w)."""
-    return jnp.einsum("nhwc,c->nhw", spatial, weights, precision=jax.lax.Precision.HIGHEST)
+    """(N, h, w, C) features times weights, (C,) of all or (N, C) of each: (N, h, w)."""
+    own = "c" if weights.ndim == 1 else "nc"
+    return jnp.einsum(f"nhwc,{own}->nhw", spatial, weights, precision=jax.lax.Precision.HIGHEST)
 
 
 def _check_images(images: Any) -> None:

@@ -1,9 +1,6 @@
 """ONNX: a file for ONNX Runtime and all that reads its format, converted by jax2onnx."""
 
-import contextlib
 import importlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from radimagenet_jax.console import hushed
 from radimagenet_jax.errors import ConfigError, ExportError, cut
 from radimagenet_jax.exports import card, comparison
 from radimagenet_jax.exports.keeping import kept_if_right
@@ -47,7 +45,8 @@ def write(path: Path, source: Source, images: np.ndarray) -> comparison.Agreemen
 
 
 def _converted(source: Source) -> Any:
-    with _quiet():
+    # Of those of its parts that nothing here uses.
+    with hushed("jax2onnx"):
         jax2onnx = _library("jax2onnx")
         forward = spelled_out(source.forward())
 
@@ -93,15 +92,3 @@ def _library(name: str) -> ModuleType:
             f"--to=onnx needs the package {name}, which is not installed; "
             "run: pip install 'radimagenet-jax[onnx]'"
         ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps from the terminal what jax2onnx says of those of its parts that nothing here uses."""
-    logger = logging.getLogger("jax2onnx")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -2,19 +2,16 @@
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from radimagenet_jax.console import console
 from radimagenet_jax.studies.plan import Group
-from radimagenet_jax.training.progress import duration
-
-_PLAIN_EVERY = 30.0  # seconds between lines where there is no terminal
+from radimagenet_jax.training.progress import PLAIN_EVERY, Bar, duration
 
 
-class StudyProgress:
+class StudyProgress(Bar):
     """Counts groups and estimates the time left from those of the same form that are done.
 
     Use as a context manager; lines printed through `console` appear above the bar.
@@ -35,33 +32,16 @@ class StudyProgress:
                 self._note(group, record["seconds"])
                 self._left.remove(group)
                 done += 1
-        self._is_live = console.is_terminal and not console.is_dumb_terminal
-        self._bar = Progress(
+        super().__init__(
             TextColumn("groups"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[now]}"),
             TimeElapsedColumn(),
-            console=console,
-            disable=not self._is_live,
-            transient=True,
         )
         self._task = self._bar.add_task("study", total=len(groups), completed=done, now="")
         self._total, self._done = len(groups), done
         self._current: Group | None = None
-        self._last_line = time.monotonic()
-
-    def __enter__(self) -> "StudyProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def begin(self, group: Group) -> None:
         """Notes that a group begins."""
@@ -104,7 +84,7 @@ class StudyProgress:
     def _say(self, now: str, *, always: bool = False) -> None:
         self._bar.update(self._task, now=now + self._time_left())
         passed = time.monotonic() - self._last_line
-        if not self._is_live and (always or passed >= _PLAIN_EVERY):
+        if not self._has_bar and (always or passed >= PLAIN_EVERY):
             self._last_line = time.monotonic()
             console.print(now)
 

@@ -11,7 +11,7 @@ from radimagenet_jax import models, own_files
 from radimagenet_jax.console import console
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.files import expanded
-from radimagenet_jax.training.config import flatten
+from radimagenet_jax.training.config import flatten, set_field
 from radimagenet_jax.weights import native
 
 AUTO = "auto"
@@ -52,7 +52,7 @@ def settle(config: ConfigDict, overrides: Sequence[str], workdir: str | Path) ->
         given = {each.removeprefix("--config.").partition("=")[0] for each in overrides}
         changed = {name: value for name, value in flatten(recipe) if name not in given}
         for name, value in changed.items():
-            _set(config, name, value)
+            set_field(config, name, value)
     if kept is None:
         for line in _without_weights(config.model, config.dataset.data_dir, changed):
             console.print(line)
@@ -112,11 +112,3 @@ def _kept(page: Path) -> str | None:
         return None
     remedy = "give another working directory"
     return own_files.read_json(page, {"init": str}, remedy, ConfigError)["init"]
-
-
-def _set(config: ConfigDict, name: str, value: Any) -> None:
-    *parents, leaf = name.split(".")
-    node = config
-    for each in parents:
-        node = node[each]
-    node[leaf] = value

@@ -11,7 +11,6 @@ not notice every flipped bit. Checkpoints of earlier versions have none, and are
 
 import contextlib
 import functools
-import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from radimagenet_jax import own_files
-from radimagenet_jax.console import warn
+from radimagenet_jax.console import hushed, warn
 from radimagenet_jax.errors import CheckpointError, UserError, cut
 from radimagenet_jax.files import plainly_named
 from radimagenet_jax.models import ops
@@ -96,7 +95,7 @@ class Checkpoints:
         kept = {**meta, "best_step": best_step}
         saved = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         self._pending, self._best = step, best_step
-        with self._telling_of_failure(), _quiet():
+        with self._telling_of_failure(), hushed("absl"):
             self._manager.save(
                 step, args=ocp.args.Composite(**saved, meta=ocp.args.JsonSave(kept)), force=True
             )
@@ -109,7 +108,7 @@ class Checkpoints:
         """
         if self._pending is None:
             return
-        with self._telling_of_failure(), _quiet():
+        with self._telling_of_failure(), hushed("absl"):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         self._pending = None
@@ -266,7 +265,7 @@ class Checkpoints:
             for name, tree in items.items()
         }
         try:
-            with _quiet():
+            with hushed("absl"):
                 restored = self._manager.restore(
                     step, args=ocp.args.Composite(**asked, meta=ocp.args.JsonRestore())
                 )
@@ -320,15 +319,3 @@ def _state(items: Mapping[str, PyTree], like: TrainState) -> TrainState:
         opt_state=training["opt_state"],
         ema=ema,
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps orbax's threads from logging tracebacks of errors that we tell in a sentence."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -107,11 +107,16 @@ def _override(config: ConfigDict, override: str) -> None:
         raise ConfigError(f"the config has no field {name!r}; {near}.")
     if not equals:
         raise ConfigError(f"--config.{name} needs a value: --config.{name}=...")
+    set_field(config, name, _parse(name, values[name], text))
+
+
+def set_field(config: ConfigDict, name: str, value: Any) -> None:
+    """Sets a field by its whole name, such as 'optimizer.learning_rate'."""
     *parents, leaf = name.split(".")
     node = config
     for each in parents:
         node = node[each]
-    node[leaf] = _parse(name, values[name], text)
+    node[leaf] = value
 
 
 def _parse(name: str, current: Any, text: str) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Self
 
 from rich.progress import (
     BarColumn,
@@ -17,12 +18,34 @@ from rich.progress import (
 
 from radimagenet_jax.console import console
 
-_PLAIN_EVERY = 30.0  # seconds between lines where there is no terminal
+PLAIN_EVERY = 30.0  # seconds between lines where there is no terminal
 _NARROW = 72  # columns of a terminal below which the figures leave no room for a bar
 _WIDE = 100  # columns of a terminal that has room for the elapsed time
 
 
-class TrainingProgress:
+class Bar:
+    """A bar of its columns on a terminal that can show one, as long as its block lasts."""
+
+    def __init__(self, *columns: ProgressColumn):
+        # A dumb terminal shows no bar: it gets the plain lines too.
+        self._has_bar = console.is_terminal and not console.is_dumb_terminal
+        self._bar = Progress(*columns, console=console, disable=not self._has_bar, transient=True)
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+
+class TrainingProgress(Bar):
     """Shows steps, loss, images/s and the time left.
 
     Use as a context manager; lines printed through `console` appear above the bar.
@@ -32,9 +55,6 @@ class TrainingProgress:
         self._total = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._paced_from: tuple[int, float] | None = None
-        self._last_line = time.monotonic()
-        # A dumb terminal shows no bar: it gets the plain lines too.
-        self._has_bar = console.is_terminal and not console.is_dumb_terminal
         columns: list[ProgressColumn] = [
             TextColumn("epoch {task.fields[epoch]}"),
             MofNCompleteColumn(),
@@ -46,12 +66,7 @@ class TrainingProgress:
             columns.insert(1, BarColumn())
         if console.width >= _WIDE:
             columns += [TimeElapsedColumn(), TextColumn("elapsed")]
-        self._bar = Progress(
-            *columns,
-            console=console,
-            disable=not self._has_bar,
-            transient=True,
-        )
+        super().__init__(*columns)
         self._task = self._bar.add_task(
             "train",
             total=total_steps,
@@ -63,18 +78,6 @@ class TrainingProgress:
     def _epoch(self, step: int) -> str:
         last = self._total // self._steps_per_epoch
         return f"{min(step // self._steps_per_epoch + 1, last)}/{last}"
-
-    def __enter__(self) -> "TrainingProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def step(self, step: int, loss: float, images_per_second: float | None) -> None:
         """Notes that so many steps are done."""
@@ -88,7 +91,7 @@ class TrainingProgress:
             # The pace is that from the first step on, which itself may have compiled for minutes.
             self._paced_from = step, now
         first, began = self._paced_from
-        due = now - self._last_line >= _PLAIN_EVERY or step in (first, self._total)
+        due = now - self._last_line >= PLAIN_EVERY or step in (first, self._total)
         if due and not self._has_bar:
             self._last_line = now
             left = ""
