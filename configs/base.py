@@ -21,10 +21,13 @@ def get_config(task: str = "") -> ConfigDict:
     config.dataset.name = ""  # a folder of tfds_builders, or folder/configuration
     config.dataset.data_dir = "~/tensorflow_datasets"  # of prepared data sets and downloads
     config.dataset.fold = 0  # 0: the data set's only split; 1 to 5: a cross-validation fold
-    # Reads images from disk while it trains: auto does so if, decoded, all of them take more than
-    # dataset.memory_gib; else they live on the devices. The results are the same.
+    # Where the images are while it trains. false: on every device, all of them; sharded: on the
+    # devices, a part on each; true: read from disk, batch by batch; auto: the first of these that
+    # dataset.memory_gib has room for. The results are the same.
     config.dataset.streaming = "auto"
-    config.dataset.memory_gib = 4.0  # for images that live on the devices
+    # Of each device, for images; -1: a third of an accelerator's memory, but 4 at most where every
+    # device has all of them; of CPUs, 4 together.
+    config.dataset.memory_gib = -1.0
     # Class whose AUROC is reported; '': the last, but of two never the one whose name means health.
     config.dataset.positive = ""
     # Share of positive images where the network is to be used, for predictive values; 0: not known.

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
@@ -30,6 +31,7 @@ from radimagenet_jax.training import (
     freezing,
     network,
     profiling,
+    residence,
     schedules,
     sharding,
     stepping,
@@ -39,7 +41,7 @@ from radimagenet_jax.training import (
 )
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import state as states
-from radimagenet_jax.training.feed import feed
+from radimagenet_jax.training.feed import ResidentFeed, StreamedFeed, feed
 from radimagenet_jax.training.order import Classes, DataOrder
 from radimagenet_jax.training.program import Values
 from radimagenet_jax.training.progress import TrainingProgress, waiting
@@ -144,14 +146,12 @@ def _run(
     console.print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
 
     # ---------------------------------------------------------------- Data
-    dataset = datasets.load(
-        datasets.with_fold(config.dataset.name, config.dataset.fold),
-        config.dataset.data_dir,
-        config.image_size,
-        streaming=config.dataset.streaming,
-        memory=int(config.dataset.memory_gib * 2**30),
-    )
+    name = datasets.with_fold(config.dataset.name, config.dataset.fold)
+    room = residence.room(config, mesh)
+    dataset = residence.load(config, name, room.whole)
     distributed.agree({"data set": dataset.fingerprint})
+    lives = residence.choose(config, dataset, room, mesh.size)
+    console.print(str(lives))
     classes, labels = dataset.class_names, dataset.train.labels
     positive = datasets.positive_class(config.dataset.positive, classes, config.dataset.name)
     order = DataOrder(
@@ -171,7 +171,7 @@ def _run(
     console.print(freezing.table(program.freeze))
 
     # ---------------------------------------------------------------- Evaluation
-    feeds = {name: feed(getattr(dataset, name), mesh) for name in ("val", "test")}
+    feeds = _feeds(dataset, mesh, in_parts=lives.where == "parts")
     eval_step = ops.jit(
         program.eval_step,
         in_shardings=(whole, whole, *feeds["val"].shardings[:2]),
@@ -203,11 +203,10 @@ def _run(
     step = int(state.step)
 
     # ---------------------------------------------------------------- Training
-    train_feed = feed(dataset.train, mesh)
     stepper = stepping.stepper(
         config.scan,
         program.train_step(values),
-        train_feed,
+        feeds["train"],
         order,
         layout,
         mesh,
@@ -237,6 +236,20 @@ def _run(
     if not is_finished:
         return termination.EXIT_CODE
     return _finish(session, state, tally, command)
+
+
+def _feeds(
+    dataset: datasets.Dataset, mesh: Mesh, *, in_parts: bool
+) -> dict[str, ResidentFeed | StreamedFeed]:
+    """The feeds of all splits; a part that cannot be read ends all processes."""
+    reading = waiting("putting the images on the devices") if in_parts else contextlib.nullcontext()
+    with reading:
+        return distributed.all_or_none(
+            lambda: {
+                name: feed(getattr(dataset, name), mesh, in_parts=in_parts)
+                for name in datasets.SPLITS
+            }
+        )
 
 
 def _train(

@@ -15,9 +15,9 @@ from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.images import Images
 from radimagenet_jax.training import network
 from radimagenet_jax.training import state as states
+from radimagenet_jax.training.examples import Examples
 from radimagenet_jax.training.order import DataOrder, padded
 from radimagenet_jax.training.program import Program, Values
-from radimagenet_jax.training.step import Examples
 
 
 def train(

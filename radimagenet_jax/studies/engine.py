@@ -17,6 +17,7 @@ from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.images import Images, gather
 from radimagenet_jax.studies.ledger import Ledger
 from radimagenet_jax.studies.progress import StudyProgress
+from radimagenet_jax.training import residence
 
 
 def compute(config: ConfigDict, ledger: Ledger, groups: Sequence[plan.Group]) -> None:
@@ -128,13 +129,8 @@ class _Library:
             every = self._config.study.folds or plan.folds(run.task)
 
             def load(fold: int) -> datasets.Dataset:
-                return datasets.load(
-                    datasets.with_fold(single.dataset.name, fold),
-                    single.dataset.data_dir,
-                    single.image_size,
-                    streaming=single.dataset.streaming,
-                    memory=int(single.dataset.memory_gib * 2**30),
-                )
+                name = datasets.with_fold(single.dataset.name, fold)
+                return residence.load(single, name, residence.host_bytes(single))
 
             self._images, self._key = gather(every, load), key
         return self._images

@@ -1,7 +1,7 @@
 """How a split's examples reach the step: all of them at once, or batch by batch from disk.
 
-Both feeds give the step the same examples in the same order, so that a run computes the same with
-either, bit for bit.
+All feeds give the step the same examples in the same order, so that a run computes the same with
+each, bit for bit.
 """
 
 from collections import deque
@@ -14,31 +14,30 @@ from jax.sharding import Mesh, NamedSharding
 
 from radimagenet_jax.data.datasets import Split
 from radimagenet_jax.data.streaming import Batch, StreamedSplit, batches
+from radimagenet_jax.training import examples as held
 from radimagenet_jax.training import sharding
+from radimagenet_jax.training.examples import Examples, ResidentExamples
 from radimagenet_jax.training.order import DataOrder
-from radimagenet_jax.training.step import Examples
 
 # What a step takes besides its state: examples, index (or None) and mask, see `make_train_step`.
-Inputs = tuple[Examples, jax.Array | None, jax.Array]
+Inputs = tuple[Examples | ResidentExamples, jax.Array | None, jax.Array]
 
 _AHEAD = 2  # batches on the devices before they are needed
 
 
 class ResidentFeed:
-    """A split that lives on every device whole: a step gathers its batch there by index.
+    """A split that lives on the devices: a step gathers its batch there by index.
 
     Attributes:
       shardings: Of the inputs.
       examples: All of the split.
     """
 
-    def __init__(self, split: Split, mesh: Mesh):
-        """Puts the split on the devices, as it is: uint8."""
-        whole, by_example = sharding.replicated(mesh), sharding.by_example(mesh)
-        self.shardings: tuple[NamedSharding, ...] = (whole, by_example, by_example)
-        self._mesh = mesh
-        parts = (split.images, split.labels, split.ids)
-        self.examples = Examples(*(sharding.place(part, whole) for part in parts))
+    def __init__(self, examples: ResidentExamples, mesh: Mesh):
+        by_example = sharding.by_example(mesh)
+        where = jax.tree.map(lambda part: part.sharding, examples)
+        self.shardings = (where, by_example, by_example)
+        self.examples, self._mesh = examples, mesh
 
     def inputs(self, order: DataOrder, first: int, last: int) -> Iterator[Inputs]:
         """Yields the inputs of the steps from `first` to before `last`."""
@@ -92,8 +91,21 @@ class StreamedFeed:
         return examples, None, place(batch.mask)
 
 
-def feed(split: Split | StreamedSplit, mesh: Mesh) -> ResidentFeed | StreamedFeed:
-    """Makes the feed of a split, as it was opened."""
+def feed(
+    split: Split | StreamedSplit, mesh: Mesh, *, in_parts: bool = False
+) -> ResidentFeed | StreamedFeed:
+    """Makes the feed of a split.
+
+    Args:
+      split: In memory, it is put on the devices; streamed, it stays on disk.
+      mesh: The devices.
+      in_parts: Either is put on the devices, a part on each.
+
+    Raises:
+      DataError: If files are damaged.
+    """
+    if in_parts:
+        return ResidentFeed(held.place_in_parts(split, mesh), mesh)
     if isinstance(split, StreamedSplit):
         return StreamedFeed(split, mesh)
-    return ResidentFeed(split, mesh)
+    return ResidentFeed(held.place_whole(split, mesh), mesh)

@@ -169,8 +169,11 @@ FIELDS: Mapping[str, Field] = {
     "dataset.name": text(255),
     "dataset.data_dir": text(),
     "dataset.fold": whole(0, 1000),
-    "dataset.streaming": one_of(("auto", "true", "false")),
-    "dataset.memory_gib": not_negative(1e6),
+    "dataset.streaming": one_of(("auto", "true", "false", "sharded")),
+    "dataset.memory_gib": Field(
+        lambda value: _is_number(value) and (value == -1 or 0 <= value <= 1e6),
+        "must be a number from 0 to 1e+06, or -1",
+    ),
     "dataset.positive": text(),
     "dataset.prevalence": share(),
     "model": one_of(models.names),

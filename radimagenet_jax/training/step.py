@@ -6,19 +6,19 @@ index; of one that does not, it is given the batch. Either is augmented and norm
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from flax import struct
 
 from radimagenet_jax.data import augment
 from radimagenet_jax.models.layers import BLOCK, CONV
 from radimagenet_jax.models.ops.normalisation import STATISTICS
 from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.training import freezing, losses
+from radimagenet_jax.training.examples import Examples, ResidentExamples
 from radimagenet_jax.training.state import TrainState
 
 PyTree = Any
@@ -27,26 +27,6 @@ PyTree = Any
 KEPT = {"blocks": (BLOCK,), "norms": (CONV, STATISTICS)}
 # Images (B, S, S, C) uint8, labels (B,) int32, mask (B,) float32.
 Part = tuple[jax.Array, jax.Array, jax.Array]
-
-
-class Examples(struct.PyTreeNode):
-    """A split of a data set on the devices.
-
-    Attributes:
-      images: (N, S, S, 1 or 3) uint8, 0..255, RGB.
-      labels: (N,) int32.
-      ids: (N,) uint32, each example's identity for the augmentation's draws.
-    """
-
-    images: jax.Array
-    labels: jax.Array
-    ids: jax.Array
-
-    def at(self, index: jax.Array | None) -> "Examples":
-        """Returns the examples of a batch: those at its index (B,), or all where it is None."""
-        if index is None:
-            return self
-        return Examples(self.images[index], self.labels[index], self.ids[index])
 
 
 @dataclass(frozen=True)
@@ -123,12 +103,15 @@ def make_train_step(
     """
 
     def train_step(
-        state: TrainState, examples: Examples, index: jax.Array | None, mask: jax.Array
+        state: TrainState,
+        examples: Examples | ResidentExamples,
+        index: jax.Array | None,
+        mask: jax.Array,
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         augment_seed = draws.seed if draws.augment_seed is None else draws.augment_seed
         augment_key = run_keys(augment_seed)[0]
         dropout_key = jax.random.fold_in(run_keys(draws.seed)[1], state.step)
-        batch = examples.at(index)
+        batch = _batch(examples, index)
         epoch = state.step // draws.steps_per_epoch
         images = augment.augment(batch.images, batch.ids, epoch, augment_key, recipe.policy)
         trainable = freezing.mask(state.params, freeze)
@@ -224,10 +207,20 @@ def make_eval_step(model: nn.Module, made_of: Input) -> Callable[..., jax.Array]
     """
 
     def eval_step(
-        params: PyTree, batch_stats: PyTree, examples: Examples, index: jax.Array | None
+        params: PyTree,
+        batch_stats: PyTree,
+        examples: Examples | ResidentExamples,
+        index: jax.Array | None,
     ) -> jax.Array:
-        inputs = made_of.of(examples.at(index).images)
+        inputs = made_of.of(_batch(examples, index).images)
         logits, _ = model.apply({"params": params, "batch_stats": batch_stats}, inputs)
         return logits
 
     return eval_step
+
+
+def _batch(examples: Examples | ResidentExamples, index: jax.Array | None) -> Examples:
+    """The batch: what is given, or what is at an index of all examples."""
+    if isinstance(examples, Examples):
+        return examples
+    return examples.at(cast(jax.Array, index))

@@ -119,7 +119,7 @@ class ScannedSteps:
         whole = sharding.replicated(mesh)
         self._lazy = ops.jit(
             _loop(train_step),
-            in_shardings=(layout, whole, self._placed, self._placed, whole, whole),
+            in_shardings=(layout, feed.shardings[0], self._placed, self._placed, whole, whole),
             out_shardings=(layout, whole),
             donate_argnums=0,
         )

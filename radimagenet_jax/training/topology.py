@@ -17,8 +17,8 @@ from ml_collections import ConfigDict
 from radimagenet_jax.data import registry
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.training import network, sharding
+from radimagenet_jax.training.examples import Examples
 from radimagenet_jax.training.program import Values
-from radimagenet_jax.training.step import Examples
 
 # GiB of a chip's memory (https://cloud.google.com/tpu/docs/system-architecture-tpu-vm).
 _MEMORY_GIB = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}

@@ -126,6 +126,25 @@ def test_sigterm_to_one_process_saves_and_stops_both_and_they_resume_bit_for_bit
 
 
 @pytest.mark.slow
+def test_processes_that_hold_parts_of_the_images_compute_the_same_and_resume(
+    together, tmp_path, pair
+):
+    workdir = tmp_path / "run"
+    in_parts = (*STEADY, "--config.dataset.streaming=sharded")
+    processes = pair(workdir, *in_parts)
+    wait_for_rows(workdir, processes, 3)
+    processes[0].send_signal(signal.SIGTERM)
+    codes, said = ended(processes)
+    assert codes == [143, 143], said
+    codes, said = ended(pair(workdir, *in_parts))
+    assert codes == [0, 0], said
+    assert "on the devices in parts" in said[0]
+    results = [json.loads((folder / "result.json").read_text()) for folder in (workdir, together)]
+    assert results[0]["params_digest"] == results[1]["params_digest"]
+    assert results[0]["test"] == results[1]["test"]
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_devices_and_hosts(together, tmp_path, start, page, pair):
     workdir = tmp_path / "run"
     flags = (f"--config={page}", f"--workdir={workdir}", *STEADY)

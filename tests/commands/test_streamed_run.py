@@ -1,6 +1,8 @@
-"""A run that streams its data computes what one with the data on the devices computes."""
+"""Wherever a run has its data, on the devices or on disk, it computes the same."""
 
 import json
+import signal
+import time
 
 import pytest
 
@@ -21,7 +23,7 @@ def test_losses_scores_and_weights_are_equal_bit_for_bit(
     flags = f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     common = ("--config.epochs=1", "--config.augment=rotate_flip")
     runs = {}
-    for streaming in ("false", "true"):
+    for streaming in ("false", "true", "sharded"):
         runs[streaming] = finished(
             start,
             page,
@@ -30,13 +32,39 @@ def test_losses_scores_and_weights_are_equal_bit_for_bit(
             f"--config.dataset.streaming={streaming}",
             XLA_FLAGS=flags,
         )
-    (rows, result), (streamed_rows, streamed_result) = runs.values()
+    rows, result = runs["false"]
     assert len(rows) == 9
-    for row, streamed in zip(rows, streamed_rows, strict=True):
-        assert (row["step"], row["loss"]) == (streamed["step"], streamed["loss"])
-    assert result["params_digest"] == streamed_result["params_digest"]
-    for split in ("val", "test"):
-        assert result[split] == streamed_result[split]
-        name = f"predictions_{split}.csv"
-        assert (tmp_path / "false" / name).read_bytes() == (tmp_path / "true" / name).read_bytes()
-    assert 0 <= streamed_result["train"]["input_wait"] < 1
+    for other in ("true", "sharded"):
+        other_rows, other_result = runs[other]
+        for row, same in zip(rows, other_rows, strict=True):
+            assert (row["step"], row["loss"]) == (same["step"], same["loss"])
+        assert result["params_digest"] == other_result["params_digest"]
+        for split in ("val", "test"):
+            assert result[split] == other_result[split]
+            name = f"predictions_{split}.csv"
+            kept = (tmp_path / "false" / name).read_bytes()
+            assert kept == (tmp_path / other / name).read_bytes()
+        assert 0 <= other_result["train"]["input_wait"] < 1
+
+
+@pytest.mark.slow
+def test_a_run_in_parts_that_was_stopped_resumes_bit_for_bit(start, page, tmp_path, environment):
+    flags = f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    in_parts = ("--config.epochs=2", "--config.dataset.streaming=sharded")
+    _, expected = finished(start, page, tmp_path / "whole", *in_parts, XLA_FLAGS=flags)
+    workdir = tmp_path / "run"
+    arguments = (f"--config={page}", f"--workdir={workdir}", *in_parts)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = start("main", *arguments, XLA_FLAGS=flags)
+        log = workdir / "metrics.jsonl"
+        seen = len(log.read_text().splitlines()) if log.exists() else 0
+        while process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) > seen + 2:
+                process.send_signal(number)
+                break
+            time.sleep(0.02)
+        process.communicate(timeout=120)
+        assert process.returncode in (-number, 128 + number)
+    _, result = finished(start, page, workdir, *in_parts, XLA_FLAGS=flags)
+    assert result["params_digest"] == expected["params_digest"]
+    assert result["test"] == expected["test"]

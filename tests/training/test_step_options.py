@@ -13,7 +13,7 @@ from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.training import freezing, initialise, sharding, stepping
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
-from radimagenet_jax.training.feed import ResidentFeed
+from radimagenet_jax.training.feed import feed as feed_of
 from radimagenet_jax.training.optimizers import make_optimizer
 from radimagenet_jax.training.order import DataOrder
 
@@ -120,7 +120,7 @@ def test_computing_again_changes_nothing_but_memory(what):
 def test_a_loop_takes_the_steps_that_single_calls_take_wherever_it_is_cut():
     mesh = sharding.make_mesh({"data": 1}, BATCH)
     order = DataOrder(COUNT, BATCH, seed=1, shuffle=True)
-    feed = ResidentFeed(SPLIT, mesh)
+    feed = feed_of(SPLIT, mesh)
     found = []
     for how, cuts in (("false", []), ("true", []), ("true", [1, 2, 4, 5])):
         state, step, _ = made("freezeall", dropout=0.5)
@@ -145,7 +145,7 @@ def test_a_loop_takes_the_steps_that_single_calls_take_wherever_it_is_cut():
 def test_a_few_steps_are_on_their_way_and_all_are_done_at_a_boundary():
     mesh = sharding.make_mesh({"data": 1}, BATCH)
     order = DataOrder(COUNT, BATCH, seed=1, shuffle=True)
-    feed = ResidentFeed(SPLIT, mesh)
+    feed = feed_of(SPLIT, mesh)
     found = {}
     for in_flight in (1, 3):
         state, step, _ = made("freezeall", dropout=0.5)
