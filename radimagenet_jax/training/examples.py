@@ -48,7 +48,7 @@ class ResidentExamples(struct.PyTreeNode):
       labels: (N,) int32, on every device.
       ids: (N,) uint32, on every device.
       shape: (S, S, C) of an image.
-      parted: The D devices, if the images are on them in parts.
+      parted: The D devices, if the images are on several in parts.
     """
 
     images: jax.Array
@@ -97,7 +97,8 @@ def place_in_parts(split: Split | StreamedSplit, mesh: Mesh) -> ResidentExamples
     )
     whole = sharding.replicated(mesh)
     labels, ids = (sharding.place(part, whole) for part in (split.labels, split.ids))
-    return ResidentExamples(images, labels, ids, first.shape[1:], mesh)
+    parted = mesh if mesh.size > 1 else None
+    return ResidentExamples(images, labels, ids, first.shape[1:], parted)
 
 
 def part_size(examples: int, devices: int) -> int:

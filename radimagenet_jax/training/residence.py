@@ -90,10 +90,10 @@ class Residence:
     def __str__(self) -> str:
         if self.where == "disk":
             return f"images: {self.images:,}, read from disk batch by batch"
-        each = " each" if self.devices > 1 else ""
-        how = {"whole": "", "parts": " in parts"}[self.where]
-        devices = "devices" if self.devices > 1 else "device"
-        return f"images: {self.images:,}, on the {devices}{how}, {_shown(self.bytes)}{each}"
+        if self.devices == 1:
+            return f"images: {self.images:,}, on the device, {_shown(self.bytes)}"
+        how = " in parts" if self.where == "parts" else ""
+        return f"images: {self.images:,}, on the devices{how}, {_shown(self.bytes)} each"
 
 
 def choose(config: ConfigDict, dataset: datasets.Dataset, free: Room, devices: int) -> Residence:
@@ -125,8 +125,8 @@ def choose(config: ConfigDict, dataset: datasets.Dataset, free: Room, devices: i
     if found.bytes > free.there:
         raise ConfigError(
             f"config.dataset.streaming={streaming!r} puts {_shown(found.bytes)} of images on each "
-            f"of {devices} devices, which have {_shown(free.there)}; {instead}, or a smaller "
-            "config.image_size."
+            f"device ({devices} in all), which has {_shown(free.there)} of memory; {instead}, or a "
+            "smaller config.image_size."
         )
     return found
 

@@ -66,16 +66,18 @@ def test_what_the_devices_cannot_hold_is_refused_with_the_figures(config_of, str
         chosen(config_of(streaming), Room(0, 0, 100_000), 2)
     message = str(refused.value)
     assert f"config.dataset.streaming='{streaming}' puts" in message
-    assert "MiB of images on each of 2 devices, which have 0.1 MiB" in message
+    assert "MiB of images on each device (2 in all), which has 0.1 MiB of memory" in message
     assert remedy in message
 
 
 def test_the_log_says_where_and_how_many_bytes_a_device(config_of):
+    cases = [("false", 1), ("sharded", 1), ("false", 2), ("sharded", 2), ("true", 2)]
     told = [
         str(chosen(config_of(streaming), Room(GIB, GIB, GIB), devices))
-        for streaming, devices in (("false", 1), ("false", 2), ("sharded", 2), ("true", 2))
+        for streaming, devices in cases
     ]
     assert told == [
+        "images: 1,524, on the device, 1.5 MiB",
         "images: 1,524, on the device, 1.5 MiB",
         "images: 1,524, on the devices, 1.5 MiB each",
         "images: 1,524, on the devices in parts, 0.7 MiB each",
