@@ -118,7 +118,7 @@ def machine() -> dict[str, Any]:
     if device.platform == "gpu":
         found["driver"] = _driver()
     if device.platform == "cpu":
-        found["chip"] = _processor()
+        found["chip"] = processor()
     return found
 
 
@@ -136,7 +136,7 @@ def moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name, as Linux has it."""
     try:
         found = re.search(r"^model name\s*: (.+)$", _PROCESSOR.read_text(), re.MULTILINE)
