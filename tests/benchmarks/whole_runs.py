@@ -1,0 +1,203 @@
+"""How fast the whole of `main` trains from each way of feeding it, beside its step alone.
+
+    python -m tests.benchmarks.whole_runs [--ways=resident,encoded,decoded] [--images=20000] \
+        [--steps=200] [--config=configs/radimagenet.py] [--config.batch_size=256 ...]
+
+RadImageNet's layout with images of 224 x 224 pixels is generated (300 pictures, each linked under
+many names), prepared and decoded. First the compiled step is timed on one batch that stays on the
+devices. Then `main` runs once for each way, until it has taken so many steps, and is stopped by
+SIGTERM; evaluations and saves at the ends of epochs are no part of its rate, as in what it reports.
+Images that live on the devices are trained on in a compiled loop, so that more steps may be taken.
+Meant for a GPU: other fields of the config may be set, and are the same for all. The last line of
+the output is one JSON object; the exit code is 1 if a way is below 95 % of the step alone.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.prepare import SIDE, generate
+
+# The value of config.dataset.streaming.
+WAYS = {"resident": "false", "encoded": "true", "decoded": "decoded"}
+PICTURES = 300
+LEAST = 0.95
+WARM = 10  # steps, before those that are timed
+STOPPED = (0, 143)
+
+
+def main() -> int:
+    """Prepares the set, then times the step alone and each way."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.whole_runs")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=200, help="that each way takes")
+    parser.add_argument("--config", default="configs/radimagenet.py")
+    parser.add_argument("--folder", help="where to work, a temporary folder by default")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    options, overrides = parser.parse_known_args()
+    if options.alone:
+        print(json.dumps(alone(options.config, overrides, Path(options.alone), options.steps)))
+        return 0
+    ways = options.ways.split(",")
+    if unknown := set(ways) - set(WAYS):
+        parser.error(f"--ways has {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        prepared = prepare(folder, options.images)
+        step = in_a_process(options.config, overrides, folder, options.steps)
+        print(step, file=sys.stderr)
+        found = {}
+        for way in ways:
+            found[way] = run(way, options.config, overrides, folder, options.steps)
+            found[way]["share_of_step"] = round(
+                found[way]["images_per_second"] / step["images_per_second"], 3
+            )
+            print(way, found[way], file=sys.stderr)
+    print(json.dumps({"prepared": prepared, "step": step, "ways": found, "cpus": os.cpu_count()}))
+    return int(any(one["share_of_step"] < LEAST for one in found.values()))
+
+
+def prepare(folder: Path, images: int) -> dict[str, float]:
+    """Generates, prepares and decodes the set; tells the seconds that each took."""
+    from radimagenet_jax.data import datasets
+
+    def encoded() -> None:
+        datasets.prepare("radimagenet", folder)
+        datasets.load("radimagenet", folder, SIDE, streaming="true")  # reads all of it once
+
+    stages = {
+        "generating": lambda: generate(folder, images, PICTURES),
+        "preparing": encoded,
+        "decoding": lambda: datasets.load("radimagenet", folder, SIDE, streaming="decoded"),
+    }
+    seconds = {}
+    for name, work in stages.items():
+        began = time.perf_counter()
+        work()
+        seconds[name] = round(time.perf_counter() - began, 1)
+    return seconds
+
+
+def in_a_process(config: str, overrides: list[str], folder: Path, steps: int) -> dict[str, Any]:
+    """Times the step alone in a process of its own, which gives the device back."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.benchmarks.whole_runs", f"--alone={folder}"),
+            *(f"--config={config}", f"--steps={steps}", *overrides),
+        ],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def alone(page: str, overrides: list[str], folder: Path, steps: int) -> dict[str, Any]:
+    """Takes steps on one batch, as a run takes them."""
+    import jax
+
+    from radimagenet_jax.data import datasets
+    from radimagenet_jax.models import ops
+    from radimagenet_jax.training import config as config_pages
+    from radimagenet_jax.training import network, sharding, stepping
+    from radimagenet_jax.training.feed import Inputs, StreamedFeed
+    from radimagenet_jax.training.order import DataOrder
+    from radimagenet_jax.training.program import Values
+
+    ops.keep_compiled_programs()
+    config = config_pages.load(page, overrides)
+    mesh = sharding.make_mesh(config.mesh.to_dict(), config.batch_size, config.accumulate)
+    dataset = datasets.load("radimagenet", folder, config.image_size, streaming="true")
+    labels = dataset.train.labels
+    start = network.build(config, dataset.class_names, mesh.size)
+    values = Values.of(config, labels, len(dataset.class_names))
+    state = start.program.state(start.variables, values)
+    layout = sharding.state_layout(state, mesh, config.shard_optimizer)
+    state = jax.tree.map(sharding.place, state, layout)
+
+    class SameBatch(StreamedFeed):
+        def inputs(self, order: DataOrder, first: int, last: int) -> Iterator[Inputs]:
+            (batch,) = islice(super().inputs(order, first, first + 1), 1)
+            for _ in range(first, last):
+                yield batch
+
+    order = DataOrder(len(labels), config.batch_size, config.seed, shuffle=True)
+    feed = SameBatch(dataset.train, mesh)
+    step = start.program.train_step(values)
+    stepper = stepping.stepper("false", step, feed, order, layout, mesh)
+    began = time.perf_counter()
+    stepper.compile(state, 0, WARM + steps)
+    compiled = time.perf_counter()
+    for number in range(WARM):
+        state, _ = stepper.advance(state, number, WARM)
+    warm = time.perf_counter()
+    for number in range(WARM, WARM + steps):
+        state, _ = stepper.advance(state, number, WARM + steps)
+    seconds = time.perf_counter() - warm
+    return {
+        "images_per_second": round(steps * config.batch_size / seconds, 1),
+        "compile_seconds": round(compiled - began, 1),
+        "device": f"{mesh.size} x {jax.devices()[0].device_kind}",
+        "model": config.model,
+        "batch_size": config.batch_size,
+        "dtype": config.dtype,
+        "augment": config.augment,
+    }
+
+
+def run(way: str, config: str, overrides: list[str], folder: Path, steps: int) -> dict[str, Any]:
+    """Trains until the steps are taken, and reads what the run says of itself."""
+    workdir = folder / way
+    command = [
+        *(sys.executable, "-m", "radimagenet_jax.main"),
+        *(f"--config={config}", f"--workdir={workdir}"),
+        f"--config.dataset.data_dir={folder}",
+        f"--config.dataset.streaming={WAYS[way]}",
+        *("--config.epochs=1000", "--config.log_every=10", "--config.checkpoint_every=0"),
+        *overrides,
+    ]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=sys.stderr)
+    first = None
+    try:
+        while process.poll() is None:
+            time.sleep(0.2)
+            row = last_row(workdir)
+            first = first or (row and time.perf_counter())
+            if row and row["step"] >= steps:
+                break
+    finally:
+        process.terminate()
+        code = process.wait()
+    row = last_row(workdir)
+    if code not in STOPPED or row is None or first is None:
+        raise SystemExit(f"the run in {way} ended with {code}")
+    return {
+        "images_per_second": round(row["images_per_second"], 1),
+        "input_wait": round(row["input_wait"], 4),
+        "steps": row["step"],
+        "seconds_to_first_row": round(first - began, 1),
+    }
+
+
+def last_row(workdir: Path) -> dict[str, Any] | None:
+    """The newest whole row of the training split."""
+    path = workdir / "metrics.jsonl"
+    if not path.is_file():
+        return None
+    lines = path.read_text().split("\n")[:-1]
+    rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
+    return rows[-1] if rows else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
