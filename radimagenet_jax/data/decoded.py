@@ -233,13 +233,13 @@ def _check_room(encoded: Encoded, unfinished: Path) -> None:
     side = encoded.size
     if needed > free:
         raise DataError(
-            f"{total:,} images of {side} x {side} pixels need {_gigabytes(needed)} more in "
-            f"{encoded.folder}, which has {_gigabytes(free)} free; make room, or read encoded "
+            f"{total:,} images of {side} x {side} pixels need {_amount(needed)} more in "
+            f"{encoded.folder}, which has {_amount(free)} free; make room, or read encoded "
             "records: config.dataset.streaming=true."
         )
     console.print(
         f"decoding {total:,} images of {side} x {side} pixels into {encoded.place}: it takes "
-        f"{_gigabytes(needed)} of {_gigabytes(free)} that are free"
+        f"{_amount(needed)} of {_amount(free)} that are free"
     )
 
 
@@ -317,8 +317,9 @@ def _force_to_disk(*paths: Path) -> None:
             os.close(handle)
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"
+def _amount(size: int) -> str:
+    """Bytes as people say them."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def _of_no_use(place: Path, reason: str) -> DataError:
