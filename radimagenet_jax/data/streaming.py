@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Examples that one thread reads at a time: few enough that the threads share a batch evenly.
 _PORTION = 32
+# Threads that read decoded records, at least: they wait for the disk, not for a CPU.
+_READERS = 8
 _INDEX_VERSION = 2
 _INDEXED = ("made_of", "is_colour", "keys", "patients", "labels", "digests")
 
@@ -223,7 +225,7 @@ def batches(
       rows: (b,) the rows of the global batch that are this host's.
       first: The first step.
       last: The step after the last one.
-      threads: That read and decode; default one for each CPU.
+      threads: That read and decode; default one for each CPU, and a few more for what is decoded.
 
     Raises:
       DataError: If the files are damaged.
@@ -231,7 +233,7 @@ def batches(
     import grain  # it imports jax, which only preparing or looking at data does without
 
     portions = _Portions(split, order, rows, first, last)
-    threads = threads or os.cpu_count() or 1
+    threads = threads or max(os.cpu_count() or 1, _READERS if split.pixels else 1)
     # Two batches ahead, or what the threads hold if that is more.
     ahead = max(2 * portions.per_step, threads)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
