@@ -60,6 +60,9 @@ def get_config(task: str = "") -> ConfigDict:
     # bfloat16 on TPU, as others train), highest (float32 everywhere), or default (what the chip
     # does by itself). Evaluation, features and maps are always highest.
     config.precision = "auto"
+    # The same bits whenever the run is repeated, on GPU too: kernels that add in a fixed order, and
+    # XLA's choice of kernels kept in the working directory. CPUs and TPUs do so by themselves.
+    config.deterministic = True
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # adam as Keras computes it; the others as optax does

@@ -185,6 +185,7 @@ FIELDS: Mapping[str, Field] = {
     "batch_norm_statistics": one_of(("global", "per_device")),
     "dtype": one_of(("float32", "bfloat16")),
     "precision": one_of(tuple(PRECISIONS)),
+    "deterministic": flag(),
     "optimizer.name": one_of(tuple(optimizers.OPTIMIZERS)),
     "optimizer.learning_rate": positive(_LARGEST),  # a run says at which step it diverges
     "optimizer.b1": share(),
