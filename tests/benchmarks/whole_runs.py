@@ -114,13 +114,14 @@ def alone(page: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     from radimagenet_jax.data import datasets
     from radimagenet_jax.models import ops
     from radimagenet_jax.training import config as config_pages
-    from radimagenet_jax.training import network, sharding, stepping
+    from radimagenet_jax.training import determinism, network, sharding, stepping
     from radimagenet_jax.training.feed import Inputs, StreamedFeed
     from radimagenet_jax.training.order import DataOrder
     from radimagenet_jax.training.program import Values
 
-    ops.keep_compiled_programs()
     config = config_pages.load(page, overrides)
+    determinism.ask(config.deterministic, folder)  # as a run does, for the same kernels
+    ops.keep_compiled_programs()
     mesh = sharding.make_mesh(config.mesh.to_dict(), config.batch_size, config.accumulate)
     dataset = datasets.load("radimagenet", folder, config.image_size, streaming="true")
     labels = dataset.train.labels
@@ -142,6 +143,7 @@ def alone(page: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     stepper = stepping.stepper("false", step, feed, order, layout, mesh)
     began = time.perf_counter()
     stepper.compile(state, 0, WARM + TIMED)
+    determinism.keep()
     compiled = time.perf_counter()
     for number in range(WARM):
         state, _ = stepper.advance(state, number, WARM)
