@@ -169,7 +169,7 @@ FIELDS: Mapping[str, Field] = {
     "dataset.name": text(255),
     "dataset.data_dir": text(),
     "dataset.fold": whole(0, 1000),
-    "dataset.streaming": one_of(("auto", "true", "false")),
+    "dataset.streaming": one_of(("auto", "true", "false", "decoded")),
     "dataset.memory_gib": not_negative(1e6),
     "dataset.positive": text(),
     "dataset.prevalence": share(),
