@@ -22,8 +22,10 @@ def get_config(task: str = "") -> ConfigDict:
     config.dataset.data_dir = "~/tensorflow_datasets"  # of prepared data sets and downloads
     config.dataset.fold = 0  # 0: the data set's only split; 1 to 5: a cross-validation fold
     # Where the images are while it trains. false: on every device, all of them; sharded: on the
-    # devices, a part on each; true: read from disk, batch by batch; auto: the first of these that
-    # dataset.memory_gib has room for. The results are the same.
+    # devices, a part on each; true: read from disk, from the encoded records; decoded: from pixels
+    # that `prepare --decoded=SIZE`, or the first such run, has written, which costs disk and takes
+    # hardly any CPU. auto: false, else sharded, as dataset.memory_gib has room; else from disk, the
+    # decoded ones where they are. The results are the same.
     config.dataset.streaming = "auto"
     # Of each device, for images; -1: a third of an accelerator's memory, but 4 at most where every
     # device has all of them; of CPUs, 4 together.
@@ -61,6 +63,9 @@ def get_config(task: str = "") -> ConfigDict:
     # bfloat16 on TPU, as others train), highest (float32 everywhere), or default (what the chip
     # does by itself). Evaluation, features and maps are always highest.
     config.precision = "auto"
+    # The same bits whenever the run is repeated, on GPU too: kernels that add in a fixed order, and
+    # XLA's choice of kernels kept in the working directory. CPUs and TPUs do so by themselves.
+    config.deterministic = True
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # adam as Keras computes it; the others as optax does

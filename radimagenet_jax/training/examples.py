@@ -26,17 +26,21 @@ _PORTION = 32  # images that a thread reads at a time
 
 
 class Examples(struct.PyTreeNode):
-    """A batch on the devices.
+    """Examples on the devices, such as a batch.
 
     Attributes:
-      images: (B, S, S, 1 or 3) uint8, 0..255, RGB.
-      labels: (B,) int32.
-      ids: (B,) uint32, each example's identity for the augmentation's draws.
+      images: (N, S, S, 1 or 3) uint8, 0..255, RGB.
+      labels: (N,) int32.
+      ids: (N,) uint32, each example's identity for the augmentation's draws.
     """
 
     images: jax.Array
     labels: jax.Array
     ids: jax.Array
+
+    def at(self, index: jax.Array) -> "Examples":
+        """Returns those at an index (B,)."""
+        return Examples(self.images[index], self.labels[index], self.ids[index])
 
 
 class ResidentExamples(struct.PyTreeNode):
@@ -58,7 +62,7 @@ class ResidentExamples(struct.PyTreeNode):
     parted: Mesh | None = struct.field(pytree_node=False)
 
     def at(self, index: jax.Array) -> Examples:
-        """Returns the examples of a batch: those at its index (B,), which the devices share."""
+        """Returns those at an index (B,), which the devices share."""
         if self.parted is None:
             rows = self.images[index]
         else:

@@ -220,7 +220,5 @@ def make_eval_step(model: nn.Module, made_of: Input) -> Callable[..., jax.Array]
 
 
 def _batch(examples: Examples | ResidentExamples, index: jax.Array | None) -> Examples:
-    """The batch: what is given, or what is at an index of all examples."""
-    if isinstance(examples, Examples):
-        return examples
-    return examples.at(cast(jax.Array, index))
+    """The batch: what is at an index of all examples, or what is given without one."""
+    return cast(Examples, examples) if index is None else examples.at(index)

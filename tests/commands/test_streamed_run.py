@@ -23,7 +23,7 @@ def test_losses_scores_and_weights_are_equal_bit_for_bit(
     flags = f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     common = ("--config.epochs=1", "--config.augment=rotate_flip")
     runs = {}
-    for streaming in ("false", "true", "sharded"):
+    for streaming in ("false", "true", "decoded", "sharded"):
         runs[streaming] = finished(
             start,
             page,
@@ -32,19 +32,17 @@ def test_losses_scores_and_weights_are_equal_bit_for_bit(
             f"--config.dataset.streaming={streaming}",
             XLA_FLAGS=flags,
         )
-    rows, result = runs["false"]
+    rows, result = runs.pop("false")
     assert len(rows) == 9
-    for other in ("true", "sharded"):
-        other_rows, other_result = runs[other]
-        for row, same in zip(rows, other_rows, strict=True):
-            assert (row["step"], row["loss"]) == (same["step"], same["loss"])
-        assert result["params_digest"] == other_result["params_digest"]
+    for way, (streamed_rows, streamed_result) in runs.items():
+        for row, streamed in zip(rows, streamed_rows, strict=True):
+            assert (row["step"], row["loss"]) == (streamed["step"], streamed["loss"])
+        assert result["params_digest"] == streamed_result["params_digest"]
         for split in ("val", "test"):
-            assert result[split] == other_result[split]
+            assert result[split] == streamed_result[split]
             name = f"predictions_{split}.csv"
-            kept = (tmp_path / "false" / name).read_bytes()
-            assert kept == (tmp_path / other / name).read_bytes()
-        assert 0 <= other_result["train"]["input_wait"] < 1
+            assert (tmp_path / "false" / name).read_bytes() == (tmp_path / way / name).read_bytes()
+        assert 0 <= streamed_result["train"]["input_wait"] < 1
 
 
 @pytest.mark.slow
