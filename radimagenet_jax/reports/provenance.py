@@ -5,6 +5,7 @@ Commands make a record here, write it into their result (`result.json` under `pr
 hand it to their page, whose template includes `provenance.html`.
 """
 
+import itertools
 import os
 import platform
 import re
@@ -25,7 +26,7 @@ __all__ = ["NOT_A_DEVICE", "Network", "Provenance"]
 PUBLISHED_EPOCHS = 30
 PUBLISHED_IMAGE_SIZE = 224
 _PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-_PAGE_ARGUMENT = re.compile(r"--config[= ]'?[^' ]*?\.py:([^' ]*)")
+_PAGE_ARGUMENT = re.compile(r"(?:--config=)?[^:]*\.py:(.*)", re.DOTALL)
 
 
 class Network(TypedDict):
@@ -99,8 +100,12 @@ def stamp(command: str | Sequence[str], devices: str = "") -> Provenance:
 
 def is_smoke(command: str) -> bool:
     """Whether a command's config page was asked for a smoke run, as in `configs/covid.py:smoke`."""
-    found = _PAGE_ARGUMENT.search(command)
-    given = found[1].lower().split(",") if found else []
+    parts = shlex.split(command)
+    # The page comes after --config, or in one word with it.
+    pages = [part for part in parts if part.startswith("--config=")]
+    pages += [after for flag, after in itertools.pairwise(parts) if flag == "--config"]
+    found = (_PAGE_ARGUMENT.fullmatch(page) for page in pages)
+    given = [each for one in found if one for each in one[1].lower().split(",")]
     return any(each in ("smoke", "smoke=true", "smoke=1") for each in given)
 
 
