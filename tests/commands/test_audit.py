@@ -43,7 +43,7 @@ def test_the_real_ultrasound_images_have_their_known_contradiction(shared_data, 
     ]
     html = (tmp_path / "out/audit.html").read_text()
     assert "malignant (145)" in html
-    assert 'src="data:image/png;base64,' in html
+    assert 'src="data:image/jpeg;base64,' in html
     assert "http" not in html.replace("http-equiv", "")
 
 

@@ -324,7 +324,7 @@ def test_images_of_any_shape_become_small_pictures(shape, tmp_path):
     page = Page((tmp_path / "report.html").read_text())
     sizes = [(int(a["width"]), int(a["height"])) for tag, a in page.elements if tag == "img"]
     assert len(sizes) == 4
-    assert max(max(size) for size in sizes) <= 208
+    assert max(max(size) for size in sizes) <= 320
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8)])
