@@ -54,7 +54,7 @@ class Provenance:
             "less": provenance.less_than_published(lacks, smoke),
             "network": network,
             "weights": None if from_scratch else json.loads(start.contract.to_json()),
-            "weights_remarks": list(start.remarks),
+            "weights_remarks": [*start.remarks, *start.findings],
             "dataset": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,
@@ -63,7 +63,10 @@ class Provenance:
                 "sizes": {name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
             },
             "trainable": [asdict(row) for row in start.program.freeze.rows],
-            "warnings": list(dataset.notes),
+            "warnings": [
+                *(f"The initial weights: {finding}" for finding in start.findings),
+                *dataset.notes,
+            ],
         }
 
 
