@@ -77,7 +77,7 @@ class Session:
     network: Source
     found: inputs.Found
     command: str
-    images: str
+    images: str = ""
     split: str = ""
     features: bool = False
     strict: bool = False
