@@ -395,8 +395,8 @@ def _finish(
     made_of = outcome.Provenance(command, dataset, session.start)
     program = session.start.program
     maps = functools.partial(activation_maps, program.exact_model, contract.input, best)
-    outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)
-    outcome.show(result, session.folder)
+    whole = outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)
+    outcome.show(whole, session.folder)
     return 0
 
 
