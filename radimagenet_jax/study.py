@@ -76,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     # Imported late, so that --help and a mistyped flag answer at once.
     from radimagenet_jax.studies import plan, session
     from radimagenet_jax.training import config as config_pages
+    from radimagenet_jax.training import determinism
 
     if options.report_only:
         return session.report(options.workdir)
@@ -85,6 +86,8 @@ def main(arguments: Sequence[str]) -> int:
         return session.preview(config, options.workdir, options.shard)
     if options.merge:
         return session.merge(config, options.workdir)
+    # Before JAX looks at the devices: afterwards XLA hears nothing.
+    determinism.ask(config.deterministic, options.workdir)
     return session.run(config, options.workdir, options.shard)
 
 
