@@ -21,7 +21,7 @@ from radimagenet_jax.reports import predictions
 
 RESULT_KEYS = {
     "test", "val", "best_step", "train", "model", "init", "structure", "fold", "seed",
-    "params_digest", "positive", "provenance",
+    "params_digest", "positive", "provenance", "machines",
 }  # fmt: skip
 
 
