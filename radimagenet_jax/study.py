@@ -74,13 +74,14 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--config is needed, except with --report_only")
 
     # Imported late, so that --help and a mistyped flag answer at once.
-    from radimagenet_jax.studies import plan, session
+    from radimagenet_jax.studies import plan, session, unread
     from radimagenet_jax.training import config as config_pages
 
     if options.report_only:
         return session.report(options.workdir)
     config = config_pages.load(options.config, rest)
     plan.validate(config)
+    unread.check(config, rest)
     if options.dry_run:
         return session.preview(config, options.workdir, options.shard)
     if options.merge:
