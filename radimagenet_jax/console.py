@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os.path
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,10 @@ from rich.text import Text
 from radimagenet_jax.errors import shown
 
 
+_LONGEST_NAME = 12  # words that a path is looked for in
+_NO_BREAK = "\ue000"  # of the private use area: it is in no text of ours, and is no space
+
+
 class _PlainConsole(Console):
     r"""A console that takes texts as they are: no markup, no emoji codes, no terminal escapes.
 
@@ -18,9 +24,63 @@ class _PlainConsole(Console):
     `\x1b]0;` are names as well. Styles are given as arguments.
     """
 
+    def say(self, message: str, start: str = "", style: str = "") -> None:
+        """Prints a sentence, on a terminal with its lines broken between words.
+
+        Args:
+          message: The sentence.
+          start: What comes before it, in the style.
+          style: Of rich.
+        """
+        text = shown(f"{start} {message}" if start else message)
+        if self.is_terminal:
+            text = wrapped(text, self.width)
+        self.print(Text(text[: len(start)], style), Text(text[len(start) :]), sep="")
+
     def render_str(self, text: str, **options: Any) -> Text:
         """See `rich.console.Console`; texts, cells and titles all come by here."""
         return super().render_str(shown(text), **(options | {"markup": False, "emoji": False}))
+
+
+def wrapped(text: str, width: int) -> str:
+    """Breaks a text's lines between words, where they are longer than a terminal is wide.
+
+    A path or an address stays whole, so that it can be taken from the terminal: a longer one runs
+    on, and a file's name with spaces is one word where the file is there.
+
+    Args:
+      text: To be printed.
+      width: In columns, > 0.
+    """
+    return "\n".join(
+        textwrap.fill(
+            _without_breaks(line),
+            width,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        ).replace(_NO_BREAK, " ")
+        if len(line) > width
+        else line
+        for line in text.split("\n")
+    )
+
+
+def _without_breaks(line: str) -> str:
+    """A line with spaces of its own kind within names of files that are there."""
+    words = line.split(" ")
+    done: list[str] = []
+    while words:
+        taken = 1
+        if "/" in words[0]:
+            for count in range(min(len(words), _LONGEST_NAME), 1, -1):
+                name = " ".join(words[:count]).strip("'\"(,;:.")
+                if os.path.lexists(name):
+                    taken = count
+                    break
+        done.append(_NO_BREAK.join(words[:taken]))
+        words = words[taken:]
+    return " ".join(done)
 
 
 # Everything for people goes to standard error, so that standard output stays
@@ -30,15 +90,13 @@ console = _PlainConsole(stderr=True, highlight=False, soft_wrap=True, markup=Fal
 
 def warn(message: str) -> None:
     """Prints one warning sentence."""
-    console.print("warning:", style="bold yellow", end=" ")
-    console.print(message)
+    console.say(message, "warning:", "bold yellow")
 
 
 def fail(message: str) -> None:
     """Prints one error sentence, in every process of a run."""
     console.quiet = False
-    console.print("error:", style="bold red", end=" ")
-    console.print(message)
+    console.say(message, "error:", "bold red")
 
 
 @contextlib.contextmanager

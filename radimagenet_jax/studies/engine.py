@@ -35,7 +35,8 @@ def compute(config: ConfigDict, ledger: Ledger, groups: Sequence[plan.Group]) ->
     """
     ops.keep_compiled_programs()
     library = _Library(config)
-    with StudyProgress(groups, [ledger.group(group) for group in groups]) as progress:
+    records = [ledger.group(group) for group in groups]
+    with StudyProgress(groups, records, config.epochs) as progress:
         for group in groups:
             if ledger.is_done(group):
                 continue

@@ -175,7 +175,11 @@ def test_the_sizes_named_for_a_study_are_those_of_its_runs(page, overrides, size
     ("page", "overrides", "says"),
     [
         ("study_breast.py", ["model=densenet121"], "config.model .*config.study.models"),
-        ("study_breast.py", ["model_options.width=8"], r"config.model_options.width .*NETWORK.width"),
+        (
+            "study_breast.py",
+            ["model_options.width=8"],
+            r"config.model_options.width .*NETWORK.width",
+        ),
         ("study_breast.py", ["scan=true"], "config.scan .*single runs"),
         ("study_breast.py", ["image_size=64", "study.image_size=96"], "config.image_size .*alone"),
         ("study_all.py", ["batch_size=8"], "config.batch_size .*config.study.batch_size"),
