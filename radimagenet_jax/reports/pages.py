@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from radimagenet_jax.reports import provenance
+
 _THUMBNAIL = 208  # pixels of the longer side: shown at half of it, so sharp on dense screens
 _NAME_SHOWN = 48  # characters of a key under its image, three lines; the rest is in its tooltip
 
@@ -29,7 +31,10 @@ def environment() -> jinja2.Environment:
         "count": _count,
         "p_value": _p_value,
         "shortened": _shortened,
+        "network_in_words": provenance.in_words,
+        "weights_rows": provenance.weights_rows,
     }
+    environment.globals["not_a_device"] = provenance.NOT_A_DEVICE
     return environment
 
 
