@@ -12,7 +12,6 @@ from rich.text import Text
 
 from radimagenet_jax.errors import shown
 
-
 _LONGEST_NAME = 12  # words that a path is looked for in
 _NO_BREAK = "\ue000"  # of the private use area: it is in no text of ours, and is no space
 

@@ -86,7 +86,8 @@ def main(arguments: Sequence[str]) -> int:
         return session.preview(config, options.workdir, options.shard)
     if options.merge:
         return session.merge(config, options.workdir)
-    return session.run(config, options.workdir, options.shard)
+    made_by = [*parser.prog.split(), *arguments]
+    return session.run(config, options.workdir, options.shard, made_by)
 
 
 if __name__ == "__main__":

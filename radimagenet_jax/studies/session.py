@@ -1,6 +1,7 @@
 """What the study command does: compute, merge, preview, report."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -13,8 +14,14 @@ from radimagenet_jax.studies import embeddings, engine, plan
 from radimagenet_jax.studies.ledger import Ledger
 
 
-def run(config: ConfigDict, workdir: str, shard: str) -> int:
+def run(config: ConfigDict, workdir: str, shard: str, command: Sequence[str] = ()) -> int:
     """Computes a study, or a shard of it, and writes its table and report.
+
+    Args:
+      config: The study's, checked.
+      workdir: Its folder.
+      shard: 'i/n', or '' for all of it.
+      command: The command line, for the page.
 
     Returns:
       The exit code: 0 when all runs of the study (or the shard) are there and none has failed.
@@ -28,7 +35,7 @@ def run(config: ConfigDict, workdir: str, shard: str) -> int:
         f"{sum(len(g.runs) for g in own)} runs in {len(own)} groups"
         + (f", shard {shard} of {len(groups)} groups" if shard else "")
     )
-    engine.compute(config, ledger, own)
+    engine.compute(config, ledger, own, command)
     if shard:
         ledger.write_table(plan.runs(config))
         return _close(ledger, own)

@@ -1,4 +1,4 @@
-"""Fields named on a study's command line that this study would pass over: refused, never ignored."""
+"""Fields of a study's command line that the study would pass over: refused, never ignored."""
 
 from collections.abc import Iterator, Sequence
 

@@ -29,12 +29,14 @@ class Start:
       contract: What they will be when trained: with the run's class names and input.
       trained_with: The scheme of the input that the weights of `config.init` expect; the run's own
         from scratch.
+      remarks: How the weight file was recognised and what is odd of it, a sentence each.
     """
 
     program: Program
     variables: dict[str, PyTree]
     contract: Contract
     trained_with: str
+    remarks: tuple[str, ...] = ()
 
 
 def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) -> Start:
@@ -84,7 +86,8 @@ def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) ->
         labels=class_names,
     )
     variables = traverse_util.unflatten_dict(leaves, sep="/")
-    return Start(program, variables, contract, loaded.contract.preprocessing)
+    remarks = (*loaded.report.notes, *loaded.report.findings)
+    return Start(program, variables, contract, loaded.contract.preprocessing, remarks)
 
 
 def from_scratch(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) -> Program:
