@@ -1,16 +1,13 @@
 """What a finished run leaves: result.json, report.html, and a summary on the terminal."""
 
-import importlib.metadata
 import json
 import math
-import platform
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from rich.table import Table
@@ -18,19 +15,14 @@ from rich.table import Table
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import Dataset
 from radimagenet_jax.files import replacing
+from radimagenet_jax.reports import provenance
 from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import writers
-from radimagenet_jax.training.freezing import Freeze
+from radimagenet_jax.training.network import Start
 from radimagenet_jax.training.progress import duration
-from radimagenet_jax.weights.contract import Contract
-
-if TYPE_CHECKING:
-    from radimagenet_jax.reports import report
 
 # (images (N, S, S, 1 or 3) uint8, classes (N,)) -> activation maps (N, h, w).
 Maps = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-_PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclass(frozen=True)
@@ -40,30 +32,35 @@ class Provenance:
     Attributes:
       command: The command line.
       dataset: What was learnt from.
-      contract: Of the network.
-      freeze: What learnt.
+      start: The network before its first step.
     """
 
     command: Sequence[str]
     dataset: Dataset
-    contract: Contract
-    freeze: Freeze
+    start: Start
 
-    def record(self, *, from_scratch: bool) -> "report.Provenance":
-        """The same for a page, with versions and devices."""
-        dataset = self.dataset
+    def record(self, config: ConfigDict) -> provenance.Provenance:
+        """The same for a page and a result, with date, versions and hardware."""
+        dataset, start, fold = self.dataset, self.start, config.dataset.fold
+        network = provenance.network(config.model, config.model_options, config.image_size)
+        smoke = provenance.is_smoke(shlex.join(self.command))
+        lacks = provenance.reservations(network, config.epochs, config.task)
+        from_scratch = config.init == "scratch"
         return {
-            "command": shlex.join(self.command),
-            "versions": versions(),
-            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "weights": None if from_scratch else json.loads(self.contract.to_json()),
+            **provenance.stamp(self.command, provenance.devices()),
+            "smoke": smoke,
+            "less": provenance.less_than_published(lacks, smoke),
+            "network": network,
+            "weights": None if from_scratch else json.loads(start.contract.to_json()),
+            "weights_remarks": list(start.remarks),
             "dataset": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,
                 "terms": dataset.terms,
+                "split": f"fold {fold}" if fold else "the data set's own",
                 "sizes": {name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
             },
-            "trainable": [asdict(row) for row in self.freeze.rows],
+            "trainable": [asdict(row) for row in start.program.freeze.rows],
             "warnings": list(dataset.notes),
         }
 
@@ -81,6 +78,7 @@ def write(
     # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
     from radimagenet_jax.reports import report
 
+    record = made_of.record(config)
     test = made_of.dataset.test
     shown = report.select_examples(predictions["test"])
     places = {key: place for place, key in enumerate(test.keys)}
@@ -101,10 +99,11 @@ def write(
             positive,
             dict(zip(shown, looked_at, strict=True)),
         ),
-        provenance=made_of.record(from_scratch=config.init == "scratch"),
+        provenance=record,
     )
+    kept = {name: value for name, value in record.items() if name != "trainable"}
     with replacing(workdir / "result.json") as file:
-        json.dump(_strict(result), file, indent=2, allow_nan=False)
+        json.dump(_strict({**result, "provenance": kept}), file, indent=2, allow_nan=False)
         file.write("\n")
 
 
@@ -117,14 +116,6 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
-    }
 
 
 def show_epoch(epoch: int, epochs: int, figures: Mapping[str, Any], *, is_best: bool) -> None:
@@ -169,7 +160,8 @@ def show(result: Mapping[str, Any], workdir: Path) -> None:
         console.print(f"test {', '.join(shown)}")
     speed = result["train"]["images_per_second"]
     rate = f", {speed:.1f} images/s" if speed else ""
+    epochs = result["train"]["epochs"]
     console.print(
-        f"trained {result['train']['epochs']} epochs in "
+        f"trained {epochs} epoch{'' if epochs == 1 else 's'} in "
         f"{duration(result['train']['seconds'])}{rate}; report: {workdir / 'report.html'}"
     )

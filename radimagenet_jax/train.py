@@ -390,7 +390,7 @@ def _finish(
         predictions.write(session.folder / f"predictions_{split}.csv", values)
     if config.export_weights:
         network.export(session.folder / "weights", best, contract)
-    made_of = outcome.Provenance(command, dataset, contract, session.start.program.freeze)
+    made_of = outcome.Provenance(command, dataset, session.start)
     program = session.start.program
     maps = functools.partial(activation_maps, program.exact_model, contract.input, best)
     outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)

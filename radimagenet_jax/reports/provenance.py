@@ -5,6 +5,7 @@ Commands make a record here, write it into their result (`result.json` under `pr
 hand it to their page, whose template includes `provenance.html`.
 """
 
+import itertools
 import os
 import platform
 import re
@@ -15,8 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict
 
-from radimagenet_jax import models
+from radimagenet_jax import models, own_files
 from radimagenet_jax.data.tasks import TASKS
+from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.weights.card import NOT_A_DEVICE
 
 __all__ = ["NOT_A_DEVICE", "Network", "Provenance"]
@@ -25,7 +27,9 @@ __all__ = ["NOT_A_DEVICE", "Network", "Provenance"]
 PUBLISHED_EPOCHS = 30
 PUBLISHED_IMAGE_SIZE = 224
 _PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-_PAGE_ARGUMENT = re.compile(r"--config[= ]'?[^' ]*?\.py:([^' ]*)")
+# Of a run's result; earlier versions did not write it.
+_RESULT: Mapping[str, own_files.Form] = {"provenance?": {"smoke": bool, "less": str}}
+_PAGE_ARGUMENT = re.compile(r"(?:--config=)?[^:]*\.py:(.*)", re.DOTALL)
 
 
 class Network(TypedDict):
@@ -52,14 +56,16 @@ class Provenance(TypedDict, total=False):
     Attributes:
       made: Date and time, UTC.
       command: The exact command line.
-      smoke: Whether the command asked for a smoke run.
+      smoke: Whether the network is of a smoke run.
+      less: In what the training was less than the published one, a sentence; '' for nothing.
       versions: Package to version.
       device: The hardware, in words.
       network: What was trained or applied.
       weights: The contract of the (initial) weights, as JSON gives it; None for scratch.
       weights_remarks: Sentences on how these weights were recognised and what is odd of them.
-      dataset: 'name', 'fingerprint' (sha256), 'terms', 'sizes' (split to number of images), 'split'
-        (in words).
+      dataset: 'name', 'fingerprint' (sha256), 'fingerprint_of' (in words, if not of all that the
+        images are), 'terms' ('' where not stated), 'sizes' (split to number of images), 'split' (in
+        words).
       trainable: Rows with 'block', 'layers', 'parameters', 'trainable', 'batch_norm'.
       warnings: Sentences that must be read with the figures.
       notice: That this is not a medical device.
@@ -68,6 +74,7 @@ class Provenance(TypedDict, total=False):
     made: str
     command: str
     smoke: bool
+    less: str
     versions: Mapping[str, str]
     device: str
     network: Network
@@ -90,7 +97,6 @@ def stamp(command: str | Sequence[str], devices: str = "") -> Provenance:
     return {
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": text,
-        "smoke": is_smoke(text),
         "versions": versions(),
         "device": ", ".join(part for part in (devices, _host()) if part),
         "notice": NOT_A_DEVICE,
@@ -99,8 +105,12 @@ def stamp(command: str | Sequence[str], devices: str = "") -> Provenance:
 
 def is_smoke(command: str) -> bool:
     """Whether a command's config page was asked for a smoke run, as in `configs/covid.py:smoke`."""
-    found = _PAGE_ARGUMENT.search(command)
-    given = found[1].lower().split(",") if found else []
+    parts = shlex.split(command)
+    # The page comes after --config, or in one word with it.
+    pages = [part for part in parts if part.startswith("--config=")]
+    pages += [after for flag, after in itertools.pairwise(parts) if flag == "--config"]
+    found = (_PAGE_ARGUMENT.fullmatch(page) for page in pages)
+    given = [each for one in found if one for each in one[1].lower().split(",")]
     return any(each in ("smoke", "smoke=true", "smoke=1") for each in given)
 
 
@@ -155,6 +165,34 @@ def network(model: str, options: Mapping[str, Any], image_size: int) -> Network:
     }
 
 
+def of_network(module: models.Network, architecture: str, image_size: int) -> Provenance:
+    """What a record says of a network that is there already.
+
+    Args:
+      module: The network.
+      architecture: A name of `models.names()`.
+      image_size: Side of its square input, in pixels.
+    """
+    names = [*type(module).limits, *(["variant"] if hasattr(module, "variant") else [])]
+    options = {name: getattr(module, name) for name in names}
+    return {"network": network(architecture, options, image_size)}
+
+
+def of_run(folder: Path) -> Provenance:
+    """What a record says of a network that a finished run has trained.
+
+    Args:
+      folder: The run's working directory; one that an earlier version wrote says nothing.
+
+    Raises:
+      ConfigError: If its result.json is damaged.
+    """
+    remedy = "train the run again"
+    result = own_files.read_json(folder / "result.json", _RESULT, remedy, ConfigError)
+    trained = result.get("provenance")
+    return {} if trained is None else {"smoke": trained["smoke"], "less": trained["less"]}
+
+
 def in_words(one: Network) -> str:
     """A network as a title says it.
 
@@ -204,12 +242,46 @@ def less_than_published(found: Sequence[str], smoke: bool) -> str:
     return f"Less than the published training: {listed}."
 
 
-def beginning(record: Provenance) -> str:
-    """What a training began with, in words, as its weights' contract has it; '' if not known."""
-    if "weights" not in record:
+def title(record: Provenance) -> str:
+    """What stands beside a title: the network, and that it is of a smoke run; '' if not known."""
+    if "network" not in record:
         return ""
-    weights = record["weights"]
-    return "random weights" if weights is None else str(weights.get("origin") or "weights")
+    return in_words(record["network"]) + (", smoke run" if record.get("smoke") else "")
+
+
+def training(record: Provenance, epochs: int | None) -> str:
+    """The first sentences of a page on a training; '' if the network is not known.
+
+    Args:
+      record: Of the run.
+      epochs: Of the run, None if not known.
+    """
+    if "network" not in record:
+        return ""
+    words = in_words(record["network"])
+    said = f"{words[0].upper()}{words[1:]}"
+    said += f", trained for {epochs} epoch{'' if epochs == 1 else 's'}" if epochs else ", trained"
+    if name := record.get("dataset", {}).get("name"):
+        said += f" on {name}"
+    if "weights" in record:
+        weights = record["weights"]
+        began = "random weights" if weights is None else weights.get("origin") or "weights"
+        said += f" from {began}"
+    return " ".join(filter(None, (f"{said}.", record.get("less", ""))))
+
+
+def application(record: Provenance, images: str) -> str:
+    """The first sentences of a page on a network that was applied; '' if it is not known.
+
+    Args:
+      record: Of the page.
+      images: To what it was applied, in words.
+    """
+    if "network" not in record:
+        return ""
+    words = in_words(record["network"])
+    said = f"{words[0].upper()}{words[1:]}, applied to {images}."
+    return " ".join(filter(None, (said, record.get("less", ""))))
 
 
 def weights_rows(

@@ -157,6 +157,25 @@ def _equations(jaxpr: core.Jaxpr) -> int:
     )
 
 
+def _count(jaxpr: core.Jaxpr) -> float:
+    """Operations of the convolutions and matrix products."""
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        # Operands of these two are arrays, whose abstract values have shapes.
+        out: Any = eqn.outvars[0].aval if eqn.outvars else None
+        shapes: list[Any] = [getattr(v.aval, "shape", ()) for v in eqn.invars]
+        if eqn.primitive.name == "conv_general_dilated":
+            total += 2.0 * out.size * float(np.prod(shapes[1][:-1]))
+        elif eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            total += 2.0 * out.size * float(np.prod([shapes[0][d] for d in contracted]))
+        else:
+            # Alternatives, as for a platform, cost what the dearest of them does.
+            inner = [_count(part) for part in core.jaxprs_in_params(eqn.params)]
+            total += max(inner, default=0.0)
+    return total
+
+
 @functools.cache
 def _sample() -> float:
     """Seconds to compile the gradient of a small network here, the quicker of two times."""

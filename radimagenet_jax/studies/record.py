@@ -13,7 +13,8 @@ from radimagenet_jax.training.network import Start
 
 def made_by(command: Sequence[str]) -> provenance.Provenance:
     """When, by which command, with what and on what a group was computed."""
-    return provenance.stamp(command, provenance.devices())
+    stamped = provenance.stamp(command, provenance.devices())
+    return {**stamped, "smoke": provenance.is_smoke(stamped["command"])}
 
 
 def weights(single: ConfigDict, start: Start) -> dict[str, Any]:

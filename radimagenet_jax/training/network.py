@@ -27,9 +27,9 @@ class Start:
       program: What is computed.
       variables: {'params', 'batch_stats'} as float32 arrays on the host.
       contract: What they will be when trained: with the run's class names and input.
+      remarks: On how the weights of `config.init` were recognised and what is odd of them.
       trained_with: The scheme of the input that the weights of `config.init` expect; the run's own
         from scratch.
-      remarks: How the weight file was recognised and what is odd of it, a sentence each.
     """
 
     program: Program
@@ -86,7 +86,8 @@ def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) ->
         labels=class_names,
     )
     variables = traverse_util.unflatten_dict(leaves, sep="/")
-    remarks = (*loaded.report.notes, *loaded.report.findings)
+    report = loaded.report
+    remarks = (*report.notes, *report.findings)
     return Start(program, variables, contract, loaded.contract.preprocessing, remarks)
 
 

@@ -92,5 +92,24 @@ def test_weights_are_what_their_contract_and_their_numbers_say():
     rows = provenance.weights_rows(contract, ["never trained"])
     assert rows == [("origin", "by its name"), ("sha256", "ab" * 32), ("remark", "never trained")]
     assert "scratch" in provenance.weights_rows(None)[0][1]
-    assert provenance.beginning({"weights": None}) == "random weights"
-    assert provenance.beginning({"weights": contract}) == "by its name"
+
+
+def test_the_first_sentence_says_which_network_began_with_what_and_what_it_lacks():
+    small = provenance.network("resnet50", {"stage_sizes": (1, 1, 1, 1), "width": 32}, 64)
+    words = "a shallow ResNet50, 2.0 of 23.6 million parameters, 64 pixels"
+    record: provenance.Provenance = {
+        "network": small,
+        "weights": None,
+        "dataset": {"name": "phantom"},
+        "smoke": True,
+        "less": provenance.SMOKE,
+    }
+    assert provenance.title(record) == f"{words}, smoke run"
+    assert provenance.training(record, 1) == (
+        f"A{words[1:]}, trained for 1 epoch on phantom from random weights. {provenance.SMOKE}"
+    )
+    record = {"network": small, "weights": {"origin": "a file"}}
+    assert provenance.title(record) == words
+    assert provenance.training(record, 2) == f"A{words[1:]}, trained for 2 epochs from a file."
+    assert provenance.application(record, "3 images") == f"A{words[1:]}, applied to 3 images."
+    assert provenance.title({}) == provenance.training({}, 3) == ""

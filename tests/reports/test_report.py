@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from radimagenet_jax.errors import DataError
-from radimagenet_jax.reports import figures, report, svg
+from radimagenet_jax.reports import figures, provenance, report, svg
 from radimagenet_jax.statistics import metrics, operating_points
 from radimagenet_jax.statistics.scores import Predictions
 
@@ -24,7 +24,7 @@ CONFIG = {
     "optimizer": {"name": "adam", "learning_rate": 1e-5},
     "model_options": {},
 }
-PROVENANCE: report.Provenance = {
+PROVENANCE: provenance.Provenance = {
     "command": "python -m radimagenet_jax.main --config=configs/covid.py",
     "versions": {"jax": "0.10.2"},
     "device": "1 x cpu",
