@@ -153,15 +153,12 @@ def _answers(
 ) -> list[tuple[str, str]]:
     """The study's questions, each with its answer: over tasks where there are several."""
     if joined:
-        return [(_question(of), study_words.answer_of_tasks(of, one)) for of, one in joined]
-    return [(_question(one), study_words.answer(one, events[one.dataset])) for one in totals]
-
-
-def _question(one: Overall) -> str:
-    within = f" ({one.within})" if one.within else ""
-    if one.factor == "init":
-        return f"Does {one.first} or {one.second} give the higher AUROC?{within}"
-    return f"Does {one.factor} {one.first} or {one.second} give the higher AUROC?{within}"
+        return [
+            (study_words.question(of), study_words.answer_of_tasks(of, one)) for of, one in joined
+        ]
+    return [
+        (study_words.question(one), study_words.answer(one, events[one.dataset])) for one in totals
+    ]
 
 
 def _across(
@@ -184,6 +181,7 @@ def _across(
         sections.append(
             {
                 "of": of,
+                "within": study_words.within(of),
                 "joined": one,
                 "tasks": [
                     {

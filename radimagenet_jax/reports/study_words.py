@@ -1,5 +1,6 @@
 """What a study's page says in sentences: what it is, what it found, how, and what to beware of."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from radimagenet_jax.statistics.tasks import Joined
 Row = Mapping[str, str]
 Record = Mapping[str, Any]
 
+_OF_FOLD = re.compile(r"fold (\d+): (.*)", re.DOTALL)
 _ALPHA = 0.05
 _CHANCE = 0.5
 _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "lion": "Lion"}
@@ -97,6 +99,24 @@ def _origin(weights: Record | None) -> str:
     return next((name for name in ("RadImageNet", "ImageNet") if name in said), said)
 
 
+def question(one: Overall) -> str:
+    """What a comparison asks."""
+    what = "" if one.factor == "init" else f"{one.factor} "
+    return f"Does {what}{one.first} or {one.second} give the higher AUROC{within(one)}?"
+
+
+def within(one: Overall) -> str:
+    """What a comparison's settings have in common that is not as published, from a comma on."""
+    names = [name for name in comparisons.FACTORS if name != one.factor]
+    parts = dict(zip(names, one.within.split(" · "), strict=True))
+    said = [parts["init"]] if "init" in parts else []
+    if parts.get("preprocessing", "published") != "published":
+        said.append(f"preprocessing {parts['preprocessing']}")
+    if parts.get("views", "0") != "0":
+        said.append(f"{parts['views']} views")
+    return "".join(f", {each}" for each in said)
+
+
 def answer(one: Overall, event: str) -> str:
     """What a comparison over a task's settings found, in a sentence."""
     effect = one.effect
@@ -141,7 +161,7 @@ def warnings(
     said += _of_chance(described)
     if any(row["init"] == "scratch" for row in rows):
         said.append("the initialisation 'scratch' is random weights, not ImageNet's.")
-    said += [str(warning) for group in groups for warning in group.get("warnings", ())]
+    said += _once(str(note) for group in groups for note in group.get("warnings", ()))
     inits = {study_files.run_id(row): row["init"] for row in rows}
     for group in groups:
         name = next((inits[run] for run in group["runs"] if run in inits), "weights")
@@ -153,6 +173,18 @@ def warnings(
             "not anew in each epoch as published."
         )
     return list(dict.fromkeys(said))
+
+
+def _once(notes: Iterable[str]) -> list[str]:
+    """Notes on folds, such as 'fold 1: ...', each once with all folds that have it."""
+    folds: dict[str, list[str]] = {}
+    for note in dict.fromkeys(notes):
+        fold, text = found.groups() if (found := _OF_FOLD.fullmatch(note)) else ("", note)
+        folds.setdefault(text, []).append(fold)
+    return [
+        f"fold{'s' if len(own) > 1 else ''} {_listed(own)}: {text}" if own[0] else text
+        for text, own in folds.items()
+    ]
 
 
 def _of_names(known: Mapping[str, str]) -> Iterator[str]:

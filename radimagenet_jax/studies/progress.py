@@ -49,7 +49,8 @@ class StudyProgress(Bar):
                 self._runs += len(group.runs)
         self._first, self._began = self._runs, time.monotonic()
         self._current: Group | None = None
-        self._group_began = self._epoch_ended = self._began
+        # Compiling is in a group's first epoch.
+        self._group_began = self._first_ended = self._epoch_ended = self._began
         columns: list[ProgressColumn] = [
             BarColumn(),
             TextColumn("{task.fields[runs]}"),
@@ -74,6 +75,8 @@ class StudyProgress(Bar):
         """Notes an epoch of the group that runs."""
         if self._current is not None:
             self._epoch, self._epoch_ended = epoch, time.monotonic()
+            if epoch == 1:
+                self._first_ended = self._epoch_ended
             self._say(f"{self._current.id}: epoch {epoch}/{self._epochs}{self._tail()}")
 
     def end(self, group: Group, figures: dict[str, Any]) -> None:
@@ -98,8 +101,10 @@ class StudyProgress(Bar):
         known = [seconds for each in self._took.values() for seconds in each]
         if self._current is not None:
             whole = self._expected(self._current)
-            if self._epoch:
-                whole = (self._epoch_ended - self._group_began) / self._epoch * self._epochs
+            if self._epoch > 1 or self._epoch == self._epochs:
+                each = (self._epoch_ended - self._first_ended) / max(1, self._epoch - 1)
+                left = (self._epochs - self._epoch) * each
+                whole = self._epoch_ended - self._group_began + left
                 if not known:
                     known = [whole / len(self._current.runs)]
             own = 0.0 if whole is None else max(0.0, whole - (now - self._group_began))
