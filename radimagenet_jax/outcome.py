@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 from rich.table import Table
+from rich.text import Text
 
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import Dataset
+from radimagenet_jax.errors import cut
 from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import provenance
 from radimagenet_jax.statistics.scores import Predictions
@@ -52,7 +54,7 @@ class Provenance:
             "less": provenance.less_than_published(lacks, smoke),
             "network": network,
             "weights": None if from_scratch else json.loads(start.contract.to_json()),
-            "weights_remarks": list(start.remarks),
+            "weights_remarks": [*start.remarks, *start.findings],
             "dataset": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,
@@ -61,7 +63,10 @@ class Provenance:
                 "sizes": {name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
             },
             "trainable": [asdict(row) for row in start.program.freeze.rows],
-            "warnings": list(dataset.notes),
+            "warnings": [
+                *(f"The initial weights: {finding}" for finding in start.findings),
+                *dataset.notes,
+            ],
         }
 
 
@@ -134,9 +139,13 @@ def _figure(value: float | None) -> str:
 
 def show(result: Mapping[str, Any], workdir: Path) -> None:
     """Prints the figures of a finished run, and where its files are."""
-    of = f"; positive: {result['positive']}" if result.get("positive") else ""
-    table = Table(title=f"lowest validation loss, at step {result['best_step']}{of}")
-    for heading in ("split", "images", "AUROC", "95 % interval", "accuracy", "loss"):
+    # Of many classes, the AUROC is the mean of each against the rest.
+    positive = cut(result.get("positive", "")) if "sensitivity" in result["test"] else ""
+    of = f"; positive: {positive}" if positive else ""
+    # As texts, since a class may be called as markup is written.
+    table = Table(title=Text(f"lowest validation loss, at step {result['best_step']}{of}"))
+    area = f"AUROC of {positive}" if positive else "AUROC"
+    for heading in ("split", "images", Text(area), "95 % interval", "accuracy", "loss"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in ("val", "test"):
         figures = result[split]

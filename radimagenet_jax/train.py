@@ -168,6 +168,8 @@ def _run(
     if hub.is_address(config.init):
         contract = start.contract
         console.print(f"weights: {contract.origin}. {contract.licence}", markup=False)
+    for finding in start.findings:
+        console.print(f"weights: {finding}", markup=False)
     console.print(freezing.table(program.freeze))
 
     # ---------------------------------------------------------------- Evaluation

@@ -77,7 +77,7 @@ class Session:
     network: Source
     found: inputs.Found
     command: str
-    images: str
+    images: str = ""
     split: str = ""
     features: bool = False
     strict: bool = False
@@ -263,8 +263,10 @@ def _figures(result: Mapping[str, Any]) -> list[str]:
         return "" if bounds is None else f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
 
     area = "none" if test["auroc"] is None else f"{test['auroc']:.3f}"
+    # Of many classes, it is the mean of each against the rest.
+    of = f" of {result['positive']}" if "sensitivity" in test else ""
     lines = [
-        f"AUROC {area}{interval(test['auroc_ci95'])}, accuracy {test['accuracy']:.3f}, "
+        f"AUROC{of} {area}{interval(test['auroc_ci95'])}, accuracy {test['accuracy']:.3f}, "
         f"of {test['n']:,} labelled images"
     ]
     for point in test.get("operating_points", ()):

@@ -15,7 +15,7 @@ from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import figures, overlays, provenance, svg
 from radimagenet_jax.reports.pages import data_uri, environment
 from radimagenet_jax.reports.provenance import Provenance
-from radimagenet_jax.statistics import localisation
+from radimagenet_jax.statistics import intervals, localisation
 from radimagenet_jax.statistics.localisation import (
     MAXIMUM,
     QUANTILE,
@@ -101,6 +101,7 @@ def write(
       DataError: If it cannot be written.
     """
     own, patients = compared.own, tested.patients
+    groups = localisation.units(patients)
     with svg.drawing():
         curves = [Markup(each) for each in _curves(own, compared.judged[compared.disc])]
     page = (
@@ -112,7 +113,8 @@ def write(
             model=provenance.title(record),
             lead=provenance.application(record, f"{len(patients):,} test images with a lesion"),
             grid=tested.maps.shape[1:],
-            groups=localisation.units(patients),
+            groups=groups,
+            over=intervals.in_words(groups.patients, groups.unknown),
             headline=_headline(compared, patients),
             rows=rows(compared, patients),
             against=comparison(compared) if compared.against else "",

@@ -154,7 +154,7 @@ def write_report(
             notes=_notes(result, splits, provenance),
             fields=_flat(config),
             provenance=provenance,
-            further=_further(result),
+            further=_further(result, new_data),
             new_data=new_data,
             totals=_totals(provenance.get("trainable", ())),
             points=_points(splits),
@@ -190,9 +190,9 @@ def _lead(config: Mapping[str, Any], provenance: Provenance, new_data: NewData |
     return records.application(provenance, images)
 
 
-def _further(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _further(result: Mapping[str, Any], new_data: NewData | None) -> list[tuple[str, str]]:
     """What the result adds to where it comes from, name and text each."""
-    rows = []
+    rows = [] if new_data is None else [("Run or weights", new_data["network"])]
     if "params_digest" in result:
         rows.append(("Parameters’ digest", str(result["params_digest"])))
     if train := result.get("train"):
