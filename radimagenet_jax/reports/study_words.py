@@ -106,7 +106,7 @@ def question(one: Overall) -> str:
 
 
 def within(one: Overall) -> str:
-    """What a comparison's settings have in common that is not as published, from a comma on."""
+    """What a comparison's settings have in common that is not as published, in brackets."""
     names = [name for name in comparisons.FACTORS if name != one.factor]
     parts = dict(zip(names, one.within.split(" · "), strict=True))
     said = [parts["init"]] if "init" in parts else []
@@ -114,7 +114,7 @@ def within(one: Overall) -> str:
         said.append(f"preprocessing {parts['preprocessing']}")
     if parts.get("views", "0") != "0":
         said.append(f"{parts['views']} views")
-    return "".join(f", {each}" for each in said)
+    return f" ({', '.join(said)})" if said else ""
 
 
 def answer(one: Overall, event: str) -> str:
@@ -180,7 +180,7 @@ def _once(notes: Iterable[str]) -> list[str]:
     folds: dict[str, list[str]] = {}
     for note in dict.fromkeys(notes):
         fold, text = found.groups() if (found := _OF_FOLD.fullmatch(note)) else ("", note)
-        folds.setdefault(text, []).append(fold)
+        folds.setdefault(text.replace(f"fold {fold} of", "that fold of"), []).append(fold)
     return [
         f"fold{'s' if len(own) > 1 else ''} {_listed(own)}: {text}" if own[0] else text
         for text, own in folds.items()

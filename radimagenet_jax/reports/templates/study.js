@@ -39,5 +39,5 @@ for (const table of document.querySelectorAll("table[data-sorted]")) {
 }
 // Escape brings a large figure back.
 addEventListener("keydown", event => {
-  if (event.key === "Escape") document.querySelectorAll(".zoom input").forEach(one => one.checked = false);
+  if (event.key === "Escape") document.querySelectorAll(".grows input").forEach(one => one.checked = false);
 });
