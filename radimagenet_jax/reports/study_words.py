@@ -113,7 +113,7 @@ def within(one: Overall) -> str:
     if parts.get("preprocessing", "published") != "published":
         said.append(f"preprocessing {parts['preprocessing']}")
     if parts.get("views", "0") != "0":
-        said.append(f"{parts['views']} views")
+        said.append(f"{parts['views']} view{'' if parts['views'] == '1' else 's'}")
     return f" ({', '.join(said)})" if said else ""
 
 
