@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os.path
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,8 @@ from rich.text import Text
 from radimagenet_jax.errors import shown
 
 _LONGEST_NAME = 12  # words that a path is looked for in
+_FOLDER = re.compile(r"[^/~.'\"(][^/:]*/")  # a word within a path: no path begins with it
+_ENDS = ",;:."  # of a part of a sentence: no path goes on behind
 _NO_BREAK = "\ue000"  # of the private use area: it is in no text of ours, and is no space
 
 
@@ -45,7 +48,7 @@ def wrapped(text: str, width: int) -> str:
     """Breaks a text's lines between words, where they are longer than a terminal is wide.
 
     A path or an address stays whole, so that it can be taken from the terminal: a longer one runs
-    on, and a file's name with spaces is one word where the file is there.
+    on. Spaces within a path are told by the file that is there, or by a slash after them.
 
     Args:
       text: To be printed.
@@ -66,17 +69,19 @@ def wrapped(text: str, width: int) -> str:
 
 
 def _without_breaks(line: str) -> str:
-    """A line with spaces of its own kind within names of files that are there."""
+    """A line with spaces of its own kind within paths: whose files are there, or to a folder's."""
     words = line.split(" ")
     done: list[str] = []
     while words:
         taken = 1
-        if "/" in words[0]:
-            for count in range(min(len(words), _LONGEST_NAME), 1, -1):
-                name = " ".join(words[:count]).strip("'\"(,;:.")
-                if os.path.lexists(name):
-                    taken = count
-                    break
+        for count in range(min(len(words), _LONGEST_NAME), 1, -1):
+            if "/" not in words[0] or any(word[-1:] in _ENDS for word in words[: count - 1]):
+                continue
+            if _FOLDER.match(words[count - 1]) or os.path.lexists(
+                " ".join(words[:count]).strip(f"'\"({_ENDS}")
+            ):
+                taken = count
+                break
         done.append(_NO_BREAK.join(words[:taken]))
         words = words[taken:]
     return " ".join(done)

@@ -68,6 +68,10 @@ def test_a_sentence_breaks_between_words_and_never_in_a_path_or_an_address(tmp_p
     for whole in (f"{named}:", address):
         assert sum(whole in line for line in lines) == 1
     assert all(len(line) <= 60 or "/" in line for line in lines)
+    absent = "/data/a folder of that name/RadImageNet-ResNet50_notop.h5"
+    assert absent in console.wrapped(f"the weights are in {absent}, the best", 40)
+    two = "/data/first.csv, row 17, and labels/second.csv differ"
+    assert console.wrapped(two, 30) == "/data/first.csv, row 17, and\nlabels/second.csv differ"
     assert console.wrapped("short", 60) == "short"
 
 

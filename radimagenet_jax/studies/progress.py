@@ -99,31 +99,30 @@ class StudyProgress(Bar):
         now = time.monotonic()
         own = 0.0
         known = [seconds for each in self._took.values() for seconds in each]
+        mean = sum(known) / len(known) if known else None
         if self._current is not None:
-            whole = self._expected(self._current)
+            whole = self._expected(self._current, mean)
             if self._epoch > 1 or self._epoch == self._epochs:
                 each = (self._epoch_ended - self._first_ended) / max(1, self._epoch - 1)
                 left = (self._epochs - self._epoch) * each
                 whole = self._epoch_ended - self._group_began + left
-                if not known:
-                    known = [whole / len(self._current.runs)]
+                if mean is None:
+                    mean = whole / len(self._current.runs)
             own = 0.0 if whole is None else max(0.0, whole - (now - self._group_began))
-        if not known:
+        if mean is None:
             return None
-        mean = sum(known) / len(known)
-        others = (self._expected(group) or mean * len(group.runs) for group in self._waiting)
-        return own + sum(others)
+        return own + sum(self._expected(group, mean) or 0.0 for group in self._waiting)
 
     def _note(self, group: Group, seconds: float) -> None:
         for kind in _kinds(group):
             self._took.setdefault(kind, []).append(seconds / len(group.runs))
 
-    def _expected(self, group: Group) -> float | None:
-        """What a group will take by those of its form, None where there is none."""
+    def _expected(self, group: Group, mean: float | None) -> float | None:
+        """What a group will take by those of its form, else by the mean of a run if it is known."""
         for kind in _kinds(group):
             if known := self._took.get(kind):
                 return sum(known) / len(known) * len(group.runs)
-        return None
+        return None if mean is None else mean * len(group.runs)
 
     def _time_left(self) -> str:
         seconds = self.seconds_left() if self._waiting or self._current else None

@@ -86,6 +86,13 @@ def _close(ledger: Ledger, groups: tuple[plan.Group, ...]) -> int:
     done = sum(record is not None and record["status"] == "done" for record in records)
     table.add_row(*map(str, (len(groups), done, len(groups) - done - missing, missing)))
     console.print(table)
+    meant = {
+        group.runs[0].task: record["positive"]
+        for group, record in zip(groups, records, strict=True)
+        if record is not None and "positive" in record
+    }
+    for task, positive in meant.items():
+        console.say(f"{task}: AUROC is of the class {positive!r}")
     for reason, count in reasons.items():
         warn(f"{count} runs failed: {reason}")
     if missing:
