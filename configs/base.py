@@ -22,7 +22,9 @@ def get_config(task: str = "") -> ConfigDict:
     config.dataset.data_dir = "~/tensorflow_datasets"  # of prepared data sets and downloads
     config.dataset.fold = 0  # 0: the data set's only split; 1 to 5: a cross-validation fold
     # Reads images from disk while it trains: auto does so if, decoded, all of them take more than
-    # dataset.memory_gib; else they live on the devices. The results are the same.
+    # dataset.memory_gib; else they live on the devices. true: from the encoded records; decoded:
+    # from pixels that `prepare --decoded=SIZE`, or the first such run, has written, which costs
+    # disk and takes hardly any CPU (auto reads them where they are). The results are the same.
     config.dataset.streaming = "auto"
     config.dataset.memory_gib = 4.0  # for images that live on the devices
     # Class whose AUROC is reported; '': the last, but of two never the one whose name means health.
@@ -58,6 +60,9 @@ def get_config(task: str = "") -> ConfigDict:
     # bfloat16 on TPU, as others train), highest (float32 everywhere), or default (what the chip
     # does by itself). Evaluation, features and maps are always highest.
     config.precision = "auto"
+    # The same bits whenever the run is repeated, on GPU too: kernels that add in a fixed order, and
+    # XLA's choice of kernels kept in the working directory. CPUs and TPUs do so by themselves.
+    config.deterministic = True
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # adam as Keras computes it; the others as optax does

@@ -52,12 +52,13 @@ def main(arguments: Sequence[str]) -> int:
 
     # Imported late, so that --help and a mistyped flag answer at once.
     from radimagenet_jax import train
-    from radimagenet_jax.training import beginning, distributed
+    from radimagenet_jax.training import beginning, determinism, distributed
     from radimagenet_jax.training import config as config_pages
 
-    # Before anything else of JAX: once it has looked at the devices, nobody can join.
-    distributed.start(options.coordinator, options.processes, options.process_id)
     config = config_pages.load(options.config, rest)
+    # Before JAX looks at the devices: afterwards XLA hears nothing and nobody can join.
+    determinism.ask(bool(config.get("deterministic", True)), options.workdir)
+    distributed.start(options.coordinator, options.processes, options.process_id)
     beginning.settle(config, rest, options.workdir)
     config_pages.validate(config)
     return train.train(config, options.workdir, command=[*parser.prog.split(), *arguments])

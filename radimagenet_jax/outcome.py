@@ -78,8 +78,12 @@ def write(
     positive: int,
     made_of: Provenance,
     maps: Maps,
-) -> None:
-    """Writes report.html and then result.json, whose presence says that the run is finished."""
+) -> dict[str, Any]:
+    """Writes report.html and then result.json, whose presence says that the run is finished.
+
+    Returns:
+      What result.json holds: the result and where it comes from.
+    """
     # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
     from radimagenet_jax.reports import report
 
@@ -107,9 +111,11 @@ def write(
         provenance=record,
     )
     kept = {name: value for name, value in record.items() if name != "trainable"}
+    whole: dict[str, Any] = _strict({**result, "provenance": kept})
     with replacing(workdir / "result.json") as file:
-        json.dump(_strict({**result, "provenance": kept}), file, indent=2, allow_nan=False)
+        json.dump(whole, file, indent=2, allow_nan=False)
         file.write("\n")
+    return whole
 
 
 def _strict(value: Any) -> Any:
@@ -160,6 +166,8 @@ def show(result: Mapping[str, Any], workdir: Path) -> None:
         )
     console.print(table)
     test = result["test"]
+    if less := result.get("provenance", {}).get("less"):
+        console.print(less)
     for warning in test.get("warnings", ()):
         console.print(f"test: {warning}")
     if "macro_f1" in test:

@@ -76,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     # Imported late, so that --help and a mistyped flag answer at once.
     from radimagenet_jax.studies import plan, session, unread
     from radimagenet_jax.training import config as config_pages
+    from radimagenet_jax.training import determinism
 
     if options.report_only:
         return session.report(options.workdir)
@@ -87,6 +88,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.merge:
         return session.merge(config, options.workdir)
     made_by = [*parser.prog.split(), *arguments]
+    # Before JAX looks at the devices: afterwards XLA hears nothing.
+    determinism.ask(config.deterministic, options.workdir)
     return session.run(config, options.workdir, options.shard, made_by)
 
 

@@ -24,6 +24,7 @@ from radimagenet_jax.statistics import groups, metrics, operating_points
 from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import (
     checkpoints,
+    determinism,
     distributed,
     evaluation,
     footprint,
@@ -202,6 +203,7 @@ def _run(
             )
         tally = Tally.from_json(meta["memory"])
         console.print(f"resuming at step {int(state.step)} of {values.total_steps}")
+    tally.on(determinism.machine())
     step = int(state.step)
 
     # ---------------------------------------------------------------- Training
@@ -219,6 +221,8 @@ def _run(
     if step < values.total_steps:
         with waiting("compiling the training step"):
             stepper.compile(state, step, values.total_steps)
+    if distributed.is_lead():
+        determinism.keep()
     session = _Session(
         config=config,
         folder=folder,
@@ -384,10 +388,12 @@ def _finish(
         "structure": config.structure,
         "fold": config.dataset.fold,
         "seed": config.seed,
+        "machines": tally.machines,
         "params_digest": states.digest(state.params, state.batch_stats),
     }
     if not distributed.is_lead():
         return 0
+    determinism.keep()
     for split, values in scored.items():
         predictions.write(session.folder / f"predictions_{split}.csv", values)
     if config.export_weights:
@@ -395,8 +401,8 @@ def _finish(
     made_of = outcome.Provenance(command, dataset, session.start)
     program = session.start.program
     maps = functools.partial(activation_maps, program.exact_model, contract.input, best)
-    outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)
-    outcome.show(result, session.folder)
+    whole = outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)
+    outcome.show(whole, session.folder)
     return 0
 
 

@@ -6,12 +6,14 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from radimagenet_jax.console import warn
+from radimagenet_jax.data import decoded
 from radimagenet_jax.data.images import decode, resize_nearest
 from radimagenet_jax.data.positive import positive_by_name
 from radimagenet_jax.data.preparation import prepare
@@ -125,7 +127,9 @@ def load(
       name: A name of `names()`, or `<name>/<configuration>`.
       data_dir: The TFDS data directory.
       image_size: Side S of the images in pixels.
-      streaming: 'true', 'false', or 'auto', which streams a data set that does not fit `memory`.
+      streaming: 'false', in memory; 'true', from the encoded records; 'decoded', from decoded ones,
+        which are written first where they are missing; or 'auto': in memory if they fit there, else
+        from the decoded records if there are any, else from the encoded ones.
       memory: Bytes that the decoded images of all splits may take, for 'auto'. They are counted
         with one channel, or three if the first training image has colour.
 
@@ -146,21 +150,29 @@ def load(
     class_names = tuple(built.info.features["label"].names)
     sources = {split: RecordSource(built, split) for split in SPLITS}
     stored: dict[str, Sequence[Record]] = {}
-    splits: dict[str, Split | StreamedSplit] = {}
-    if streaming == "true" or (streaming == "auto" and _decoded_size(sources, image_size) > memory):
+    splits: Mapping[str, Split | StreamedSplit]
+    if streaming in ("true", "decoded") or (
+        streaming == "auto" and _decoded_size(sources, image_size) > memory
+    ):
         indices = {split: read_index(source) for split, source in sources.items()}
         stored = {split: records for split, (records, _) in indices.items()}
         _check_records(folder, stored, class_names)
         channels = max(channels for _, channels in indices.values())
-        for split, records in stored.items():
-            columns = _columns(records)
-            splits[split] = StreamedSplit(sources[split], image_size, channels, **columns)
+        streamed = {
+            split: StreamedSplit(sources[split], image_size, channels, **_columns(records))
+            for split, records in stored.items()
+        }
+        fingerprint = _fingerprint(stored)
+        if streaming != "true":
+            streamed = _with_pixels(streamed, folder, fingerprint, must=streaming == "decoded")
+        splits = streamed
     else:
         held = {split: _read_split(source) for split, source in sources.items()}
         stored = dict(held)
         _check_records(folder, stored, class_names)
         images = _decode(folder, held, image_size)
         splits = {split: Split(images[split], **_columns(stored[split])) for split in stored}
+        fingerprint = _fingerprint(stored)
     return Dataset(
         name=name,
         train=splits["train"],
@@ -168,7 +180,7 @@ def load(
         test=splits["test"],
         class_names=class_names,
         terms=built.TERMS,
-        fingerprint=_fingerprint(stored),
+        fingerprint=fingerprint,
         notes=(*(built.info.metadata or {}).get("notes", ()), *_notes(stored)),
     )
 
@@ -199,6 +211,33 @@ def _decoded_size(sources: Mapping[str, RecordSource], size: int) -> int:
     first = sources["train"].read([0])[0]
     channels = decode(first["image"], name=f"'{first['key'].decode()}'").shape[-1]
     return sum(source.count for source in sources.values()) * size * size * channels
+
+
+def _with_pixels(
+    splits: Mapping[str, StreamedSplit], folder: Path, fingerprint: str, *, must: bool
+) -> dict[str, StreamedSplit]:
+    """Returns the splits as they read decoded records, if these are there or must be."""
+    first = splits["train"]
+    encoded = decoded.Encoded(
+        folder,
+        fingerprint,
+        first.image_size,
+        first.channels,
+        {name: len(split) for name, split in splits.items()},
+        {name: split.read for name, split in splits.items()},
+    )
+    if must:
+        decoded.write(encoded)
+    elif not decoded.is_there(encoded):
+        return dict(splits)
+    try:
+        pixels = decoded.open_pixels(encoded)
+    except DataError as error:
+        if must:
+            raise
+        warn(f"encoded records are read: {error}")
+        return dict(splits)
+    return {name: replace(split, pixels=pixels[name]) for name, split in splits.items()}
 
 
 def _read_split(source: RecordSource) -> list[_Stored]:

@@ -92,7 +92,7 @@ def prepare(
                 built.workers = workers or os.cpu_count() or 1
                 built.beam = bool(beam)
                 built.skip_unreadable = skip_unreadable
-                with _progress(on_progress) as report:
+                with progress_bar("writing examples", on_progress) as report:
                     _build(built, data_dir, report, beam)
     except OSError as error:
         raise DataError(
@@ -149,12 +149,13 @@ def _build(
 
 
 @contextmanager
-def _progress(on_progress: OnProgress | None) -> Iterator[OnProgress]:
+def progress_bar(doing: str, on_progress: OnProgress | None = None) -> Iterator[OnProgress]:
+    """A bar on a terminal, with the time that is left; `on_progress` takes its place."""
     if on_progress is not None:
         yield on_progress
         return
     columns = (
-        TextColumn("writing examples"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

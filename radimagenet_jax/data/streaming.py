@@ -1,4 +1,4 @@
-"""Splits that stay on disk: records read and decoded when a step asks for them.
+"""Splits that stay on disk: records read, and decoded if need be, when a step asks for them.
 
 What the host keeps of an example is its name, label and patient. These come from an index that is
 made once, by reading every record and decoding its image, and is kept beside the records.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from radimagenet_jax.data.decoded import Pixels
 from radimagenet_jax.data.images import decode, resize_nearest
 from radimagenet_jax.data.registry import damaged
 from radimagenet_jax.errors import DataError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Examples that one thread reads at a time: few enough that the threads share a batch evenly.
 _PORTION = 32
+# Threads that read decoded records, at least: they wait for the disk, not for a CPU.
+_READERS = 8
 _INDEX_VERSION = 2
 _INDEXED = ("made_of", "is_colour", "keys", "patients", "labels", "digests")
 
@@ -120,6 +123,7 @@ class StreamedSplit:
       keys: N unique names.
       patients: N pseudonyms, '' where the patient is unknown.
       ids: (N,) uint32, the CRC-32 of each key in UTF-8.
+      pixels: The same images decoded, if they are to be read instead.
     """
 
     source: RecordSource
@@ -129,12 +133,13 @@ class StreamedSplit:
     keys: tuple[str, ...]
     patients: tuple[str, ...]
     ids: np.ndarray
+    pixels: Pixels | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def read(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Reads, decodes and resizes examples.
+        """Reads examples, decoded and resized.
 
         Args:
           places: B indices into the split.
@@ -145,6 +150,8 @@ class StreamedSplit:
         Raises:
           DataError: If the files are damaged.
         """
+        if self.pixels is not None:
+            return self.pixels.read(places)
         side = self.image_size
         images = np.empty((len(places), side, side, self.channels), np.uint8)
         for image, example in zip(images, self.source.read(list(places)), strict=True):
@@ -218,7 +225,7 @@ def batches(
       rows: (b,) the rows of the global batch that are this host's.
       first: The first step.
       last: The step after the last one.
-      threads: That read and decode; default one for each CPU.
+      threads: That read and decode; default one for each CPU, and a few more for what is decoded.
 
     Raises:
       DataError: If the files are damaged.
@@ -226,7 +233,7 @@ def batches(
     import grain  # it imports jax, which only preparing or looking at data does without
 
     portions = _Portions(split, order, rows, first, last)
-    threads = threads or os.cpu_count() or 1
+    threads = threads or max(os.cpu_count() or 1, _READERS if split.pixels else 1)
     # Two batches ahead, or what the threads hold if that is more.
     ahead = max(2 * portions.per_step, threads)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)

@@ -17,6 +17,7 @@ from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.images import Images, gather
 from radimagenet_jax.studies.ledger import Ledger
 from radimagenet_jax.studies.progress import StudyProgress
+from radimagenet_jax.training import determinism
 
 
 def compute(
@@ -53,6 +54,7 @@ def compute(
                 if not ledger.is_done(group):
                     progress.begin(group)
                     courses, figures = _compute(config, group, library, progress)
+                    determinism.keep()
                     ledger.write_group(group, courses, {**figures, "made_by": made_by})
                     progress.end(group, figures)
 

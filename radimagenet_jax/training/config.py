@@ -25,6 +25,7 @@ _ADDED: dict[str, Any] = {
     "optimizer.weight_decay": 1e-4,
     "optimizer.clip_norm": 0.0,
     "precision": "auto",
+    "deterministic": True,
     "study.features": [],
 }
 

@@ -169,7 +169,7 @@ FIELDS: Mapping[str, Field] = {
     "dataset.name": text(255),
     "dataset.data_dir": text(),
     "dataset.fold": whole(0, 1000),
-    "dataset.streaming": one_of(("auto", "true", "false")),
+    "dataset.streaming": one_of(("auto", "true", "false", "decoded")),
     "dataset.memory_gib": not_negative(1e6),
     "dataset.positive": text(),
     "dataset.prevalence": share(),
@@ -185,6 +185,7 @@ FIELDS: Mapping[str, Field] = {
     "batch_norm_statistics": one_of(("global", "per_device")),
     "dtype": one_of(("float32", "bfloat16")),
     "precision": one_of(tuple(PRECISIONS)),
+    "deterministic": flag(),
     "optimizer.name": one_of(tuple(optimizers.OPTIMIZERS)),
     "optimizer.learning_rate": positive(_LARGEST),  # a run says at which step it diverges
     "optimizer.b1": share(),

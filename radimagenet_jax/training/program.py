@@ -45,7 +45,8 @@ _GIVEN = (
         "mesh",
         "scan",
     ),
-    *("sampling", "shuffle", "shard_optimizer", "log_every", "checkpoint_every", "profile"),
+    *("sampling", "shuffle", "shard_optimizer", "deterministic"),
+    *("log_every", "checkpoint_every", "profile"),
 )
 
 

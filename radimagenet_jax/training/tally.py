@@ -6,6 +6,8 @@ from types import NoneType
 from typing import Any
 
 from radimagenet_jax import own_files
+from radimagenet_jax.console import warn
+from radimagenet_jax.training import determinism
 from radimagenet_jax.training.clock import PARTS, Clock
 
 # Of what `to_json` gives.
@@ -17,6 +19,7 @@ FORM: Mapping[str, own_files.Form] = {
         **dict.fromkeys(("seconds", "images", "rated_seconds"), own_files.NUMBER),
         "parts?": dict.fromkeys(PARTS, own_files.NUMBER),
     },
+    "machines?": [dict.fromkeys(("chip", "jaxlib", "runtime", "driver?"), str) | {"chips": int}],
 }
 
 
@@ -31,6 +34,7 @@ class Tally:
       best_loss: Lowest validation loss so far, None before the first evaluation.
       best_step: The step after which it was measured.
       clock: Of the training.
+      machines: That the run was on, one after the other, see `determinism.machine`.
     """
 
     loss_sum: float = 0.0
@@ -39,12 +43,21 @@ class Tally:
     best_loss: float | None = None
     best_step: int | None = None
     clock: Clock = field(default_factory=Clock)
+    machines: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, sums: dict[str, Any]) -> None:
         """Adds a step's sums, as the training step returns them."""
         self.loss_sum += float(sums["loss"])
         self.correct += float(sums["correct"])
         self.count += float(sums["count"])
+
+    def on(self, machine: dict[str, Any]) -> None:
+        """Notes where the run goes on, and says so if its bits cannot stay the same there."""
+        if self.machines and machine == self.machines[-1]:
+            return
+        if self.machines:
+            warn(determinism.moved(self.machines[-1], machine))
+        self.machines.append(machine)
 
     def reset_sums(self) -> None:
         """Starts new sums."""
@@ -73,5 +86,5 @@ class Tally:
             for each in fields(Clock)
             if each.name in kept["clock"]
         }
-        own = {each.name: kept[each.name] for each in fields(cls)}
+        own = {each.name: kept[each.name] for each in fields(cls) if each.name in kept}
         return cls(**{**own, "clock": Clock(**clock)})

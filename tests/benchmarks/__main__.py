@@ -37,6 +37,7 @@ def commands() -> list[list[str]]:
     others = (
         "coverage",
         "input_pipeline",
+        "feeding",
         "prepare",
         "load_weights",
         "outside_step",

@@ -6,9 +6,9 @@
 All in float32, on the same images with random weights and a head of two classes, in inference
 mode: ours as `predict` applies a run, uint8 images to scores; tf_keras by `predict_on_batch` and
 PyTorch under `inference_mode`, the network from timm, in the faster of its two memory formats, both
-on images that are already floats. Each side is a process of its own that compiles and warms up
-first; then they take turns, one batch at a time, and the median counts. The last line of the output
-is one JSON object. The exit code is 1 if ours is below 1.2 times the faster peer.
+on images that are already floats. Each side is a process of its own, alone on the machine, that
+compiles and warms up first; all have two turns, and the median batch counts. The last line of the
+output is one JSON object. The exit code is 1 if ours is below 1.2 times the faster peer.
 """
 
 import argparse

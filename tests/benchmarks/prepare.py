@@ -61,13 +61,13 @@ def main() -> int:
     return int(rate < LEAST_RATE or growth > MOST_GROWTH or peak > MOST_MEMORY)
 
 
-def generate(data_dir: Path, files: int) -> None:
-    """Writes the source; hard links keep it small on disk."""
+def generate(data_dir: Path, files: int, distinct: int = PICTURES) -> None:
+    """Writes the source, of so many distinct pictures; hard links keep it small on disk."""
     root = data_dir / "downloads/manual/radimagenet"
     pictures = data_dir / "pictures"
     pictures.mkdir()
     rng = np.random.default_rng(0)
-    for number in range(PICTURES):
+    for number in range(distinct):
         (pictures / f"{number}.png").write_bytes(png(slice_like(rng)))
     tables: dict[str, list[tuple[str, str]]] = {split: [] for split in SHARES}
     names = class_names()
@@ -76,7 +76,7 @@ def generate(data_dir: Path, files: int) -> None:
         path = f"{folder}/{number:07d}.png"
         if number < len(names):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        (root / path).hardlink_to(pictures / f"{number % PICTURES}.png")
+        (root / path).hardlink_to(pictures / f"{number % distinct}.png")
         turn = number // len(names) % 27  # 24, 1 and 2 of 27 are about the released shares
         tables["train" if turn > 2 else ("val", "test", "test")[turn]].append((path, label))
     for split, rows in tables.items():

@@ -1,7 +1,8 @@
-"""Lets the sides of a benchmark take turns, each in a process of its own.
+"""Lets the sides of a benchmark take turns, each in a process of its own, alone on the machine.
 
-A side is a function that makes a step. `main` starts the benchmark's module once for each side
-with `--side=NAME`; there, `_serve` takes steps whenever it is asked to.
+A side is a function that makes a step. `main` starts the benchmark's module for one side after the
+other with `--side=NAME`; there, `_serve` takes steps whenever it is asked to, and the process ends
+before the next side's begins. All have their turn twice, so that none has the machine's best hour.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from radimagenet_jax import huge_pages
+from radimagenet_jax.training import determinism
 from tests.keras_networks import KERAS_APPLICATIONS
 
 Step = Callable[[], object]
@@ -22,6 +24,8 @@ Step = Callable[[], object]
 OURS = "ours"
 # Times the faster peer: with less, a benchmark fails.
 LEAST = 1.2
+# Of each side.
+_TURNS = 2
 
 
 def parser(module: str, rounds: int) -> argparse.ArgumentParser:
@@ -29,7 +33,7 @@ def parser(module: str, rounds: int) -> argparse.ArgumentParser:
 
     Args:
       module: The benchmark's, which `main` starts again for each side.
-      rounds: Steps of each side, unless asked otherwise.
+      rounds: Steps in each turn of a side, unless asked otherwise.
     """
     made = argparse.ArgumentParser(prog=f"python -m {module}")
     add_sizes(made)
@@ -51,7 +55,7 @@ def main(
     sides: Mapping[str, Callable[[argparse.Namespace], Step]],
     described: Sequence[str],
 ) -> int:
-    """Starts a process for each side, lets them take turns, and prints rates and ratios.
+    """Starts a process for one side after the other, and prints rates and ratios.
 
     Args:
       arguments: Of `parser`, perhaps with more.
@@ -76,6 +80,7 @@ def main(
     rates = {name: round(options.batch / seconds, 3) for name, seconds in taken.items()}
     ratios = {name: round(rates[OURS] / rates[name], 3) for name in peers}
     figures = {"images_per_second": rates, "ratios": ratios, "cpus": os.cpu_count()}
+    figures["processor"] = determinism.processor()
     print(json.dumps({name: getattr(options, name) for name in described} | figures))
     return int(any(ratio < LEAST for ratio in ratios.values()))
 
@@ -89,37 +94,34 @@ def environment_of(side: str) -> dict[str, str]:
 
 
 def _take_turns(module: str, names: Sequence[str], rounds: int) -> dict[str, float]:
-    """Median seconds of a step for each side; one begins to compile when the last is ready.
+    """Median seconds of a step for each side.
 
     Args:
       module: The benchmark's, which takes this process' arguments and `--side`.
       names: Of the sides.
-      rounds: Steps of each side.
+      rounds: Steps that are measured in each turn of a side.
 
     Raises:
       RuntimeError: If a side's process ends.
     """
     command = [sys.executable, "-m", module, *sys.argv[1:], "--side"]
-    started: dict[str, subprocess.Popen[str]] = {}
-    try:
-        for name in names:
-            started[name] = subprocess.Popen(
-                [*command, name],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment_of(name),
-            )
-            print(f"{name}: warm after {_reply(started[name]):.1f} s", file=sys.stderr)
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(rounds):
-            for name, side in started.items():
-                assert side.stdin is not None
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for name in [*names] * _TURNS:
+        side = subprocess.Popen(
+            [*command, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment_of(name),
+        )
+        try:
+            print(f"{name}: warm after {_reply(side):.1f} s", file=sys.stderr)
+            assert side.stdin is not None
+            for _ in range(rounds):
                 print(file=side.stdin, flush=True)
                 seconds[name].append(_reply(side))
                 print(f"{name}: {seconds[name][-1]:.2f} s", file=sys.stderr)
-    finally:
-        for side in started.values():
+        finally:
             side.kill()
             side.wait()
     return {name: statistics.median(measured) for name, measured in seconds.items()}
@@ -134,11 +136,7 @@ def _reply(side: subprocess.Popen[str]) -> float:
 
 
 def _serve(make: Callable[[], Step]) -> None:
-    """Takes two steps, then two for each line of the input; answers with the last one's seconds.
-
-    The first of a turn is not measured: while the others had theirs, caches were filled with other
-    things, and a virtual machine's host took the pages back that the last step had freed.
-    """
+    """Takes two steps, then one for each line of the input; answers with its seconds."""
     # What libraries print goes to standard error, so that the answers stay alone.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -148,7 +146,6 @@ def _serve(make: Callable[[], Step]) -> None:
     step()
     print(time.perf_counter() - began, file=answers, flush=True)
     for _ in sys.stdin:
-        step()
         began = time.perf_counter()
         step()
         print(time.perf_counter() - began, file=answers, flush=True)

@@ -106,9 +106,9 @@ def test_a_finished_run_is_left_alone(undisturbed, start, page):
     before = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.name != ".lock"}
     output = finish(start("main", f"--config={page}", f"--workdir={undisturbed}"))
     assert "is finished" in output
-    assert (
-        f"positive: {json.loads((undisturbed / 'result.json').read_text())['positive']}" in output
-    )
+    result = json.loads((undisturbed / "result.json").read_text())
+    assert f"positive: {result['positive']}" in output
+    assert result["provenance"]["less"] in " ".join(output.split())
     assert before == {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.name != ".lock"}
 
 

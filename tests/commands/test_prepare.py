@@ -56,6 +56,24 @@ def test_the_command_prepares_prints_terms_and_counts_and_gives_the_folder(sourc
     assert again.stdout == run.stdout
 
 
+def test_decoded_images_are_written_beside_the_records_on_demand(source, tmp_path):
+    arguments = ("--dataset=covid_ct/covid19_csv", f"--data_dir={tmp_path}", "--decoded=16")
+    run = command(*arguments)
+    assert run.returncode == 0, run.stderr
+    folder = Path(run.stdout.removesuffix("\n"))
+    assert f"decoding 6 images of 16 x 16 pixels into {folder}/decoded_16: it takes" in run.stderr
+    sizes = {path.name: path.stat().st_size for path in (folder / "decoded_16").glob("*.pixels")}
+    assert sizes == {f"{split}.pixels": 2 * (16 * 16 + 4) for split in SPLITS}
+    again = command(*arguments)
+    assert (again.returncode, again.stdout) == (0, run.stdout)
+    assert "decoding" not in again.stderr
+    (folder / "decoded_16" / "val.pixels").write_bytes(b"")
+    refused = command(*arguments)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "val.pixels has 0 bytes" in refused.stderr
+    assert "delete this folder" in refused.stderr
+
+
 def escaping_zip(root: Path) -> None:
     with zipfile.ZipFile(root / "more.zip", "w") as archive:
         archive.writestr("../../evil.png", b"evil")
@@ -100,6 +118,8 @@ def test_bad_input_ends_with_exit_code_1_and_no_traceback(tmp_path):
         ("--dataset=lungs", "there is no data set 'lungs'; there are .*phantom"),
         ("--dataset=covid_ct/x", "no configuration 'x'"),
         ("--workers=0", "--workers is 0"),
+        ("--decoded=0", "--decoded is 0; give a run's config.image_size"),
+        ("--decoded=9000", "--decoded is 9000"),
     ],
 )
 def test_bad_arguments_are_told_in_a_sentence(tmp_path, argument, message):

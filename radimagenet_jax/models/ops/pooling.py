@@ -2,7 +2,7 @@
 
 The averages are written as sums of slices: XLA turns these into one fused loop on every backend,
 while its windowed reduction has no fast kernel on CPU, and its gradient none anywhere. The maximum
-is XLA's own, and its gradient too, but on CPU.
+is XLA's own, but on CPU, and its gradient on TPU: on GPU, XLA's adds in no fixed order.
 """
 
 import functools
@@ -75,7 +75,7 @@ def _backward(
         return jax.vjp(functools.partial(pool, strides=(stride, stride)), x)[1](dy)[0]
 
     scattered = functools.partial(_scattered, window=window, stride=stride, pads=pads)
-    return (platform.choose(*residuals, dy, cpu=scattered, plain=plain),)
+    return (platform.choose(*residuals, dy, cpu=scattered, plain=plain, gpu=scattered),)
 
 
 _max_pool.defvjp(_forward, _backward)
@@ -104,7 +104,7 @@ def _scattered(
     """Puts dy where the maxima came from, by sums of slices.
 
     XLA on CPU would search each window for its maximum again, and the whole windows' results for
-    each pixel.
+    each pixel; on GPU it adds with atomic operations.
     """
     rows, columns = y.shape[1:3]
     seen = _seen(x, (rows, columns), window, stride, pads)
