@@ -33,7 +33,7 @@ def environment() -> jinja2.Environment:
         "percent": _percent,
         "limits": _limits,
         "count": _count,
-        "p_value": _p_value,
+        "p_value": p_value,
         "shortened": _shortened,
         "network_in_words": provenance.in_words,
         "weights_rows": provenance.weights_rows,
@@ -46,7 +46,8 @@ def _figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _p_value(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p-value as text; 0.001 is the smallest that is told."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
