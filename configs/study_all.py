@@ -7,7 +7,10 @@ python -m radimagenet_jax.study --config=configs/study_all.py --workdir=studies/
 
 With two initialisations and five folds for the four small tasks it is 1,152 runs. `--dry_run` tells
 what they take here, `--shard=i/n` divides them over machines with a shared folder.
-Each task keeps its own image and batch size. `:smoke` takes two shallow networks on small images.
+`report.html` begins with the answer over all tasks, its test and how much the tasks differ, and has
+each task's gain with its interval beside the published one. Each task keeps its own image and batch
+size. `--config.study.tasks="('breast','covid')"` takes some of the tasks.
+`:smoke` takes two shallow networks on small images.
 """
 
 from ml_collections import ConfigDict

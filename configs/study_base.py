@@ -52,8 +52,7 @@ def get_config(*tasks: str) -> ConfigDict:
     study.memory_gib = 4.0  # for activations of frozen layers; beyond, they are computed again
     study.trunk_batch = 32  # images a call of the frozen layers
     study.side_by_side = 0  # runs that learn at a time; 0: what suits the machine
-    # In a study of several tasks, in place of each task's own; 0: its own.
-    study.image_size = 0
+    study.image_size = 0  # in place of each task's own; 0: its own
     study.batch_size = 0  # likewise
     # Further fields of the networks' classes, by network.
     study.model_options = ConfigDict({name: {} for name in models.names()})
@@ -70,8 +69,9 @@ def for_task(task: str, argument: str | None) -> ConfigDict:
 def shrink(config: ConfigDict) -> ConfigDict:
     """Makes a study a smoke test: shallow networks, small images, two epochs, two folds."""
     config.epochs = 2
-    config.image_size = config.study.image_size = 32
-    config.batch_size = config.study.batch_size = 64
+    # Of several tasks each has its own sizes, but for those of the study.
+    sizes = config.study if len(config.study.tasks) > 1 else config
+    sizes.image_size, sizes.batch_size = 32, 64
     config.study.models = ("resnet50", "densenet121")
     config.study.settings = (("unfreezeall", 1e-3), ("layers=stage2.*", 1e-3), ("freezeall", 1e-2))
     if all(TASKS[task].folds > 1 for task in config.study.tasks):

@@ -18,5 +18,5 @@ from configs import study_base
 def get_config(argument: str | None = None) -> ConfigDict:
     config = study_base.for_task("covid", argument)
     # Published: 1024, for 5,340 images; COVID-CT has 425 to train on.
-    config.batch_size = config.study.batch_size = 16
+    config.batch_size = 16
     return config

@@ -1,6 +1,9 @@
 """Looks for what is wrong with a set of images: `python -m radimagenet_jax.audit`."""
 
+import hashlib
 import json
+import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -54,6 +57,23 @@ class _Item:
     read: Callable[[], bytes]
 
 
+@dataclass(frozen=True)
+class _Audited:
+    """What is audited, for the page.
+
+    Attributes:
+      title: Its name.
+      where: The folder that it lies in.
+      terms: What it may be used for, '' where not known.
+      command: The command line.
+    """
+
+    title: str
+    where: str
+    terms: str
+    command: str
+
+
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and audits; returns the exit code."""
     parser = command.Parser(
@@ -76,8 +96,10 @@ def main(arguments: Sequence[str]) -> int:
         "--output", metavar="DIR", help="where the result goes (default: audit/<name>)"
     )
     options = parser.parse_args(arguments)
+    terms = ""
     if options.dataset:
-        title, items = options.dataset, _of_dataset(options.dataset, options.data_dir)
+        title = options.dataset
+        items, terms = _of_dataset(title, options.data_dir)
     else:
         folder = expanded(options.folder)
         title, items = folder.resolve().name, _of_folder(folder)
@@ -86,29 +108,40 @@ def main(arguments: Sequence[str]) -> int:
     if output.resolve().is_relative_to(audited.resolve()):
         raise ConfigError(f"--output={output} is inside {audited}, which is audited; name another.")
     check_output(output, "--output")
-    _audit(title, items, output, str(options.data_dir if options.dataset else options.folder))
+    _audit(
+        _Audited(
+            title,
+            str(options.data_dir if options.dataset else options.folder),
+            terms,
+            shlex.join(["python", "-m", "radimagenet_jax.audit", *arguments]),
+        ),
+        items,
+        output,
+    )
     return 0
 
 
-def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None:
+def _audit(of: _Audited, items: Sequence[_Item], output: Path) -> None:
     from radimagenet_jax.data import inspection
     from radimagenet_jax.files import replacing
-    from radimagenet_jax.reports import audit_page
+    from radimagenet_jax.reports import audit_page, provenance
 
-    def examine(item: _Item) -> inspection.Picture:
+    def examine(item: _Item) -> tuple[inspection.Picture, bytes]:
         named = (item.key, item.split, item.label, item.patient)
         try:
             encoded = item.read()
         except DataError as error:
-            return inspection.Picture(*named, problem=str(error))
-        return inspection.examine(encoded, *named)
+            return inspection.Picture(*named, problem=str(error)), b""
+        return inspection.examine(encoded, *named), hashlib.sha256(encoded).digest()
 
     with Progress(console=console.console, transient=True) as progress:
         task = progress.add_task("images", total=len(items))
-        pictures = []
+        pictures, fingerprint = [], hashlib.sha256()
         with ThreadPoolExecutor() as pool:
-            for picture in pool.map(examine, items):
+            for picture, content in pool.map(examine, items):
                 pictures.append(picture)
+                named = (picture.split, picture.key, picture.label, picture.patient)
+                fingerprint.update(repr(named).encode(errors="surrogateescape") + content)
                 progress.advance(task)
     findings = inspection.find(pictures)
     by_name = {(item.split, item.key): item for item in items}
@@ -116,19 +149,31 @@ def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None
     def pixels(picture: inspection.Picture) -> "np.ndarray":
         return inspection.pixels_of(by_name[picture.split, picture.key].read(), picture.key)
 
-    table = Table(title=f"audit of {title}", title_justify="left")
+    table = Table(title=f"audit of {of.title}", title_justify="left")
     table.add_column("found")
     table.add_column("number", justify="right")
     for name, number, is_fault in audit_page.headline(findings):
         table.add_row(name, f"{number:,}", style="bold yellow" if is_fault else None)
     console.console.print(table)
+    sizes = Counter(picture.split for picture in pictures)
+    record: provenance.Provenance = {
+        **provenance.stamp(of.command),
+        "dataset": {
+            "name": f"{of.title}, in {of.where}",
+            "terms": of.terms,
+            "fingerprint": fingerprint.hexdigest(),
+            "fingerprint_of": "of every image’s split, name, class, patient and bytes",
+            "sizes": {split or "images": count for split, count in sizes.items()},
+            "split": "the data set's own" if any(sizes) else "none: a folder",
+        },
+    }
     try:
         make_private(output)
         with replacing(output / "audit.json") as file:
-            json.dump(findings.to_json(), file, indent=1, allow_nan=False)
-        page = audit_page.write(
-            output / "audit.html", findings, pixels, {"title": title, "in": where}
-        )
+            found = findings.to_json() | {"provenance": record}
+            json.dump(found, file, indent=1, allow_nan=False)
+        facts = {"title": of.title, "in": of.where}
+        page = audit_page.write(output / "audit.html", findings, pixels, facts, record)
     except OSError as error:
         raise DataError(
             f"{output} cannot be written ({error.strerror or error}); name another --output."
@@ -137,8 +182,8 @@ def _audit(title: str, items: Sequence[_Item], output: Path, where: str) -> None
     print(page)
 
 
-def _of_dataset(name: str, data_dir: str) -> list[_Item]:
-    """The stored images of a prepared data set, in the order of its splits."""
+def _of_dataset(name: str, data_dir: str) -> tuple[list[_Item], str]:
+    """The stored images of a prepared data set, in the order of its splits, and its terms."""
     from radimagenet_jax.data.preparation import prepare
     from radimagenet_jax.data.streaming import RecordSource
 
@@ -155,7 +200,7 @@ def _of_dataset(name: str, data_dir: str) -> list[_Item]:
                 return source.read([place])[0]["image"]
 
             items.append(_Item(key, split, labels[record["label"]], patient, read))
-    return items
+    return items, built.TERMS
 
 
 def _of_folder(folder: Path) -> list[_Item]:

@@ -1,36 +1,30 @@
 """What a finished run leaves: result.json, report.html, and a summary on the terminal."""
 
-import importlib.metadata
 import json
 import math
-import platform
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from rich.table import Table
+from rich.text import Text
 
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import Dataset
+from radimagenet_jax.errors import cut
 from radimagenet_jax.files import replacing
+from radimagenet_jax.reports import provenance
 from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import writers
-from radimagenet_jax.training.freezing import Freeze
+from radimagenet_jax.training.network import Start
 from radimagenet_jax.training.progress import duration
-from radimagenet_jax.weights.contract import Contract
-
-if TYPE_CHECKING:
-    from radimagenet_jax.reports import report
 
 # (images (N, S, S, 1 or 3) uint8, classes (N,)) -> activation maps (N, h, w).
 Maps = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-_PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclass(frozen=True)
@@ -40,31 +34,39 @@ class Provenance:
     Attributes:
       command: The command line.
       dataset: What was learnt from.
-      contract: Of the network.
-      freeze: What learnt.
+      start: The network before its first step.
     """
 
     command: Sequence[str]
     dataset: Dataset
-    contract: Contract
-    freeze: Freeze
+    start: Start
 
-    def record(self, *, from_scratch: bool) -> "report.Provenance":
-        """The same for a page, with versions and devices."""
-        dataset = self.dataset
+    def record(self, config: ConfigDict) -> provenance.Provenance:
+        """The same for a page and a result, with date, versions and hardware."""
+        dataset, start, fold = self.dataset, self.start, config.dataset.fold
+        network = provenance.network(config.model, config.model_options, config.image_size)
+        smoke = provenance.is_smoke(shlex.join(self.command))
+        lacks = provenance.reservations(network, config.epochs, config.task)
+        from_scratch = config.init == "scratch"
         return {
-            "command": shlex.join(self.command),
-            "versions": versions(),
-            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "weights": None if from_scratch else json.loads(self.contract.to_json()),
+            **provenance.stamp(self.command, provenance.devices()),
+            "smoke": smoke,
+            "less": provenance.less_than_published(lacks, smoke),
+            "network": network,
+            "weights": None if from_scratch else json.loads(start.contract.to_json()),
+            "weights_remarks": [*start.remarks, *start.findings],
             "dataset": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,
                 "terms": dataset.terms,
+                "split": f"fold {fold}" if fold else "the data set's own",
                 "sizes": {name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
             },
-            "trainable": [asdict(row) for row in self.freeze.rows],
-            "warnings": list(dataset.notes),
+            "trainable": [asdict(row) for row in start.program.freeze.rows],
+            "warnings": [
+                *(f"The initial weights: {finding}" for finding in start.findings),
+                *dataset.notes,
+            ],
         }
 
 
@@ -76,11 +78,16 @@ def write(
     positive: int,
     made_of: Provenance,
     maps: Maps,
-) -> None:
-    """Writes report.html and then result.json, whose presence says that the run is finished."""
+) -> dict[str, Any]:
+    """Writes report.html and then result.json, whose presence says that the run is finished.
+
+    Returns:
+      What result.json holds: the result and where it comes from.
+    """
     # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
     from radimagenet_jax.reports import report
 
+    record = made_of.record(config)
     test = made_of.dataset.test
     shown = report.select_examples(predictions["test"])
     places = {key: place for place, key in enumerate(test.keys)}
@@ -101,11 +108,14 @@ def write(
             positive,
             dict(zip(shown, looked_at, strict=True)),
         ),
-        provenance=made_of.record(from_scratch=config.init == "scratch"),
+        provenance=record,
     )
+    kept = {name: value for name, value in record.items() if name != "trainable"}
+    whole: dict[str, Any] = _strict({**result, "provenance": kept})
     with replacing(workdir / "result.json") as file:
-        json.dump(_strict(result), file, indent=2, allow_nan=False)
+        json.dump(whole, file, indent=2, allow_nan=False)
         file.write("\n")
+    return whole
 
 
 def _strict(value: Any) -> Any:
@@ -117,14 +127,6 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
-    }
 
 
 def show_epoch(epoch: int, epochs: int, figures: Mapping[str, Any], *, is_best: bool) -> None:
@@ -143,9 +145,13 @@ def _figure(value: float | None) -> str:
 
 def show(result: Mapping[str, Any], workdir: Path) -> None:
     """Prints the figures of a finished run, and where its files are."""
-    of = f"; positive: {result['positive']}" if result.get("positive") else ""
-    table = Table(title=f"lowest validation loss, at step {result['best_step']}{of}")
-    for heading in ("split", "images", "AUROC", "95 % interval", "accuracy", "loss"):
+    # Of many classes, the AUROC is the mean of each against the rest.
+    positive = cut(result.get("positive", "")) if "sensitivity" in result["test"] else ""
+    of = f"; positive: {positive}" if positive else ""
+    # As texts, since a class may be called as markup is written.
+    table = Table(title=Text(f"lowest validation loss, at step {result['best_step']}{of}"))
+    area = f"AUROC of {positive}" if positive else "AUROC"
+    for heading in ("split", "images", Text(area), "95 % interval", "accuracy", "loss"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in ("val", "test"):
         figures = result[split]
@@ -160,6 +166,8 @@ def show(result: Mapping[str, Any], workdir: Path) -> None:
         )
     console.print(table)
     test = result["test"]
+    if less := result.get("provenance", {}).get("less"):
+        console.print(less)
     for warning in test.get("warnings", ()):
         console.print(f"test: {warning}")
     if "macro_f1" in test:
@@ -169,7 +177,8 @@ def show(result: Mapping[str, Any], workdir: Path) -> None:
         console.print(f"test {', '.join(shown)}")
     speed = result["train"]["images_per_second"]
     rate = f", {speed:.1f} images/s" if speed else ""
+    epochs = result["train"]["epochs"]
     console.print(
-        f"trained {result['train']['epochs']} epochs in "
+        f"trained {epochs} epoch{'' if epochs == 1 else 's'} in "
         f"{duration(result['train']['seconds'])}{rate}; report: {workdir / 'report.html'}"
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from radimagenet_jax.network import Network
     from radimagenet_jax.prediction.maps import Wanted
     from radimagenet_jax.prediction.session import Source
+    from radimagenet_jax.reports.provenance import Provenance
     from radimagenet_jax.statistics import operating_points
 
 __all__ = ["main", "read_features"]
@@ -94,6 +95,8 @@ def main(arguments: Sequence[str]) -> int:
         network,
         found,
         command=shlex.join(["python", "-m", "radimagenet_jax.predict", *arguments]),
+        images=options.inputs,
+        split=options.split or "",
         features=options.features,
         strict=options.strict,
         maps=None if maps_of is None else _maps(options, network, maps_of),
@@ -197,15 +200,10 @@ def _windows(given: Sequence[str]) -> tuple["Window", ...]:
 
 
 def _maps(options: argparse.Namespace, network: "Source", index: int) -> "Wanted":
-    from radimagenet_jax import models
     from radimagenet_jax.prediction.maps import Wanted
 
     names = network.class_names or ()
-    facts = {
-        "title": Path(options.inputs).name or options.inputs,
-        "network": f"{models.architecture(network.contract.architecture).title}, {network.name}",
-        "input": f"{network.image_size} x {network.image_size} pixels",
-    }
+    facts = {"title": Path(options.inputs).name or options.inputs, "network": network.name}
     return Wanted(index, names, facts)
 
 
@@ -259,11 +257,21 @@ def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | N
         contract.labels,
         contract,
         state.digest(variables["params"], variables["batch_stats"]),
+        _described(net, size, given if options.workdir else None),
         -1 if contract.labels is None else net.class_index("positive"),
         _points(options, given, net),
         _reading_of_run(given) if options.workdir else shown,
     )
     return source, maps_of
+
+
+def _described(net: "Network", size: int, run: Path | None) -> "Provenance":
+    """What the pages say of the network: its size, what is odd of its weights, of which run."""
+    from radimagenet_jax.reports import provenance
+
+    of_network = provenance.of_network(net.model, net.contract.architecture, size)
+    of_run = {} if run is None else provenance.of_run(run)
+    return {**of_network, **of_run, "weights_remarks": [*net.report.notes, *net.report.findings]}
 
 
 def _points(

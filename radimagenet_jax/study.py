@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--config is needed, except with --report_only")
 
     # Imported late, so that --help and a mistyped flag answer at once.
-    from radimagenet_jax.studies import plan, session
+    from radimagenet_jax.studies import plan, session, unread
     from radimagenet_jax.training import config as config_pages
     from radimagenet_jax.training import determinism
 
@@ -82,13 +82,15 @@ def main(arguments: Sequence[str]) -> int:
         return session.report(options.workdir)
     config = config_pages.load(options.config, rest)
     plan.validate(config)
+    unread.check(config, rest)
     if options.dry_run:
         return session.preview(config, options.workdir, options.shard)
     if options.merge:
         return session.merge(config, options.workdir)
+    made_by = [*parser.prog.split(), *arguments]
     # Before JAX looks at the devices: afterwards XLA hears nothing.
     determinism.ask(config.deterministic, options.workdir)
-    return session.run(config, options.workdir, options.shard)
+    return session.run(config, options.workdir, options.shard, made_by)
 
 
 if __name__ == "__main__":

@@ -169,6 +169,8 @@ def _run(
     if hub.is_address(config.init):
         contract = start.contract
         console.print(f"weights: {contract.origin}. {contract.licence}", markup=False)
+    for finding in start.findings:
+        console.print(f"weights: {finding}", markup=False)
     console.print(freezing.table(program.freeze))
 
     # ---------------------------------------------------------------- Evaluation
@@ -409,11 +411,11 @@ def _finish(
         predictions.write(session.folder / f"predictions_{split}.csv", values)
     if config.export_weights:
         network.export(session.folder / "weights", best, contract)
-    made_of = outcome.Provenance(command, dataset, contract, session.start.program.freeze)
+    made_of = outcome.Provenance(command, dataset, session.start)
     program = session.start.program
     maps = functools.partial(activation_maps, program.exact_model, contract.input, best)
-    outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)
-    outcome.show(result, session.folder)
+    whole = outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)
+    outcome.show(whole, session.folder)
     return 0
 
 

@@ -52,3 +52,35 @@ def test_a_mistyped_flag_is_shown_escaped(capsys):
 
 def test_kinds_of_errors_are_all_shown_so():
     assert str(ConfigError("\x07")) == r"\x07"
+
+
+def test_a_sentence_breaks_between_words_and_never_in_a_path_or_an_address(tmp_path, monkeypatch):
+    named = tmp_path / "benign (1) of a patient.png"
+    named.touch()
+    address = "https://example.org/a-very/long-address/with-hyphens/and?more=than-enough"
+    sentence = (
+        f"{named}: it is no picture; get it again from {address} or take it out of the table, "
+        "row 17, and start the same command once more."
+    )
+    lines = console.wrapped(sentence, 60).split("\n")
+    assert len(lines) > 3
+    assert " ".join(lines) == sentence
+    for whole in (f"{named}:", address):
+        assert sum(whole in line for line in lines) == 1
+    assert all(len(line) <= 60 or "/" in line for line in lines)
+    absent = "/data/a folder of that name/RadImageNet-ResNet50_notop.h5"
+    assert absent in console.wrapped(f"the weights are in {absent}, the best", 40)
+    two = "/data/first.csv, row 17, and labels/second.csv differ"
+    assert console.wrapped(two, 30) == "/data/first.csv, row 17, and\nlabels/second.csv differ"
+    assert console.wrapped("short", 60) == "short"
+
+
+def test_only_a_terminal_gets_broken_lines(capsys, monkeypatch):
+    console.fail("word " * 40)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    monkeypatch.setattr(console.console, "_force_terminal", True)
+    monkeypatch.setattr(console.console, "_width", 40)
+    console.fail("word " * 40)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 4
+    assert not any("wo\n" in line for line in lines)

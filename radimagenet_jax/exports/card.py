@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from radimagenet_jax.exports.source import FEATURES, IMAGES, PROBABILITIES, Source
+from radimagenet_jax.weights.card import NOT_A_DEVICE
 
-NOTICE = (
-    "Not a medical device: for research only, not for diagnosis or treatment. The licence in the "
-    "contract says whether the weights may be passed on."
-)
 # The member of a zip archive that holds it.
 MEMBER = "card.json"
 
@@ -24,7 +21,7 @@ def card(source: Source) -> dict[str, Any]:
         FEATURES: "(N, C) float32, the mean of the last activations over the image",
     }
     found: dict[str, Any] = {
-        "notice": NOTICE,
+        "notice": NOT_A_DEVICE,
         "made_by": f"radimagenet_jax {metadata.version('radimagenet-jax')}",
         "input": {
             IMAGES: f"(N, {size}, {size}, 3) uint8, RGB; a grey image three times; resized with "

@@ -14,6 +14,7 @@ from radimagenet_jax.exports import card, comparison
 from radimagenet_jax.exports.keeping import kept_if_right
 from radimagenet_jax.exports.source import IMAGES, Source
 from radimagenet_jax.exports.spelling import spelled_out
+from radimagenet_jax.weights.card import NOT_A_DEVICE
 
 # The oldest that has what jax2onnx writes: ONNX Runtime reads it from 1.14 (2023) on.
 _OPSET = 18
@@ -37,7 +38,7 @@ def write(path: Path, source: Source, images: np.ndarray) -> comparison.Agreemen
         model = _converted(source)
         # Older runtimes refuse a file by this number, which is that of the library by default.
         model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
-        model.doc_string = card.NOTICE
+        model.doc_string = NOT_A_DEVICE
         onnx.helper.set_model_props(model, card.as_texts(source))
         onnx.checker.check_model(model)
         onnx.save(model, temporary)

@@ -3,20 +3,17 @@
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.files import make_private, replacing
 from radimagenet_jax.localisation.measure import AGAINST, DISC, MAP, Measured
 from radimagenet_jax.localisation.runs import SPLITS, Run
-from radimagenet_jax.outcome import versions
-from radimagenet_jax.reports import localisation_page
+from radimagenet_jax.reports import localisation_page, provenance
 from radimagenet_jax.reports.localisation_page import Compared, Tested, in_words
+from radimagenet_jax.reports.provenance import Provenance
 from radimagenet_jax.statistics import localisation
 from radimagenet_jax.statistics.localisation import THRESHOLDS
 
@@ -56,9 +53,9 @@ def write(folder: Path, run: Run, other: Run | None, measured: Measured, command
     (folder / RESULT).unlink(missing_ok=True)
     _write_table(folder / SWEEP, _sweep_rows(measured))
     _write_table(folder / IMAGES, _image_rows(run, measured))
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page = _write_page(folder / PAGE, run, other, measured, (made, command))
-    record = _record(run, other, measured) | {"command": command, "made": made}
+    made_of = _provenance(run, command)
+    page = _write_page(folder / PAGE, run, other, measured, made_of)
+    record = _record(run, other, measured) | {"provenance": made_of}
     with replacing(folder / RESULT) as file:
         json.dump(record, file, indent=1, allow_nan=False)
         file.write("\n")
@@ -133,14 +130,29 @@ def _record(run: Run, other: Run | None, measured: Measured) -> dict[str, Any]:
         "grid": list(measured.maps.shape[1:]),
         "disc_share": measured.disc_share,
         "maps": maps,
-        "versions": versions(),
+    }
+
+
+def _provenance(run: Run, command: str) -> Provenance:
+    net, dataset = run.net, run.dataset
+    contract = net.contract
+    return {
+        **provenance.stamp(command, provenance.devices()),
+        **provenance.of_network(net.model, contract.architecture, net.image_size),
+        **provenance.of_run(run.folder),
+        "weights": json.loads(contract.to_json()),
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "terms": dataset.terms,
+            "sizes": {name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
+        },
     }
 
 
 def _write_page(
-    path: Path, run: Run, other: Run | None, measured: Measured, made_by: tuple[str, str]
+    path: Path, run: Run, other: Run | None, measured: Measured, record: Provenance
 ) -> Path:
-    made, command = made_by
     lesions, dataset = run.lesions["test"], run.dataset
     tested = Tested(
         lesions.keys,
@@ -149,9 +161,11 @@ def _write_page(
         measured.maps,
         lesions.read,
     )
+    further = [("Run", str(run.folder.absolute()))]
+    if other is not None:
+        further.append(("Compared with", str(other.folder.absolute())))
     facts = {
         "dataset": dataset.name,
-        "model": run.net.report.title,
         "of": run.of,
         "run": str(run.folder),
         "against": None if other is None else str(other.folder),
@@ -159,19 +173,9 @@ def _write_page(
         "counts": {split: (len(one), one.left_out) for split, one in run.lesions.items()},
         "disc_share": measured.disc_share,
         "notes": notes(run, measured),
-        "command": command,
+        "further": further,
     }
-    provenance = [
-        ("Run", str(run.folder.absolute())),
-        ("Network began from", run.net.contract.origin),
-        *([("Compared with", str(other.folder.absolute()))] if other is not None else []),
-        ("Data set", f"{dataset.name}. {dataset.terms}"),
-        ("Data fingerprint", dataset.fingerprint),
-        ("Devices", f"{jax.device_count()} x {jax.devices()[0].device_kind}"),
-        ("Versions", ", ".join(f"{name} {each}" for name, each in versions().items())),
-        ("Made", made),
-    ]
-    return localisation_page.write(path, compared(measured), tested, facts, provenance)
+    return localisation_page.write(path, compared(measured), tested, facts, record)
 
 
 def notes(run: Run, measured: Measured) -> list[str]:

@@ -7,7 +7,7 @@ own is made known by `radimagenet_jax.models.register`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -158,6 +158,18 @@ class TorchNames:
     biased_variant: str | None = None
 
 
+class Size(NamedTuple):
+    """How large a network is without its head.
+
+    Attributes:
+      layers: With parameters or statistics.
+      parameters: As Keras counts them, with the moving statistics.
+    """
+
+    layers: int
+    parameters: int
+
+
 @dataclass(frozen=True)
 class Architecture:
     """What the rest of the package has to know of a network.
@@ -224,9 +236,20 @@ class Architecture:
             return keras
         return tuple(KerasLayer(name, name) for name in own)
 
+    def size(self, network: Network) -> Size:
+        """How large a network of this architecture is, its head left out."""
+        sizes = _sizes(network, self.min_image_size)
+        sizes.pop(HEAD, None)
+        return Size(len(sizes), sum(sizes.values()))
+
 
 def _layer_names(network: Network, image_size: int) -> list[str]:
-    names: dict[str, None] = {}
+    return [name for name in _sizes(network, image_size) if name != HEAD]
+
+
+def _sizes(network: Network, image_size: int) -> dict[str, int]:
+    """How many numbers each layer with variables has, in the order of the network."""
+    found: dict[str, int] = {}
 
     def record(x: jax.Array) -> None:
         # Here the variables are in the order in which they were made; a tree that leaves a
@@ -234,7 +257,9 @@ def _layer_names(network: Network, image_size: int) -> list[str]:
         variables = network.init(jax.random.key(0), x)
         for collection in ("params", "batch_stats"):
             leaves = traverse_util.flatten_dict(variables.get(collection, {}), sep="/")
-            names.update(dict.fromkeys(leaf.rpartition("/")[0] for leaf in leaves))
+            for name, leaf in leaves.items():
+                layer = name.rpartition("/")[0]
+                found[layer] = found.get(layer, 0) + leaf.size
 
     jax.eval_shape(record, jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32))
-    return [name for name in names if name != HEAD]
+    return found

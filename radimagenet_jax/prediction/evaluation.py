@@ -14,6 +14,7 @@ from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.files import replacing
 from radimagenet_jax.prediction import sinks
 from radimagenet_jax.reports import predictions, report
+from radimagenet_jax.reports.provenance import Provenance
 from radimagenet_jax.statistics import groups, metrics, operating_points
 from radimagenet_jax.statistics.scores import Predictions
 
@@ -95,7 +96,7 @@ def write(
     failed: int,
     *,
     images: Callable[[Sequence[Entry]], Mapping[str, NDArray[np.uint8]]],
-    provenance: report.Provenance,
+    provenance: Provenance,
 ) -> dict[str, Any] | None:
     """Evaluates what was scored.
 
@@ -132,7 +133,12 @@ def write(
         "failed": failed,
         "unlabelled": unlabelled,
     }
-    result = {"positive": judged.class_names[positive], "test": figures, **new_data}
+    result = {
+        "positive": judged.class_names[positive],
+        "test": figures,
+        **new_data,
+        "provenance": provenance,
+    }
     shown = set(report.select_examples(scored))
     thumbnails = images([entry for entry in found.entries if entry.key in shown])
     report.write_report(

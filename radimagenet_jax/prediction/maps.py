@@ -14,6 +14,7 @@ from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.prediction.flow import Batch
 from radimagenet_jax.prediction.journal import Journal
 from radimagenet_jax.reports import maps_page, overlays
+from radimagenet_jax.reports.provenance import Provenance
 
 FOLDER = "maps"
 RAW = "maps.npz"
@@ -62,9 +63,9 @@ class Maps:
     The colours of all images have one scale, so the overlays are drawn when every map is known.
     """
 
-    def __init__(self, journal: Journal, wanted: Wanted):
+    def __init__(self, journal: Journal, wanted: Wanted, record: Provenance):
         """Opens the rows and the numbers, which grow side by side."""
-        self._wanted = wanted
+        self._wanted, self._record = wanted, record
         self._rows, _ = journal.open("maps.jsonl")
         self._raw, _ = journal.open("maps.f32", text=False)
         self._paths = journal.folder / "maps.jsonl", journal.folder / "maps.f32"
@@ -111,7 +112,8 @@ class Maps:
             keys = np.array([row["key"] for row in rows], np.str_)
             np.savez(file, keys=keys, maps=raw, of=np.array(self._wanted.of))
         wanted = self._wanted
-        maps_page.write(self._folder, cards, of=wanted.of, limit=limit, facts=wanted.facts)
+        shown = maps_page.Shown(wanted.of, limit, wanted.facts, self._record)
+        maps_page.write(self._folder, cards, shown)
         shutil.rmtree(output / FOLDER, ignore_errors=True)
         self._folder.rename(output / FOLDER)
 

@@ -1,15 +1,15 @@
 """One network on one set of images, from the first file to the last line on the terminal."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from radimagenet_jax import models, outcome
+from radimagenet_jax import models
 from radimagenet_jax.console import console
 from radimagenet_jax.data import inputs
 from radimagenet_jax.errors import DataError, UserError
@@ -18,7 +18,7 @@ from radimagenet_jax.prediction.journal import Journal
 from radimagenet_jax.prediction.maps import FOLDER as MAPS
 from radimagenet_jax.prediction.maps import Maps, Wanted
 from radimagenet_jax.prediction.progress import ScoringProgress
-from radimagenet_jax.reports import maps_page, report
+from radimagenet_jax.reports import maps_page, provenance, report
 from radimagenet_jax.statistics import operating_points
 from radimagenet_jax.weights.contract import Contract
 
@@ -40,6 +40,8 @@ class Source:
       class_names: Of the head, None where it has none or they are not known.
       contract: Of the weights.
       digest: Of the parameters.
+      described: What its pages say of it: 'network', 'weights_remarks' and, of a run, 'smoke' and
+        'less'.
       positive: Index of the positive class.
       points: Operating points, fixed on validation scores where there were any.
       reading: How DICOM files are shown.
@@ -51,6 +53,7 @@ class Source:
     class_names: tuple[str, ...] | None
     contract: Contract
     digest: str
+    described: provenance.Provenance
     positive: int = -1
     points: Sequence[operating_points.OperatingPoint] = ()
     reading: inputs.Reading = field(default_factory=inputs.Reading)
@@ -64,6 +67,8 @@ class Session:
       network: What is applied.
       found: The images.
       command: The command line, for the page.
+      images: Where the images are, as it was given.
+      split: Which rows of a table are taken, '' for all.
       features: Write features, not scores.
       strict: End with the first image that cannot be read, and leave nothing.
       maps: Which maps are made; None for none.
@@ -72,6 +77,8 @@ class Session:
     network: Source
     found: inputs.Found
     command: str
+    images: str = ""
+    split: str = ""
     features: bool = False
     strict: bool = False
     maps: Wanted | None = None
@@ -124,7 +131,9 @@ class Session:
         if self.features:
             return [sinks.Features(journal)]
         scores = sinks.Scores(journal, self.network.class_names or (), self.found.columns)
-        return [scores] if self.maps is None else [Maps(journal, self.maps), scores]
+        if self.maps is None:
+            return [scores]
+        return [Maps(journal, self.maps, self._provenance), scores]
 
     def _fingerprint(self) -> dict[str, str]:
         """What the rows depend on."""
@@ -148,7 +157,9 @@ class Session:
             console.print(f"going on behind {counts.scored:,} images that were scored before")
         results = flow.results(
             found.entries,
-            partial(inputs.read, image_size=self.network.image_size, reading=self.network.reading),
+            functools.partial(
+                inputs.read, image_size=self.network.image_size, reading=self.network.reading
+            ),
             self.network.apply,
             batch_size=batch_size(),
             start=position,
@@ -173,7 +184,6 @@ class Session:
 
     def _evaluate(self, output: Path, journal: Journal) -> Mapping[str, Any] | None:
         network = self.network
-        contract = json.loads(network.contract.to_json())
         return evaluation.write(
             output,
             journal.folder / sinks.SCORES,
@@ -187,13 +197,25 @@ class Session:
             self.found,
             journal.counts.failed,
             images=self._images,
-            provenance={
-                "command": self.command,
-                "versions": outcome.versions(),
-                "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-                "weights": contract,
-            },
+            provenance=self._provenance,
         )
+
+    @functools.cached_property
+    def _provenance(self) -> provenance.Provenance:
+        """What the pages say of themselves."""
+        found, network = self.found, self.network
+        return {
+            **provenance.stamp(self.command, provenance.devices()),
+            **network.described,
+            "weights": json.loads(network.contract.to_json()),
+            "dataset": {
+                "name": self.images,
+                "terms": "",
+                "split": self.split or "none: all images",
+                "fingerprint": found.digest(),
+                "fingerprint_of": "of the files’ paths, sizes and dates, their labels and patients",
+            },
+        }
 
     def _images(self, entries: Sequence[inputs.Entry]) -> dict[str, Any]:
         """The images of entries, by key; those that cannot be read any more are left out."""
@@ -241,8 +263,10 @@ def _figures(result: Mapping[str, Any]) -> list[str]:
         return "" if bounds is None else f" ({bounds[0]:.3f} to {bounds[1]:.3f})"
 
     area = "none" if test["auroc"] is None else f"{test['auroc']:.3f}"
+    # Of many classes, it is the mean of each against the rest.
+    of = f" of {result['positive']}" if "sensitivity" in test else ""
     lines = [
-        f"AUROC {area}{interval(test['auroc_ci95'])}, accuracy {test['accuracy']:.3f}, "
+        f"AUROC{of} {area}{interval(test['auroc_ci95'])}, accuracy {test['accuracy']:.3f}, "
         f"of {test['n']:,} labelled images"
     ]
     for point in test.get("operating_points", ()):

@@ -17,7 +17,8 @@ from radimagenet_jax.data.inspection import (
     is_leaking,
 )
 from radimagenet_jax.files import replacing
-from radimagenet_jax.reports.pages import environment, thumbnail
+from radimagenet_jax.reports.pages import environment, photograph
+from radimagenet_jax.reports.provenance import Provenance
 
 GROUPS_SHOWN = 24
 PICTURES_SHOWN = 8
@@ -29,6 +30,7 @@ def write(
     findings: Findings,
     pixels: Callable[[Picture], np.ndarray | None],
     facts: Mapping[str, str],
+    record: Provenance,
 ) -> Path:
     """Writes the page.
 
@@ -38,6 +40,7 @@ def write(
       pixels: Returns a picture's (H, W, 1 or 3) uint8 pixels, or None; it is asked for those that
         are shown only.
       facts: What was audited and how, name to text; 'title' heads the page.
+      record: What the page was made by.
 
     Raises:
       OSError: If it cannot be written; nothing is left then.
@@ -47,7 +50,7 @@ def write(
         return [
             {
                 "picture": picture,
-                "image": thumbnail(pixels(picture)),
+                "image": photograph(pixels(picture)),
                 "caption": " · ".join(filter(None, (picture.split, picture.label))),
             }
             for picture in pictures[:PICTURES_SHOWN]
@@ -70,6 +73,7 @@ def write(
         .get_template("audit.html")
         .render(
             facts=facts,
+            record=record,
             headline=headline(findings),
             splits=splits,
             class_counts=findings.class_counts,

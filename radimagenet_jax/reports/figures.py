@@ -276,7 +276,7 @@ def _label(axes: Axes, history: Sequence[Mapping[str, Any]], figure: str) -> Non
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(visible=False, axis="x")
     axes.margins(x=0.02)
-    places = {float(row.get("epoch", row.get("step", 0))) for row in history}
+    places = {x for line in axes.lines for x in np.asarray(line.get_xdata(), float).tolist()}
     if len(places) == 1:
         # One epoch is one tick, not a range of fractions around it.
         only = places.pop()

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from radimagenet_jax.files import replacing
-from radimagenet_jax.reports import figures, overlays, svg
+from radimagenet_jax.reports import figures, overlays, provenance, svg
 from radimagenet_jax.reports.pages import data_uri, environment
-from radimagenet_jax.statistics import localisation
+from radimagenet_jax.reports.provenance import Provenance
+from radimagenet_jax.statistics import intervals, localisation
 from radimagenet_jax.statistics.localisation import (
     MAXIMUM,
     QUANTILE,
@@ -83,7 +84,7 @@ def write(
     compared: Compared,
     tested: Tested,
     facts: Mapping[str, Any],
-    provenance: Sequence[tuple[str, str]],
+    record: Provenance,
 ) -> Path:
     """Writes the page; it appears whole or not at all.
 
@@ -91,15 +92,16 @@ def write(
       path: Where to.
       compared: The kinds of map and their figures.
       tested: The images.
-      facts: 'dataset', 'model', 'of' (the class), 'run', 'against' (None or the other run),
-        'image_size', 'counts' (split to images with and without a lesion), 'disc_share', 'notes'
-        (sentences to be read with the figures) and 'command'.
-      provenance: Further names with texts.
+      facts: 'dataset', 'of' (the class), 'run', 'against' (None or the other run), 'image_size',
+        'counts' (split to images with and without a lesion), 'disc_share', 'notes' (sentences to be
+        read with the figures) and 'further' (rows of name and text on where the page comes from).
+      record: What the page was made by.
 
     Raises:
       DataError: If it cannot be written.
     """
     own, patients = compared.own, tested.patients
+    groups = localisation.units(patients)
     with svg.drawing():
         curves = [Markup(each) for each in _curves(own, compared.judged[compared.disc])]
     page = (
@@ -107,9 +109,12 @@ def write(
         .get_template("localisation.html")
         .render(
             facts=facts,
-            provenance=provenance,
+            record=record,
+            model=provenance.title(record),
+            lead=provenance.application(record, f"{len(patients):,} test images with a lesion"),
             grid=tested.maps.shape[1:],
-            groups=localisation.units(patients),
+            groups=groups,
+            over=intervals.in_words(groups.patients, groups.unknown),
             headline=_headline(compared, patients),
             rows=rows(compared, patients),
             against=comparison(compared) if compared.against else "",

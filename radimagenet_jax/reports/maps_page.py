@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from markupsafe import Markup
 
 from radimagenet_jax.files import replacing
-from radimagenet_jax.reports import overlays
+from radimagenet_jax.reports import overlays, provenance
 from radimagenet_jax.reports.pages import environment
+from radimagenet_jax.reports.provenance import Provenance
 
 PAGE = "maps.html"
 # Images a page: as many as a browser loads at once.
@@ -37,17 +38,30 @@ class Card:
     label: str = ""
 
 
-def write(
-    folder: Path, cards: Sequence[Card], *, of: str, limit: float, facts: Mapping[str, str]
-) -> Path:
+@dataclass(frozen=True)
+class Shown:
+    """What the page says of all its images.
+
+    Attributes:
+      of: Name of the class that the maps are for.
+      limit: Of the colour scale, in units of the logit.
+      facts: What was mapped and by what, name to text; 'title' heads the page.
+      record: What the page was made by.
+    """
+
+    of: str
+    limit: float
+    facts: Mapping[str, str]
+    record: Provenance = field(default_factory=Provenance)
+
+
+def write(folder: Path, cards: Sequence[Card], shown: Shown) -> Path:
     """Writes the page, and further ones for more than 60 images.
 
     Args:
       folder: Where the pages go, beside the pictures.
       cards: The images, which are shown in the order of their scores.
-      of: Name of the class that the maps are for.
-      limit: Of the colour scale, in units of the logit.
-      facts: What was mapped and by what, name to text; 'title' heads the page.
+      shown: What the page says of them.
 
     Returns:
       The first page.
@@ -58,13 +72,17 @@ def write(
     ordered = sorted(cards, key=lambda card: (-card.score, card.key))
     count = max(1, math.ceil(len(ordered) / _ON_A_PAGE))
     names = [PAGE, *(f"maps-{number}.html" for number in range(2, count + 1))]
+    images = f"{len(cards):,} image{'' if len(cards) == 1 else 's'} of {shown.facts['title']}"
     template = environment().get_template("maps.html")
     for number, name in enumerate(names):
         start = number * _ON_A_PAGE
         page = template.render(
-            facts=facts,
-            of=of,
-            limit=limit,
+            facts=shown.facts,
+            of=shown.of,
+            limit=shown.limit,
+            record=shown.record,
+            beside=provenance.title(shown.record),
+            lead=provenance.application(shown.record, images),
             gradient=Markup(overlays.gradient()),
             cards=ordered[start : start + _ON_A_PAGE],
             first=start + 1,

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_THUMBNAIL = 208  # pixels of the longer side: shown at half of it, so sharp on dense screens
+from radimagenet_jax.reports import provenance
+
+# Pixels of the longer side: as networks see an image, and enough for one that is opened large.
+_THUMBNAIL = 320
+# Of an audit, whose pictures are compared by eye and may be some hundred.
+_PHOTOGRAPH = 480
+_QUALITY = 88  # of JPEG
 _NAME_SHOWN = 48  # characters of a key under its image, three lines; the rest is in its tooltip
 
 
@@ -27,9 +33,12 @@ def environment() -> jinja2.Environment:
         "percent": _percent,
         "limits": _limits,
         "count": _count,
-        "p_value": _p_value,
+        "p_value": p_value,
         "shortened": _shortened,
+        "network_in_words": provenance.in_words,
+        "weights_rows": provenance.weights_rows,
     }
+    environment.globals["not_a_device"] = provenance.NOT_A_DEVICE
     return environment
 
 
@@ -37,7 +46,8 @@ def _figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _p_value(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p-value as text; 0.001 is the smallest that is told."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -61,7 +71,12 @@ def _shortened(text: str) -> str:
 
 
 def thumbnail(image: NDArray[np.uint8] | None) -> dict[str, Any] | None:
-    """Scales an image down to be shown in a page.
+    """Scales an image down to be shown in a page, as PNG; see `photograph`."""
+    return _scaled(image, _THUMBNAIL, "png")
+
+
+def photograph(image: NDArray[np.uint8] | None) -> dict[str, Any] | None:
+    """Scales an image down to be shown in a page, larger than `thumbnail` and as JPEG.
 
     Args:
       image: (H, W), (H, W, 1) or (H, W, 3) uint8, or None.
@@ -72,6 +87,10 @@ def thumbnail(image: NDArray[np.uint8] | None) -> dict[str, Any] | None:
     Raises:
       ValueError: If the shape or dtype is another.
     """
+    return _scaled(image, _PHOTOGRAPH, "jpeg")
+
+
+def _scaled(image: NDArray[np.uint8] | None, side: int, form: str) -> dict[str, Any] | None:
     if image is None:
         return None
     image = np.asarray(image)
@@ -83,12 +102,12 @@ def thumbnail(image: NDArray[np.uint8] | None) -> dict[str, Any] | None:
             f"{image.shape}."
         )
     picture = Image.fromarray(image)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-    return {"source": data_uri(picture), "width": picture.width, "height": picture.height}
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return {"source": data_uri(picture, form), "width": picture.width, "height": picture.height}
 
 
-def data_uri(picture: Image.Image) -> str:
-    """Puts a picture into a URI, as PNG."""
+def data_uri(picture: Image.Image, form: str = "png") -> str:
+    """Puts a picture into a URI, as PNG or JPEG."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, format=form, quality=_QUALITY)
+    return f"data:image/{form};base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import examples, figures, overlays, svg
+from radimagenet_jax.reports import provenance as records
 from radimagenet_jax.reports.pages import data_uri, environment, thumbnail
+from radimagenet_jax.reports.provenance import Provenance
 from radimagenet_jax.statistics import calibration, intervals, metrics, per_class
 from radimagenet_jax.statistics.normal_scores import NormalScores, normal_scores
 from radimagenet_jax.statistics.scores import Predictions
@@ -24,28 +26,6 @@ from radimagenet_jax.statistics.scores import Predictions
 REPORT = "report.html"
 EXAMPLES = 8  # images a group: one row of the page
 SPLITS = {"test": "test", "val": "validation"}
-
-
-class Provenance(TypedDict, total=False):
-    """Where a run's figures come from; every field may be missing.
-
-    Attributes:
-      command: The exact command line.
-      versions: Package to version.
-      device: The devices, in words.
-      weights: The contract of the initial weights, as JSON gives it; None for scratch.
-      dataset: 'name', 'fingerprint' (sha256), 'terms', 'sizes' (split to number of images).
-      trainable: Rows with 'block', 'layers', 'parameters', 'trainable', 'batch_norm'.
-      warnings: Sentences that must be read with the figures.
-    """
-
-    command: str
-    versions: Mapping[str, str]
-    device: str
-    weights: Mapping[str, Any] | None
-    dataset: Mapping[str, Any]
-    trainable: Sequence[Mapping[str, Any]]
-    warnings: Sequence[str]
 
 
 class NewData(TypedDict):
@@ -159,7 +139,8 @@ def write_report(
         environment()
         .get_template("report.html")
         .render(
-            title=_title(config),
+            title=_title(config, provenance),
+            lead=_lead(config, provenance, new_data),
             headline=_headline(result),
             result=result,
             splits=splits,
@@ -173,6 +154,7 @@ def write_report(
             notes=_notes(result, splits, provenance),
             fields=_flat(config),
             provenance=provenance,
+            further=_further(result, new_data),
             new_data=new_data,
             totals=_totals(provenance.get("trainable", ())),
             points=_points(splits),
@@ -185,7 +167,7 @@ def write_report(
     return path
 
 
-def _title(config: Mapping[str, Any]) -> dict[str, str]:
+def _title(config: Mapping[str, Any], provenance: Provenance) -> dict[str, str]:
     dataset = config.get("dataset", {})
     parts = [str(config.get("init", "")), str(config.get("structure", ""))]
     if dataset.get("fold"):
@@ -194,9 +176,28 @@ def _title(config: Mapping[str, Any]) -> dict[str, str]:
         parts.append(f"seed {config['seed']}")
     return {
         "dataset": str(dataset.get("name") or "training run"),
-        "model": str(config.get("model", "")),
+        "model": records.title(provenance) or str(config.get("model", "")),
         "details": " · ".join(part for part in parts if part),
     }
+
+
+def _lead(config: Mapping[str, Any], provenance: Provenance, new_data: NewData | None) -> str:
+    """What the page is of, in a sentence or two."""
+    if new_data is None:
+        return records.training(provenance, config.get("epochs"))
+    scored = new_data["scored"]
+    images = f"{scored:,} image{'' if scored == 1 else 's'} of {new_data['inputs']}"
+    return records.application(provenance, images)
+
+
+def _further(result: Mapping[str, Any], new_data: NewData | None) -> list[tuple[str, str]]:
+    """What the result adds to where it comes from, name and text each."""
+    rows = [] if new_data is None else [("Run or weights", new_data["network"])]
+    if "params_digest" in result:
+        rows.append(("Parameters’ digest", str(result["params_digest"])))
+    if train := result.get("train"):
+        rows.append(("Training", f"{train['steps']:,} steps in {train['seconds']:,.0f} s"))
+    return rows
 
 
 def _headline(result: Mapping[str, Any]) -> dict[str, Any] | None:

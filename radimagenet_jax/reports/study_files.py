@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 
@@ -20,6 +21,7 @@ COLUMNS = (
     *("auroc_val", "auroc_test", "best_epoch", "seconds"),
     *("preprocessing", "views", "status", "reason", "run"),
 )
+_SIZES = ("parameters", "published_parameters", "image_size")
 # What the files of a run, a group and a run's epochs hold.
 RUN: Mapping[str, own_files.Form] = {
     **dict.fromkeys(("dataset", "model", "init", "structure", "preprocessing"), str),
@@ -34,6 +36,15 @@ GROUP: Mapping[str, own_files.Form] = {
     "seconds": own_files.NUMBER,
     "runs": [str],
     "warnings?": [str],
+    # Earlier versions did not keep the following.
+    **dict.fromkeys(("epochs?", "batch_size?", "image_size?"), int),
+    "positive?": str,
+    "made_by?": {"made": str, "command": str, "smoke": bool, "versions": dict, "device": str},
+    "weights?": (dict, NoneType),
+    "weights_remarks?": [str],
+    "network?": {"title": str, "is_shallow": bool, **dict.fromkeys(_SIZES, int)},
+    "images?": {"name": str, "terms": str, "fingerprints": dict, "sizes": dict},
+    **dict.fromkeys(("features_file?", "features_sha256?"), str),
 }
 HISTORY: Mapping[str, own_files.Form] = {
     "epochs": [
@@ -206,7 +217,7 @@ def pool(
 def _pooled(workdir: Path, rows: Sequence[Row], positives: Mapping[str, str]) -> Pooled:
     images: list[tuple[str, str]] = []
     patients: list[str] = []
-    labels, scores = [], []
+    labels, scores, wanted = [], [], ""
     for row in rows:
         path = predictions_path(workdir, run_id(row), "test")
         try:
@@ -228,4 +239,6 @@ def _pooled(workdir: Path, rows: Sequence[Row], positives: Mapping[str, str]) ->
         patients += scored.patients
         labels.append(scored.labels == index)
         scores.append(np.asarray(scored.scores[:, index], np.float64))
-    return Pooled(tuple(images), np.concatenate(labels), tuple(patients), np.concatenate(scores))
+    return Pooled(
+        tuple(images), np.concatenate(labels), tuple(patients), np.concatenate(scores), wanted
+    )

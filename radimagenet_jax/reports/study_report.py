@@ -1,45 +1,28 @@
-"""report.html, comparisons.csv, overall.csv and settings.csv of a study, from its files alone."""
+"""report.html of a study and the tables beside it, from the study's files alone."""
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+import base64
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from radimagenet_jax import own_files
-from radimagenet_jax.data.tasks import TASKS
+from radimagenet_jax.data.tasks import GAINS, TASKS
 from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.files import replacing
-from radimagenet_jax.reports import study_figures, study_files, svg
+from radimagenet_jax.reports import study_figures, study_files, study_tables, study_words, svg
 from radimagenet_jax.reports.pages import environment
-from radimagenet_jax.statistics import comparisons, delong, intervals, mixed, settings
-from radimagenet_jax.statistics.comparisons import Comparison, Overall
-from radimagenet_jax.statistics.pooled import EMBEDDING, IDENTITY, Pooled, finished, identity
+from radimagenet_jax.statistics import comparisons, mixed, settings, tasks
+from radimagenet_jax.statistics.comparisons import Comparison, Overall, Summary
+from radimagenet_jax.statistics.pooled import Pooled, finished, identity
 from radimagenet_jax.statistics.settings import Setting
+from radimagenet_jax.statistics.tasks import Joined
 
-_COMPARISON = (
-    *("dataset", "compared", "model", "init", "structure", "learning_rate", "seed"),
-    *("preprocessing", "views", "first", "second", "images", "auroc_first", "auroc_second"),
-    *("difference", "low", "high", "p", "p_holm", "effect_d", "effect_d_low", "effect_d_high"),
-)
-_OVERALL = (
-    *("dataset", "compared", "within", "first", "second", "settings", "left_out", "images"),
-    *("difference", "low", "high", "p", "standard_error", "between_sd", "freedom"),
-)
-_SETTING = (
-    *IDENTITY,
-    *("images", "units", "auroc", "auroc_low", "auroc_high", "auroc_interval"),
-    *(
-        f"sensitivity_at_{specificity:.2f}{limit}"
-        for specificity in settings.SPECIFICITIES
-        for limit in ("", "_low", "_high")
-    ),
-    *("ece", "brier"),
-)
 # What the page takes from study.json.
 _STUDY: Mapping[str, own_files.Form] = {
     "dataset": {"positive": str},
     **dict.fromkeys(("epochs", "image_size", "batch_size"), int),
     "study?": {"tasks?": [str], "note?": str},
+    **dict.fromkeys(("task?", "loss?"), str),
     "optimizer?": {"name?": str, "momentum?": own_files.NUMBER},
 }
 _REMEDY = "run the study's command again"
@@ -51,7 +34,6 @@ _ASKED = {
     "preprocessing": "ways to prepare the input",
     "views": "bounded and unbounded augmentation",
 }
-_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "lion": "Lion"}
 
 
 def write(workdir: Path) -> Path:
@@ -70,36 +52,61 @@ def write(workdir: Path) -> Path:
         for path in sorted(workdir.glob("groups/*.json"))
     ]
     pooled = study_files.pool(workdir, rows, _positives(config, rows))
+    events = {name[0]: one.event for name, one in pooled.items()}
     found = comparisons.compare(pooled)
     totals = comparisons.overall(pooled)
     described = settings.describe(pooled)
-    table = comparisons.summaries(rows)
-    _write_table(workdir / "comparisons.csv", _COMPARISON, map(_comparison_row, found))
-    _write_table(workdir / "overall.csv", _OVERALL, map(_overall_row, totals))
-    _write_table(workdir / "settings.csv", _SETTING, map(_setting_row, described))
+    summaries = comparisons.summaries(rows)
+    origins = study_words.origins(groups, rows)
+    joined = _joined(totals)
+    files = study_tables.write(
+        workdir,
+        rows=rows,
+        groups=groups,
+        events=events,
+        summaries=summaries,
+        found=found,
+        totals=totals,
+        joined=joined,
+        described=described,
+    )
     with svg.drawing():
-        boxes = study_figures.boxes(table)
-        compared = _compared(found, totals)
+        boxes = study_figures.boxes(summaries)
+        compared = _compared(found, totals, events, origins, groups)
         shown = _shown(workdir, rows, pooled, described)
     page = (
         environment()
         .get_template("study.html")
         .render(
             title=", ".join(dict.fromkeys(row["dataset"] for row in rows)) or workdir.name,
+            beside=study_words.beside_title(groups),
+            lead=study_words.lead(groups, rows),
             rows=rows,
             failed=[row for row in rows if row["status"] != "ok"],
-            summaries=table,
+            summaries=summaries,
+            events=events,
+            answers=_answers(totals, joined, events),
+            joined=_across(joined, totals, summaries, origins, groups),
+            gains=GAINS,
             compared=compared,
             settings=described,
+            label=_labels(described),
             specificities=settings.SPECIFICITIES,
             test=comparisons.TEST,
             estimator=mixed.ESTIMATOR,
+            estimator_of_tasks=tasks.ESTIMATOR,
             boxes=boxes,
             shown=shown,
             groups=groups,
             seconds=sum(group.get("seconds", 0.0) for group in groups),
-            warnings=_warnings(config, rows, groups),
-            methods=_methods(config, rows, bool(found), bool(totals)),
+            warnings=study_words.warnings(config, rows, groups, described),
+            methods=study_words.methods(
+                config, rows, groups, compared=bool(found), summarised=bool(totals)
+            ),
+            made=_made(groups),
+            weights=_weights(groups, rows),
+            images=_images(groups),
+            files={name: _inline(text) for name, text in files.items()},
         )
     )
     path = workdir / "report.html"
@@ -110,8 +117,9 @@ def write(workdir: Path) -> Path:
 
 def _positives(config: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """The class meant by each task's AUROC, as the engine chose it."""
-    tasks = config.get("study", {}).get("tasks", ())
-    if len(tasks) > 1:
+    named = config.get("study", {}).get("tasks", ())
+    # As `plan.has_own_data` has it.
+    if len(named) > 1 or (named and named[0] != config.get("task", named[0])):
         unknown = [row["dataset"] for row in rows if row["dataset"] not in TASKS]
         if unknown:
             raise DataError(
@@ -122,72 +130,81 @@ def _positives(config: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> 
     return {row["dataset"]: config["dataset"]["positive"] for row in rows}
 
 
-def _write_table(path: Path, columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> None:
-    with replacing(path, newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(study_files.guarded(line) for line in lines)
+def _joined(totals: Sequence[Overall]) -> list[tuple[Overall, Joined]]:
+    """Each pair that several tasks have, over them, with its comparison in the first."""
+    pairs: dict[tuple[str, ...], list[Overall]] = {}
+    for one in totals:
+        if one.effect.standard_error > 0:
+            pairs.setdefault((one.factor, one.within, one.first, one.second), []).append(one)
+    return [
+        (
+            own[0],
+            tasks.join(
+                [one.effect.value for one in own], [one.effect.standard_error for one in own]
+            ),
+        )
+        for own in pairs.values()
+        if len(own) > 1
+    ]
 
 
-def _comparison_row(one: Comparison) -> dict[str, object]:
-    return {
-        "compared": one.factor,
-        **one.setting,
-        "first": one.first,
-        "second": one.second,
-        "images": one.images,
-        "auroc_first": one.aurocs[0],
-        "auroc_second": one.aurocs[1],
-        "difference": one.difference.value,
-        "low": one.difference.low,
-        "high": one.difference.high,
-        "p": one.difference.p_value,
-        "p_holm": one.corrected,
-        "effect_d": one.difference.effect,
-        "effect_d_low": one.difference.effect_low,
-        "effect_d_high": one.difference.effect_high,
-    }
+def _answers(
+    totals: Sequence[Overall], joined: Sequence[tuple[Overall, Joined]], events: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """The study's questions, each with its answer: over tasks where there are several."""
+    if joined:
+        return [
+            (study_words.question(of), study_words.answer_of_tasks(of, one)) for of, one in joined
+        ]
+    return [
+        (study_words.question(one), study_words.answer(one, events[one.dataset])) for one in totals
+    ]
 
 
-def _overall_row(one: Overall) -> dict[str, object]:
-    return {
-        "dataset": one.dataset,
-        "compared": one.factor,
-        "within": one.within,
-        "first": one.first,
-        "second": one.second,
-        "settings": one.effect.settings,
-        "left_out": one.left_out,
-        "images": one.images,
-        "difference": one.effect.value,
-        "low": one.effect.low,
-        "high": one.effect.high,
-        "p": one.effect.p_value,
-        "standard_error": one.effect.standard_error,
-        "between_sd": one.effect.between,
-        "freedom": one.effect.freedom,
-    }
+def _across(
+    joined: Sequence[tuple[Overall, Joined]],
+    totals: Sequence[Overall],
+    summaries: Sequence[Summary],
+    origins: Mapping[str, str],
+    groups: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Each pair over tasks: the tasks' rows, each with its published gain, and what they have."""
+    means = {(one.dataset, one.init): one.mean for one in summaries}
+    sections = []
+    for of, one in joined:
+        own = [
+            each
+            for each in totals
+            if (each.factor, each.within, each.first, each.second)
+            == (of.factor, of.within, of.first, of.second)
+        ]
+        sections.append(
+            {
+                "of": of,
+                "within": study_words.within(of),
+                "joined": one,
+                "tasks": [
+                    {
+                        "total": each,
+                        "means": [
+                            means.get((each.dataset, init)) for init in (each.first, each.second)
+                        ],
+                        "published": study_words.published(each, origins, groups),
+                    }
+                    for each in own
+                ],
+            }
+        )
+    return sections
 
 
-def _setting_row(one: Setting) -> dict[str, object]:
-    row: dict[str, object] = {
-        **one.name,
-        "images": one.images,
-        "units": one.patients,
-        "auroc": one.auroc,
-        "auroc_low": one.low,
-        "auroc_high": one.high,
-        "auroc_interval": one.method,
-        "ece": one.ece,
-        "brier": one.brier,
-    }
-    for specificity, share in zip(settings.SPECIFICITIES, one.sensitivities, strict=True):
-        name = f"sensitivity_at_{specificity:.2f}"
-        row |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
-    return row
-
-
-def _compared(found: Sequence[Comparison], totals: Sequence[Overall]) -> list[dict[str, Any]]:
+def _compared(
+    found: Sequence[Comparison],
+    totals: Sequence[Overall],
+    events: Mapping[str, str],
+    origins: Mapping[str, str],
+    groups: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
     """Per factor and task: its comparisons, their summaries, and the forest plot."""
     sections = []
     for number, (factor, dataset) in enumerate(
@@ -199,8 +216,16 @@ def _compared(found: Sequence[Comparison], totals: Sequence[Overall]) -> list[di
             {
                 "asked": _ASKED[factor],
                 "dataset": dataset,
+                "event": events[dataset],
                 "comparisons": own,
-                "totals": sums,
+                "totals": [
+                    (
+                        one,
+                        study_words.answer(one, events[dataset]),
+                        study_words.published(one, origins, groups),
+                    )
+                    for one in sums
+                ],
                 "forest": study_figures.forest(own, sums, f"forest{number}"),
             }
         )
@@ -256,74 +281,66 @@ def _histories(
     ]
 
 
-def _warnings(
-    config: Mapping[str, Any],
-    rows: Sequence[Mapping[str, str]],
-    groups: Sequence[Mapping[str, Any]],
-) -> list[str]:
-    """What a reader must know, each sentence once."""
-    note = config.get("study", {}).get("note", "")
-    said = [note] if note else []
-    said += [str(warning) for group in groups for warning in group.get("warnings", ())]
-    views = sorted({row["views"] for row in rows if row["views"] not in ("", "0")})
-    if views:
-        said.append(
-            f"runs with views={', '.join(views)} drew each image's augmentations from so many, "
-            "not anew in each epoch as published."
-        )
-    if any(row["init"] == "scratch" for row in rows):
-        said.append("the initialisation 'scratch' is random weights, not ImageNet's.")
-    return list(dict.fromkeys(said))
+def _labels(described: Sequence[Setting]) -> Callable[[Mapping[str, str]], str]:
+    """Names a setting by what sets it apart from the others."""
+    always = ("model", "structure", "learning_rate")
+    varying = [
+        name
+        for name in ("seed", "preprocessing", "views")
+        if len({one.name[name] for one in described}) > 1
+    ]
+
+    def label(name: Mapping[str, str]) -> str:
+        further = (f"{each} {name[each]}" for each in varying)
+        return " · ".join([*(name[each] for each in always), *further])
+
+    return label
 
 
-def _methods(
-    config: Mapping[str, Any], rows: Sequence[Mapping[str, str]], compared: bool, summarised: bool
-) -> str:
-    """A paragraph for a paper."""
-
-    def each(column: str, *, tables: bool | None = None) -> str:
-        chosen = (row for row in rows if tables in (None, row["model"] == EMBEDDING))
-        return ", ".join(dict.fromkeys(row[column] for row in chosen))
-
-    folds = sorted({int(row["fold"]) for row in rows})
-    text = (
-        f"Networks ({each('model', tables=False)}) were trained on {each('dataset')} from the "
-        f"initialisations {each('init', tables=False)}, with the structures {each('structure')} "
-        f"and learning rates {each('learning_rate')}, in {len(folds)} fold(s), for "
-        f"{config['epochs']} epochs at {config['image_size']} pixels with a batch size of "
-        f"{config['batch_size']} and {_optimizer(config)}. The epoch with the lowest validation "
-        "loss was kept. A setting's "
-        "AUROC is the mean of its folds on their test images; the table gives mean and sample "
-        "standard deviation over the settings."
-    )
-    if tables := each("init", tables=True):
-        text += (
-            f" For {tables}, features of unaugmented images that another model had computed, a "
-            "head alone was trained in the same way on the same folds; it is compared with the "
-            "head of each frozen network at the same learning rate."
-        )
-    if compared:
-        text += (
-            " Initialisations were compared on the pooled out-of-fold test predictions of each "
-            f"setting: {comparisons.TEST} over all comparisons of a task; intervals are 95 % "
-            "score intervals of the difference. The effect size d is the difference of sqrt(2) "
-            "times the probit of the AUROC, with a delta-method interval."
-        )
-    if summarised:
-        text += f" Over the settings of a task, differences were summarised by a {mixed.ESTIMATOR}."
-    return text + (
-        f" Intervals of a setting's pooled AUROC: {delong.METHOD}{delong.CLUSTERED} where patients "
-        "are known, weighed with the variance of normal scores; there are none with fewer than "
-        f"{intervals.FEWEST} patients of a class. Sensitivities at fixed specificity have score "
-        "intervals over patients that count the threshold as unsure. Calibration is "
-        "given by the expected calibration error of ten equal bins and by the Brier score."
-    )
+def _made(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What made the groups: each command on each machine once, with its first and last time."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for one in (group["made_by"] for group in groups if "made_by" in group):
+        key = (one["command"], one["device"], repr(one["versions"]))
+        times = sorted({one["made"], *found.get(key, {}).get("times", ())})
+        found[key] = {
+            **one,
+            "times": times,
+            "made": " to ".join(dict.fromkeys((times[0], times[-1]))),
+        }
+    return list(found.values())
 
 
-def _optimizer(config: Mapping[str, Any]) -> str:
-    """The optimiser in words; Adam, as published, where the config names none."""
-    chosen = config.get("optimizer", {})
-    name = chosen.get("name", "adam")
-    if name == "sgd" and chosen.get("momentum"):
-        return f"SGD with momentum {chosen['momentum']:g}"
-    return _OPTIMIZERS.get(name, name)
+def _weights(
+    groups: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """What each network began with, as its contract says it."""
+    of_run = {study_files.run_id(row): row for row in rows}
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for group in groups:
+        row = next((of_run[run] for run in group["runs"] if run in of_run), None)
+        if row is None or ("weights" not in group and "features_file" not in group):
+            continue
+        contract = group.get("weights") or {}
+        said = contract.get("origin") or group.get("features_file") or "random weights"
+        digest = contract.get("sha256") or group.get("features_sha256") or ""
+        found[row["init"], row["model"], digest] = {
+            "init": row["init"],
+            "model": row["model"],
+            "says": said,
+            "licence": contract.get("licence", ""),
+            "sha256": digest,
+            "remarks": group.get("weights_remarks", ()),
+        }
+    return list(found.values())
+
+
+def _images(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The data sets, each once."""
+    known = (group for group in groups if "images" in group)
+    return list({group["images"]["name"]: group["images"] for group in known}.values())
+
+
+def _inline(text: str) -> str:
+    """A CSV file as an address inside the page, so that a mailed page still has it."""
+    return "data:text/csv;base64," + base64.b64encode(text.encode()).decode()

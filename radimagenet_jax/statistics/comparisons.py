@@ -84,6 +84,7 @@ class Overall:
       second: Another.
       images: Test images, the same in all settings.
       left_out: Settings that have both but lack some of these images.
+      aurocs: The mean AUROC of both over the settings, each on its pooled images.
       effect: The mean difference over the settings.
     """
 
@@ -94,6 +95,7 @@ class Overall:
     second: str
     images: int
     left_out: int
+    aurocs: tuple[float, float]
     effect: mixed.Effect
 
 
@@ -185,9 +187,18 @@ def overall(pooled: Mapping[tuple[str, ...], Pooled]) -> list[Overall]:
             delong.covariance(areas, contrast),
             patients=delong.freedom(areas, contrast.mean(axis=0)),
         )
-        left_out = len(pairs) - len(chosen)
         found.append(
-            Overall(dataset, factor, within, first, second, len(fullest), left_out, effect)
+            Overall(
+                dataset,
+                factor,
+                within,
+                first,
+                second,
+                len(fullest),
+                len(pairs) - len(chosen),
+                (float(areas.auroc[::2].mean()), float(areas.auroc[1::2].mean())),
+                effect,
+            )
         )
     return found
 

@@ -27,12 +27,14 @@ class Pooled:
       positive: (N,) bool, the label.
       patients: N names, '' where not known.
       scores: (N,) float64 in [0, 1], of the positive class.
+      event: The positive class's name.
     """
 
     images: tuple[tuple[str, str], ...]
     positive: NDArray[np.bool_]
     patients: tuple[str, ...]
     scores: NDArray[np.float64]
+    event: str
 
     def at(self, images: Sequence[tuple[str, str]]) -> "Pooled":
         """The same for some of the images, in the order given."""
@@ -43,6 +45,7 @@ class Pooled:
             self.positive[chosen],
             tuple(self.patients[k] for k in chosen),
             self.scores[chosen],
+            self.event,
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from radimagenet_jax.models import ops
-from radimagenet_jax.studies import plan
+from radimagenet_jax.studies import plan, record
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.images import Images
 from radimagenet_jax.training import network
@@ -66,7 +66,8 @@ def train(
     if best is not None:
         for split in ("val", "test"):
             course.finish(split, logits(split, *best), images, positive)
-    return course, {"activation_bytes": 0, "trunk_images": 0, "warnings": []}
+    known = record.weights(single, start)
+    return course, {"activation_bytes": 0, "trunk_images": 0, "warnings": [], **known}
 
 
 def _examples(images: Images, places: np.ndarray) -> Examples:

@@ -12,7 +12,7 @@ from radimagenet_jax.console import console, warn
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import UserError
 from radimagenet_jax.models import ops
-from radimagenet_jax.studies import alone, plan, shared
+from radimagenet_jax.studies import alone, plan, record, shared
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.images import Images, gather
 from radimagenet_jax.studies.ledger import Ledger
@@ -20,7 +20,9 @@ from radimagenet_jax.studies.progress import StudyProgress
 from radimagenet_jax.training import determinism, residence
 
 
-def compute(config: ConfigDict, ledger: Ledger, groups: Sequence[plan.Group]) -> None:
+def compute(
+    config: ConfigDict, ledger: Ledger, groups: Sequence[plan.Group], command: Sequence[str] = ()
+) -> None:
     """Computes the groups that are not done and that no other process computes.
 
     Each group's files are on disk before the next begins. What is wrong with a group, or a run, is
@@ -30,13 +32,16 @@ def compute(config: ConfigDict, ledger: Ledger, groups: Sequence[plan.Group]) ->
       config: The study's.
       ledger: Its files.
       groups: Of the study, or of a shard of it.
+      command: The command line, for the page.
 
     Raises:
       DataError: If files of the study cannot be written.
     """
     ops.keep_compiled_programs()
     library = _Library(config)
-    with StudyProgress(groups, [ledger.group(group) for group in groups]) as progress:
+    made_by = record.made_by(command)
+    records = [ledger.group(group) for group in groups]
+    with StudyProgress(groups, records, config.epochs) as progress:
         for group in groups:
             if ledger.is_done(group):
                 continue
@@ -50,7 +55,7 @@ def compute(config: ConfigDict, ledger: Ledger, groups: Sequence[plan.Group]) ->
                     progress.begin(group)
                     courses, figures = _compute(config, group, library, progress)
                     determinism.keep()
-                    ledger.write_group(group, courses, figures)
+                    ledger.write_group(group, courses, {**figures, "made_by": made_by})
                     progress.end(group, figures)
 
 
@@ -97,7 +102,7 @@ def _train(
     # A fold that cannot be used may be mended: the group is computed again then.
     figures["status"] = "failed" if refused else "done"
     figures["warnings"] = [*images.notes, *figures["warnings"]]
-    figures["epochs"] = single.epochs
+    figures |= record.training(single, images, positive)
     by_run = {course.run.id: course for course in [*courses, *refused]}
     return [by_run[run.id] for run in group.runs], figures
 

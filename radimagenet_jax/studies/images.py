@@ -29,6 +29,7 @@ class Images:
       notes: What a reader of the results should know of the data.
       refused: Folds that cannot be used, each with the reason.
       fingerprints: Of each fold's data set.
+      terms: One sentence on what the images may be used for.
     """
 
     class_names: tuple[str, ...]
@@ -40,6 +41,7 @@ class Images:
     notes: tuple[str, ...]
     refused: Mapping[int, str]
     fingerprints: Mapping[int, str]
+    terms: str
     _sources: tuple[Source, ...]
     _origin: np.ndarray  # (N, 2): index of the source, and the place there
 
@@ -86,6 +88,7 @@ def gather(folds: Sequence[int], load: Callable[[int], datasets.Dataset]) -> Ima
     refused: dict[int, str] = {}
     fingerprints: dict[int, str] = {}
     notes: dict[str, None] = {}
+    terms = ""
     class_names: tuple[str, ...] = ()
     failure: UserError | None = None
     for fold in folds:
@@ -98,7 +101,7 @@ def gather(folds: Sequence[int], load: Callable[[int], datasets.Dataset]) -> Ima
         if class_names and dataset.class_names != class_names:
             raise DataError(f"the folds of {dataset.name} have different classes; prepare it anew.")
         class_names = dataset.class_names
-        fingerprints[fold] = dataset.fingerprint
+        fingerprints[fold], terms = dataset.fingerprint, dataset.terms
         known = [*dataset.notes, *_single_classes(dataset)]
         notes |= dict.fromkeys(f"fold {fold}: {note}" if fold else note for note in known)
         splits[fold] = {}
@@ -137,6 +140,7 @@ def gather(folds: Sequence[int], load: Callable[[int], datasets.Dataset]) -> Ima
         notes=tuple(notes),
         refused=refused,
         fingerprints=fingerprints,
+        terms=terms,
         _sources=tuple(sources),
         _origin=np.array(columns["origin"], np.int64),
     )

@@ -276,6 +276,12 @@ def init_path(template: str, model: str) -> str:
     return template.replace("{model}", model).replace("{released}", released)
 
 
+def has_own_data(config: ConfigDict) -> bool:
+    """Whether each task brings its data set and sizes, in the place of the page's."""
+    tasks = config.study.tasks
+    return len(tasks) > 1 or tasks[0] != config.task or not config.dataset.name
+
+
 def run_config(config: ConfigDict, run: Run) -> ConfigDict:
     """The config that trains a run alone, of the form of `configs/base.py`.
 
@@ -286,11 +292,12 @@ def run_config(config: ConfigDict, run: Run) -> ConfigDict:
     published = TASKS[run.task]
     single = ConfigDict({k: v for k, v in config.to_dict().items() if k != "study"})
     single.task = run.task
-    if len(config.study.tasks) > 1 or not single.dataset.name:
+    if has_own_data(config):
         single.dataset.name = published.dataset
         single.dataset.positive = published.positive
-        single.image_size = config.study.image_size or published.image_size
-        single.batch_size = config.study.batch_size or published.batch_size
+        single.image_size, single.batch_size = published.image_size, published.batch_size
+    single.image_size = config.study.image_size or single.image_size
+    single.batch_size = config.study.batch_size or single.batch_size
     single.dataset.fold = run.fold
     if run.has_table:
         # No network computes these features, and no image is augmented any more.

@@ -1,6 +1,7 @@
 """What the study command does: compute, merge, preview, report."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -13,8 +14,14 @@ from radimagenet_jax.studies import embeddings, engine, plan
 from radimagenet_jax.studies.ledger import Ledger
 
 
-def run(config: ConfigDict, workdir: str, shard: str) -> int:
+def run(config: ConfigDict, workdir: str, shard: str, command: Sequence[str] = ()) -> int:
     """Computes a study, or a shard of it, and writes its table and report.
+
+    Args:
+      config: The study's, checked.
+      workdir: Its folder.
+      shard: 'i/n', or '' for all of it.
+      command: The command line, for the page.
 
     Returns:
       The exit code: 0 when all runs of the study (or the shard) are there and none has failed.
@@ -28,7 +35,7 @@ def run(config: ConfigDict, workdir: str, shard: str) -> int:
         f"{sum(len(g.runs) for g in own)} runs in {len(own)} groups"
         + (f", shard {shard} of {len(groups)} groups" if shard else "")
     )
-    engine.compute(config, ledger, own)
+    engine.compute(config, ledger, own, command)
     if shard:
         ledger.write_table(plan.runs(config))
         return _close(ledger, own)
@@ -79,6 +86,13 @@ def _close(ledger: Ledger, groups: tuple[plan.Group, ...]) -> int:
     done = sum(record is not None and record["status"] == "done" for record in records)
     table.add_row(*map(str, (len(groups), done, len(groups) - done - missing, missing)))
     console.print(table)
+    meant = {
+        group.runs[0].task: record["positive"]
+        for group, record in zip(groups, records, strict=True)
+        if record is not None and "positive" in record
+    }
+    for task, positive in meant.items():
+        console.say(f"{task}: AUROC is of the class {positive!r}")
     for reason, count in reasons.items():
         warn(f"{count} runs failed: {reason}")
     if missing:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.models import ops
-from radimagenet_jax.studies import batches, embeddings, plan, tails
+from radimagenet_jax.studies import batches, embeddings, plan, record, tails
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.studies.cut import Cut, cut
 from radimagenet_jax.studies.images import Images
@@ -260,7 +260,7 @@ def _weights(
             f"{first.init} was trained with the input '{start.trained_with}' and is given "
             f"'{program.input.scheme}'."
         )
-    return program, of_seed, {"warnings": warnings}
+    return program, of_seed, {"warnings": warnings, **record.weights(first, start)}
 
 
 def _table(

@@ -97,11 +97,15 @@ def _override(config: ConfigDict, override: str) -> None:
     name, equals, text = override.removeprefix("--config.").partition("=")
     values = dict(flatten(config))
     parent, _, option = name.rpartition(".")
-    if name not in values and parent == "model_options" and config.get("model") in models.names():
-        known = fields.options(config.model)
+    # A study has options for each of its networks.
+    model = config.get("model") if parent == "model_options" else None
+    if "study" in config and parent.startswith("study.model_options."):
+        model = parent.removeprefix("study.model_options.")
+    if name not in values and model in models.names():
+        known = fields.options(model)
         if option in known:
             values[name] = known[option]
-        near = fields.near(name, [*values, *(f"model_options.{each}" for each in known)])
+        near = fields.near(name, [*values, *(f"{parent}.{each}" for each in known)])
     else:
         near = fields.near(name, values)
     if name not in values:

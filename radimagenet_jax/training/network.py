@@ -27,6 +27,8 @@ class Start:
       program: What is computed.
       variables: {'params', 'batch_stats'} as float32 arrays on the host.
       contract: What they will be when trained: with the run's class names and input.
+      remarks: On how the weights of `config.init` were recognised, a sentence each.
+      findings: What is odd of their numbers, a sentence each.
       trained_with: The scheme of the input that the weights of `config.init` expect; the run's own
         from scratch.
     """
@@ -35,6 +37,8 @@ class Start:
     variables: dict[str, PyTree]
     contract: Contract
     trained_with: str
+    remarks: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
 
 def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) -> Start:
@@ -84,7 +88,8 @@ def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) ->
         labels=class_names,
     )
     variables = traverse_util.unflatten_dict(leaves, sep="/")
-    return Start(program, variables, contract, loaded.contract.preprocessing)
+    report, trained_with = loaded.report, loaded.contract.preprocessing
+    return Start(program, variables, contract, trained_with, report.notes, report.findings)
 
 
 def from_scratch(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) -> Program:

@@ -27,6 +27,7 @@ _FIELDS: Mapping[str, Mapping[str, own_files.Form]] = {
     "config.json": {},
     "result.json": {
         "positive?": str,
+        "provenance?": {"less": str},
         "best_step": int,
         "val": _SHOWN,
         "test": _SHOWN,

@@ -225,6 +225,7 @@ def assemble(
         # To the device one by one, so that there are never two copies of the whole.
         placed[rule.target] = jax.device_put(values)
     seen.refuse_invalid(file)
+    seen.note_untrained()
     return traverse_util.unflatten_dict(placed, sep="/"), seen
 
 

@@ -6,7 +6,8 @@ from radimagenet_jax import models
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.usage import Usage
 
-NOT_A_DEVICE = "Not a medical device: for research, not for clinical use."
+# The one text on this, in every card, exported file and page.
+NOT_A_DEVICE = "Not a medical device: for research only, not for clinical use."
 
 
 def text(contract: Contract, usage: Usage) -> str:

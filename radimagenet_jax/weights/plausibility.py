@@ -25,12 +25,16 @@ class Plausibility:
       parameters: How many numbers they hold.
       invalid: What makes the file unusable: a sentence part for each tensor.
       findings: What is usable but worth knowing: a sentence for each.
+      moved: How many moving statistics are other than before the first step.
+      statistics: How many moving statistics there are.
     """
 
     tensors: int = 0
     parameters: int = 0
     invalid: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    moved: int = 0
+    statistics: int = 0
 
     def note(self, name: str, target: str, values: np.ndarray) -> None:
         """Takes note of one tensor.
@@ -51,10 +55,23 @@ class Plausibility:
             if broken:
                 self.invalid.append(f"{name} has {broken} NaN or infinite values")
                 return
-        if target.startswith("batch_stats/") and target.endswith("/var"):
-            self._note_variance(name, values)
+        if target.startswith("batch_stats/"):
+            self.statistics += 1
+            is_variance = target.endswith("/var")
+            # Where every training begins: a mean of 0 and a variance of 1.
+            self.moved += bool((values != (1 if is_variance else 0)).any())
+            if is_variance:
+                self._note_variance(name, values)
         elif target.endswith("/kernel") and not values.any():
             self.findings.append(f"{name} is zero throughout: was it ever trained?")
+
+    def note_untrained(self) -> None:
+        """Adds a finding if all moving statistics are those of a network that saw no image."""
+        if self.statistics and not self.moved:
+            self.findings.append(
+                f"All {self.statistics} moving means and variances are 0 and 1, as before the "
+                "first training step: these are random numbers, or the statistics were never kept."
+            )
 
     def refuse_invalid(self, file: str) -> None:
         """Raises `WeightsError` with every invalid tensor, if there is one."""

@@ -42,7 +42,7 @@ def source(size: int) -> session.Source:
     """A ResNet50 of random weights with a head."""
     net = rin.create_model("resnet50", class_names=CLASSES)
     net = net.replace(variables=jax.device_put(net.variables))
-    return session.Source("random", net.apply, size, CLASSES, net.contract, "")
+    return session.Source("random", net.apply, size, CLASSES, net.contract, "", {})
 
 
 def reading_rate(found: inputs.Found, size: int, threads: int) -> float:

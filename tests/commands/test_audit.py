@@ -9,6 +9,7 @@ from PIL import Image
 
 from radimagenet_jax import audit
 from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.reports import audit_page
 from tests.tfds_builders.building import encoded
 
 
@@ -43,7 +44,14 @@ def test_the_real_ultrasound_images_have_their_known_contradiction(shared_data, 
     ]
     html = (tmp_path / "out/audit.html").read_text()
     assert "malignant (145)" in html
-    assert 'src="data:image/png;base64,' in html
+    made_of = found["provenance"]
+    assert "--folder=" in made_of["command"]
+    assert made_of["dataset"]["sizes"] == {"images": 780}
+    for part in (made_of["made"], made_of["dataset"]["fingerprint"], made_of["notice"]):
+        assert part in html
+    shown = 1 + min(audit_page.GROUPS_SHOWN, len(found["near_duplicates"]))
+    assert html.count("large, side by side") == shown
+    assert 'src="data:image/jpeg;base64,' in html
     assert "http" not in html.replace("http-equiv", "")
 
 

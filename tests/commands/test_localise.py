@@ -116,7 +116,7 @@ def test_it_leaves_a_page_tables_and_figures_and_nothing_half_written(output):
     page = (output / "localisation.html").read_text()
     assert "2 of 16 test images have no lesion in a mask" in page
     assert "a disc in the middle of the image" in page
-    assert "Not for clinical use" in page
+    assert "not for clinical use" in page
     assert page.count('src="data:image/png;base64,') == 3 * 12
     assert "http" not in page
     assert "<script" not in page

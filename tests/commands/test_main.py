@@ -21,7 +21,7 @@ from radimagenet_jax.reports import predictions
 
 RESULT_KEYS = {
     "test", "val", "best_step", "train", "model", "init", "structure", "fold", "seed",
-    "params_digest", "positive",
+    "params_digest", "positive", "provenance", "machines",
 }  # fmt: skip
 
 
@@ -67,7 +67,15 @@ def test_a_run_leaves_every_promised_file(undisturbed):
     assert json.loads((undisturbed / "config.json").read_text())["epochs"] == 3
     assert (undisturbed / "checkpoints").is_dir()
     assert list((undisturbed / "tensorboard").glob("events*"))
+    made_of = result["provenance"]
+    for name in ("made", "command", "versions", "device", "notice"):
+        assert made_of[name]
+    assert made_of["weights"] is None
+    assert {"name", "fingerprint", "terms", "split", "sizes"} <= made_of["dataset"].keys()
+    assert "3 of 30 epochs" in made_of["less"]
     page = (undisturbed / "report.html").read_text()
+    for part in (made_of["made"], made_of["less"], made_of["dataset"]["fingerprint"]):
+        assert part in page
     assert "<script" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
 
@@ -98,6 +106,9 @@ def test_a_finished_run_is_left_alone(undisturbed, start, page):
     before = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.name != ".lock"}
     output = finish(start("main", f"--config={page}", f"--workdir={undisturbed}"))
     assert "is finished" in output
+    result = json.loads((undisturbed / "result.json").read_text())
+    assert f"positive: {result['positive']}" in output
+    assert result["provenance"]["less"] in " ".join(output.split())
     assert before == {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.name != ".lock"}
 
 

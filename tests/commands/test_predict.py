@@ -127,7 +127,8 @@ def test_a_table_with_labels_is_evaluated_as_the_runs_own_test_split(run, images
         assert predict.main([*flags[:2], f"--output={tmp_path / 'all'}"]) == 3
     finally:
         path.unlink()
-    own = json.loads((run / "result.json").read_text())["test"]
+    trained = json.loads((run / "result.json").read_text())
+    own = trained["test"]
     written = json.loads((output / "evaluation.json").read_text())
     for name in ("auroc", "auroc_ci95", "ci_method", "accuracy", "n", "n_patients", "confusion"):
         assert written["test"][name] == own[name], name
@@ -141,6 +142,10 @@ def test_a_table_with_labels_is_evaluated_as_the_runs_own_test_split(run, images
     assert tuple(row["patient"] for row in rows.values()) == theirs.patients
     page = (output / "report.html").read_text()
     assert "Evaluation on new data" in page
+    # What the run's training lacked is said of its network everywhere.
+    assert written["provenance"]["less"] == trained["provenance"]["less"]
+    assert written["provenance"]["network"] == trained["provenance"]["network"]
+    assert trained["provenance"]["less"] in page
     assert page.count('<span class="frame"><img') > 0
     everything = json.loads((tmp_path / "all/evaluation.json").read_text())
     assert (everything["scored"], everything["failed"]) == (len(chosen) + 1, 1)

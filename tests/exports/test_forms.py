@@ -15,6 +15,7 @@ from radimagenet_jax.errors import ExportError, WeightsError
 from radimagenet_jax.exports import keras as keras_form
 from radimagenet_jax.exports import pictures, stablehlo
 from radimagenet_jax.models.preprocess import SCHEMES
+from radimagenet_jax.weights.card import NOT_A_DEVICE
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.usage import Usage
 from tests.exports.conftest import LABELS, assert_agree, telling_apart
@@ -131,7 +132,7 @@ def test_the_card_says_what_the_network_is(form, tiny, tmp_path):
     assert card["operating_point"]["threshold"] == 0.25
     assert card["dicom"] == {"windows": [{"center": 40, "width": 80}], "unwrap": False}
     assert Contract.from_json(json.dumps(card["contract"])) == tiny.contract
-    assert card["notice"].startswith("Not a medical device")
+    assert card["notice"] == NOT_A_DEVICE
     assert "(N, 32, 32, 3) uint8" in card["input"]["images"]
 
 

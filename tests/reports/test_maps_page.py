@@ -19,7 +19,7 @@ def shown(path):
 
 def test_images_come_by_their_score_and_none_is_left_out(tmp_path):
     first = maps_page.write(
-        tmp_path, [card(number) for number in range(130)], of="yes", limit=2.5, facts=FACTS
+        tmp_path, [card(number) for number in range(130)], maps_page.Shown("yes", 2.5, FACTS)
     )
     pages = [first, tmp_path / "maps-2.html", tmp_path / "maps-3.html"]
     assert [int(each) for page in pages for each in shown(page)] == list(range(129, -1, -1))
@@ -30,7 +30,7 @@ def test_images_come_by_their_score_and_none_is_left_out(tmp_path):
 
 def test_a_wrong_call_is_marked_and_names_are_no_markup(tmp_path):
     hostile = Card("<script>x</script>", 'a"b#1.png', "c d.png", 0.25, "yes", "no")
-    text = maps_page.write(tmp_path, [hostile], of="yes", limit=1, facts=FACTS).read_text()
+    text = maps_page.write(tmp_path, [hostile], maps_page.Shown("yes", 1, FACTS)).read_text()
     assert "<script" not in text
     assert "slices &lt;1&gt;" in text
     assert 'src="a%22b%231.png"' in text
@@ -41,5 +41,5 @@ def test_a_wrong_call_is_marked_and_names_are_no_markup(tmp_path):
 
 
 def test_no_image_is_said(tmp_path):
-    text = maps_page.write(tmp_path, [], of="yes", limit=1, facts=FACTS).read_text()
+    text = maps_page.write(tmp_path, [], maps_page.Shown("yes", 1, FACTS)).read_text()
     assert "No image could be scored." in text

@@ -104,7 +104,8 @@ def test_a_study_with_a_table_has_its_rows_comparisons_and_page(
 ):
     path = make_table()
     config = make_config(features=(f"medsiglip={path}",))
-    assert session.run(config, str(tmp_path / "study"), "") == 0
+    command = ["python", "-m", "radimagenet_jax.study", "--config=a page.py"]
+    assert session.run(config, str(tmp_path / "study"), "", command) == 0
     with open(tmp_path / "study/study.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["model"], row["init"], row["structure"]) for row in rows] == [
@@ -131,7 +132,28 @@ def test_a_study_with_a_table_has_its_rows_comparisons_and_page(
     page = (tmp_path / "study/report.html").read_text()
     assert digest in page
     assert "of unaugmented images" in page
-    assert "Networks (resnet50) were trained on breast from the initialisations scratch" in page
+    assert "Networks (a shallow ResNet50, " in page
+    assert "pixels) were trained on breast from the initialisations scratch" in page
+
+
+def test_a_group_keeps_what_made_it_and_what_it_was_made_of(
+    make_config, make_table, in_memory, tmp_path
+):
+    config = make_config(features=(f"medsiglip={make_table()}",))
+    command = ["python", "-m", "radimagenet_jax.study", "--config=a page.py:smoke"]
+    assert session.run(config, str(tmp_path / "study"), "", command) == 0
+    for group in plan.groups(config):
+        kept = json.loads((tmp_path / "study/groups" / f"{group.id}.json").read_text())
+        assert kept["made_by"]["command"].endswith("'--config=a page.py:smoke'")
+        assert kept["made_by"]["smoke"]
+        assert kept["positive"] == "malignant"
+        assert (kept["epochs"], kept["batch_size"], kept["image_size"]) == (3, 8, 32)
+        assert kept["images"]["sizes"]["1"] == {"train": 30, "val": 6, "test": 6}
+        assert set(kept["images"]["fingerprints"]) == {"1", "2"}
+        if not group.runs[0].has_table:
+            assert kept["weights"] is None
+            assert kept["network"]["is_shallow"]
+            assert kept["network"]["title"] == "ResNet50"
 
 
 def _table_group(config):

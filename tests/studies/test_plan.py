@@ -1,5 +1,6 @@
 """What a study consists of, and what its config must not say."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from configs import study_all, study_base
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.studies import plan, session
-from radimagenet_jax.training import initialise
+from radimagenet_jax.studies import plan, session, unread
+from radimagenet_jax.training import config as config_pages
+from radimagenet_jax.training import fields, initialise
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 
@@ -127,7 +129,6 @@ def test_a_schedule_is_refused():
 
 def test_every_task_has_a_study_page():
     from radimagenet_jax.data.tasks import TASKS
-    from radimagenet_jax.training import config as config_pages
 
     folder = Path(__file__).resolve().parents[2] / "configs"
     for task in TASKS:
@@ -135,3 +136,81 @@ def test_every_task_has_a_study_page():
             config = config_pages.load(f"{folder}/study_{task}.py{argument}")
             plan.validate(config)
             assert config.study.tasks == (task,)
+
+
+def _loaded(page, *overrides):
+    folder = Path(__file__).resolve().parents[2] / "configs"
+    config = config_pages.load(f"{folder}/{page}", overrides)
+    plan.validate(config)
+    unread.check(config, overrides)
+    return config
+
+
+def _sizes(config):
+    singles = [plan.run_config(config, run) for run in plan.runs(config)]
+    return {(single.task, single.image_size, single.batch_size) for single in singles}
+
+
+@pytest.mark.parametrize(
+    ("page", "overrides", "sizes"),
+    [
+        ("study_breast.py", (), {("breast", 256, 256)}),
+        ("study_breast.py", ("study.image_size=96", "study.batch_size=8"), {("breast", 96, 8)}),
+        ("study_breast.py:smoke", ("study.image_size=96",), {("breast", 96, 64)}),
+        ("study_breast.py:smoke", ("image_size=48", "batch_size=8"), {("breast", 48, 8)}),
+        ("study_covid.py", ("study.batch_size=8",), {("covid", 224, 8)}),
+        ("study_breast.py", ("study.tasks=('covid',)",), {("covid", 224, 1024)}),
+        (
+            "study_all.py",
+            ("study.tasks=('breast','covid')", "study.image_size=96"),
+            {("breast", 96, 256), ("covid", 96, 1024)},
+        ),
+    ],
+)
+def test_the_sizes_named_for_a_study_are_those_of_its_runs(page, overrides, sizes):
+    assert _sizes(_loaded(page, *(f"--config.{text}" for text in overrides))) == sizes
+
+
+@pytest.mark.parametrize(
+    ("page", "overrides", "says"),
+    [
+        ("study_breast.py", ["model=densenet121"], "config.model .*config.study.models"),
+        (
+            "study_breast.py",
+            ["model_options.width=8"],
+            r"config.model_options.width .*NETWORK.width",
+        ),
+        ("study_breast.py", ["scan=true"], "config.scan .*single runs"),
+        ("study_breast.py", ["image_size=64", "study.image_size=96"], "config.image_size .*alone"),
+        ("study_all.py", ["batch_size=8"], "config.batch_size .*config.study.batch_size"),
+        ("study_all.py", ["dataset.positive=a"], "config.dataset.positive .*page of one task"),
+        ("study_breast.py", ["study.engine=alone", "study.trunk_batch=8"], "study.trunk_batch"),
+        (
+            "study_breast.py",
+            ["study.settings=(('unfreezeall',1e-3),)", "study.memory_gib=2", "study.views=(8,)"],
+            "study.memory_gib .*study.views",
+        ),
+        ("study_breast.py", ["augment=none", "study.augment_seed=3"], "study.augment_seed"),
+        (
+            "study_breast.py",
+            ["study.models=('resnet50',)", "study.model_options.densenet121.width=8"],
+            "study.model_options.densenet121.width",
+        ),
+    ],
+)
+def test_a_field_without_effect_is_refused_by_its_name(page, overrides, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        _loaded(page, *(f"--config.{text}" for text in overrides))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [n for n in fields.FIELDS if n != "model_options"])
+def test_a_field_of_single_runs_is_that_of_each_run_or_refused(name):
+    config = published()
+    before = dict(config_pages.flatten(config))[name]
+    others = {str: "other", bool: not before, int: 7, float: 0.125}
+    config_pages.set_field(config, name, others[type(before)])
+    single = plan.run_config(config, plan.runs(config)[0])
+    if dict(config_pages.flatten(single))[name] != others[type(before)]:
+        with pytest.raises(ConfigError, match=rf"config\.{re.escape(name)} has no effect"):
+            unread.check(config, [f"--config.{name}={others[type(before)]}"])

@@ -109,6 +109,21 @@ def test_extreme_variances_load_and_are_reported(tmp_path, layers, write_keras_2
     assert any("56,296" in line for line in report.lines())
 
 
+def test_statistics_of_before_the_first_step_are_reported(tmp_path, layers, write_keras_2):
+    for tensors in layers.values():
+        for name, fill in (("moving_mean", 0), ("moving_variance", 1)):
+            if name in tensors:
+                tensors[name] = type(tensors[name])(tensors[name].shape, fill=fill)
+    told = "All 106 moving means and variances are 0 and 1"
+    path = write_keras_2(tmp_path / "untrained.h5", list(layers.items()))
+    report = load_pretrained(path, preprocessing="tf").report
+    assert [finding for finding in report.findings if told in finding]
+    mean = layers[NORM]["moving_mean"]
+    layers[NORM]["moving_mean"] = type(mean)(mean.shape, fill=1e-3)
+    path = write_keras_2(tmp_path / "trained.h5", list(layers.items()))
+    assert not load_pretrained(path, preprocessing="tf").report.findings
+
+
 def test_another_network_is_refused_by_name(layers, refused):
     assert "another network" in refused({f"strange_{i}": v for i, v in enumerate(layers.values())})
 

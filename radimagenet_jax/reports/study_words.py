@@ -1,0 +1,317 @@
+"""What a study's page says in sentences: what it is, what it found, how, and what to beware of."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from radimagenet_jax.data.tasks import TASKS
+from radimagenet_jax.reports import provenance, study_files
+from radimagenet_jax.reports.pages import p_value
+from radimagenet_jax.statistics import comparisons, delong, intervals, mixed, tasks
+from radimagenet_jax.statistics.comparisons import Overall
+from radimagenet_jax.statistics.pooled import EMBEDDING
+from radimagenet_jax.statistics.settings import Setting
+from radimagenet_jax.statistics.tasks import Joined
+
+Row = Mapping[str, str]
+Record = Mapping[str, Any]
+
+_OF_FOLD = re.compile(r"fold (\d+): (.*)", re.DOTALL)
+_ALPHA = 0.05
+_CHANCE = 0.5
+_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "lion": "Lion"}
+
+
+def beside_title(groups: Sequence[Record]) -> str:
+    """What stands beside the page's title: the networks' size, that of the images, a smoke run."""
+    networks = [group["network"] for group in groups if "network" in group]
+    if not networks:
+        return ""
+    parts = [f"{_listed(sorted({one['image_size'] for one in networks}))} pixels"]
+    if any(one["is_shallow"] for one in networks):
+        parts.insert(0, "shallow networks")
+    elif any(one["parameters"] < one["published_parameters"] for one in networks):
+        parts.insert(0, "narrow networks")
+    if _is_smoke(groups):
+        parts.append("smoke run")
+    return ", ".join(parts)
+
+
+def lead(groups: Sequence[Record], rows: Sequence[Row]) -> str:
+    """The first sentences: which networks, how they were trained, what is less than published."""
+    named = networks(groups)
+    if not named:
+        return ""
+    epochs = sorted({group["epochs"] for group in groups if "epochs" in group})
+    said = "; ".join(named)
+    said = f"{said[0].upper()}{said[1:]}; trained for {_listed(epochs)} epochs."
+    lacking = _lacking(groups, rows)
+    return f"{said} {provenance.less_than_published(lacking, _is_smoke(groups))}".rstrip()
+
+
+def networks(groups: Sequence[Record]) -> list[str]:
+    """The study's networks in words, each once with all sizes of its images."""
+    sizes: dict[str, list[int]] = {}
+    for one in (group["network"] for group in groups if "network" in group):
+        words = provenance.in_words(one).removesuffix(f", {one['image_size']} pixels")
+        sizes.setdefault(words, []).append(one["image_size"])
+    return [f"{words}, {_listed(sorted(set(own)))} pixels" for words, own in sizes.items()]
+
+
+def _lacking(groups: Sequence[Record], rows: Sequence[Row]) -> list[str]:
+    task = {study_files.run_id(row): row["dataset"] for row in rows}
+    found: dict[str, None] = {}
+    for group in groups:
+        if "network" in group and "epochs" in group:
+            own = next((task[run] for run in group["runs"] if run in task), "")
+            found |= dict.fromkeys(provenance.reservations(group["network"], group["epochs"], own))
+    return list(found)
+
+
+def _is_smoke(groups: Sequence[Record]) -> bool:
+    return any(group["made_by"]["smoke"] for group in groups if "made_by" in group)
+
+
+def origins(groups: Sequence[Record], rows: Sequence[Row]) -> dict[str, str]:
+    """What each initialisation is by its weights' contracts, not by its name in the study.
+
+    Returns:
+      'RadImageNet', 'ImageNet', 'random weights', 'another model’s features' or what the contract
+      says, by the name of the initialisation; those of which nothing is kept are left out.
+    """
+    inits = {study_files.run_id(row): row["init"] for row in rows}
+    found: dict[str, str] = {}
+    for group in groups:
+        name = next((inits[run] for run in group["runs"] if run in inits), None)
+        if name is None:
+            continue
+        if "features_file" in group:
+            found[name] = "another model’s features"
+        elif "weights" in group:
+            found[name] = _origin(group["weights"])
+    return found
+
+
+def _origin(weights: Record | None) -> str:
+    if weights is None:
+        return "random weights"
+    said = str(weights.get("origin", ""))
+    return next((name for name in ("RadImageNet", "ImageNet") if name in said), said)
+
+
+def question(one: Overall) -> str:
+    """What a comparison asks."""
+    what = "" if one.factor == "init" else f"{one.factor} "
+    return f"Does {what}{one.first} or {one.second} give the higher AUROC{within(one)}?"
+
+
+def within(one: Overall) -> str:
+    """What a comparison's settings have in common that is not as published, in brackets."""
+    names = [name for name in comparisons.FACTORS if name != one.factor]
+    parts = dict(zip(names, one.within.split(" · "), strict=True))
+    said = [parts["init"]] if "init" in parts else []
+    if parts.get("preprocessing", "published") != "published":
+        said.append(f"preprocessing {parts['preprocessing']}")
+    if parts.get("views", "0") != "0":
+        said.append(f"{parts['views']} view{'' if parts['views'] == '1' else 's'}")
+    return f" ({', '.join(said)})" if said else ""
+
+
+def answer(one: Overall, event: str) -> str:
+    """What a comparison over a task's settings found, in a sentence."""
+    effect = one.effect
+    return f"Over {effect.settings} settings, the AUROC of {event} was {_told(one, effect)}."
+
+
+def answer_of_tasks(of: Overall, one: Joined) -> str:
+    """What a comparison over tasks found, in a sentence with its test."""
+    return f"Over {one.tasks} tasks, AUROC was {_told(of, one)}. Test: {tasks.ESTIMATOR}."
+
+
+def _told(of: Overall, effect: Any) -> str:
+    """A difference from the side where it is positive, with its interval and test in words."""
+    ends = [effect.value, effect.low, effect.high]
+    first, second = of.first, of.second
+    if effect.value < 0:
+        first, second, ends = second, first, [-effect.value, -effect.high, -effect.low]
+    joint = "from" if of.factor == "init" else f"with {of.factor}"
+    value, low, high = (f"{end:.3f}" for end in ends)
+    sign = "" if effect.p_value < 0.001 else "= "
+    verdict = (
+        "more than chance gives"
+        if effect.p_value < _ALPHA
+        else "within what chance gives, so that neither is shown to be better"
+    )
+    return (
+        f"{value} higher {joint} {first} than {joint} {second} (95 % interval {low} to {high}, p "
+        f"{sign}{p_value(effect.p_value)}), {verdict}"
+    )
+
+
+def warnings(
+    config: Record,
+    rows: Sequence[Row],
+    groups: Sequence[Record],
+    described: Sequence[Setting],
+) -> list[str]:
+    """What a reader must know, each sentence once."""
+    note = config.get("study", {}).get("note", "")
+    said = [note] if note else []
+    said += _of_names(origins(groups, rows))
+    said += _of_chance(described)
+    if any(row["init"] == "scratch" for row in rows):
+        said.append("the initialisation 'scratch' is random weights, not ImageNet's.")
+    said += _once(str(note) for group in groups for note in group.get("warnings", ()))
+    inits = {study_files.run_id(row): row["init"] for row in rows}
+    for group in groups:
+        name = next((inits[run] for run in group["runs"] if run in inits), "weights")
+        said += [f"{name}: {remark}" for remark in group.get("weights_remarks", ())]
+    views = sorted({row["views"] for row in rows if row["views"] not in ("", "0")})
+    if views:
+        said.append(
+            f"runs with views={', '.join(views)} drew each image's augmentations from so many, "
+            "not anew in each epoch as published."
+        )
+    return list(dict.fromkeys(said))
+
+
+def _once(notes: Iterable[str]) -> list[str]:
+    """Notes on folds, such as 'fold 1: ...', each once with all folds that have it."""
+    folds: dict[str, list[str]] = {}
+    for note in dict.fromkeys(notes):
+        fold, text = found.groups() if (found := _OF_FOLD.fullmatch(note)) else ("", note)
+        folds.setdefault(text.replace(f"fold {fold} of", "that fold of"), []).append(fold)
+    return [
+        f"fold{'s' if len(own) > 1 else ''} {_listed(own)}: {text}" if own[0] else text
+        for text, own in folds.items()
+    ]
+
+
+def _of_names(known: Mapping[str, str]) -> Iterator[str]:
+    """Names of initialisations that say more than their weights' contracts."""
+    for name, origin in known.items():
+        lower = name.lower()
+        claimed = "RadImageNet" if "radimagenet" in lower else "ImageNet" * ("imagenet" in lower)
+        if claimed and origin != claimed:
+            yield (
+                f"the initialisation {name!r} is so named by whoever made the study; its weights "
+                f"say of themselves: {origin}. Nothing here shows that they are {claimed}'s."
+            )
+
+
+def _of_chance(described: Sequence[Setting]) -> Iterator[str]:
+    """Initialisations with settings that are no better than guessing."""
+    groups: dict[tuple[str, str], list[Setting]] = {}
+    for one in described:
+        groups.setdefault((one.name["dataset"], one.name["init"]), []).append(one)
+    for (dataset, init), own in groups.items():
+        count = sum(
+            one.low is not None and one.high is not None and one.low <= _CHANCE <= one.high
+            for one in own
+        )
+        if count:
+            verb = "is" if count == 1 else "are"
+            yield (
+                f"{dataset}, {init}: {count} of {len(own)} settings {verb} not told from chance "
+                "(the 95 % interval holds an AUROC of 0.5)."
+            )
+
+
+def published(one: Overall, known: Mapping[str, str], groups: Sequence[Record]) -> Record | None:
+    """The published gain beside a measured one.
+
+    Args:
+      one: Of initialisations on a task.
+      known: Of `origins`.
+      groups: Of the study, which tell whether it had the task's own images.
+
+    Returns:
+      'gain' in per cent, 'measured' in per cent of the second's AUROC, and 'is_same': whether
+      both compare RadImageNet's weights with ImageNet's; None where nothing is published.
+    """
+    task = TASKS.get(one.dataset)
+    met = {group["images"]["name"] for group in groups if "images" in group}
+    if one.factor != "init" or task is None or task.dataset not in met:
+        return None
+    return {
+        "gain": task.published_gain,
+        "measured": 100 * one.effect.value / one.aurocs[1],
+        "is_same": (known.get(one.first), known.get(one.second)) == ("RadImageNet", "ImageNet"),
+        "compares": f"{known.get(one.first, one.first)} with {known.get(one.second, one.second)}",
+    }
+
+
+def methods(
+    config: Record,
+    rows: Sequence[Row],
+    groups: Sequence[Record],
+    *,
+    compared: bool,
+    summarised: bool,
+) -> str:
+    """A paragraph for a paper."""
+
+    def each(column: str, *, tables: bool | None = None) -> str:
+        chosen = (row for row in rows if tables in (None, row["model"] == EMBEDDING))
+        return ", ".join(dict.fromkeys(row[column] for row in chosen))
+
+    def kept(name: str) -> str:
+        return _listed(sorted({group[name] for group in groups if name in group} or {config[name]}))
+
+    folds = sorted({int(row["fold"]) for row in rows})
+    named = "; ".join(networks(groups)) or each("model", tables=False)
+    text = (
+        f"Networks ({named}) were trained on {each('dataset')} from the "
+        f"initialisations {each('init', tables=False)}, with the structures {each('structure')} "
+        f"and learning rates {each('learning_rate')}, in {len(folds)} "
+        f"{'fold' if len(folds) == 1 else 'folds'}, for "
+        f"{kept('epochs')} epochs at {kept('image_size')} pixels with a batch size of "
+        f"{kept('batch_size')} and {_optimizer(config)}. The epoch with the lowest validation "
+        "loss was kept. A setting's "
+        "AUROC is the mean of its folds on their test images; the table gives mean and sample "
+        "standard deviation over the settings."
+    )
+    if config.get("loss") == "keras2":
+        text += (
+            " The loss is the one that Keras 2 computed for the published scripts, which asked for "
+            "a binary cross-entropy after a softmax: the mean over both classes of the sigmoid "
+            "cross-entropy of the logits. Another loss would not repeat the published training."
+        )
+    if tables := each("init", tables=True):
+        text += (
+            f" For {tables}, features of unaugmented images that another model had computed, a "
+            "head alone was trained in the same way on the same folds; it is compared with the "
+            "head of each frozen network at the same learning rate."
+        )
+    if compared:
+        text += (
+            " Initialisations were compared on the pooled out-of-fold test predictions of each "
+            f"setting: {comparisons.TEST} over all comparisons of a task; intervals are 95 % "
+            "score intervals of the difference. The effect size d is the difference of sqrt(2) "
+            "times the probit of the AUROC, with a delta-method interval."
+        )
+    if summarised:
+        text += f" Over the settings of a task, differences were summarised by a {mixed.ESTIMATOR}."
+    if summarised and len({row["dataset"] for row in rows}) > 1:
+        text += f" Over tasks, they were joined by a {tasks.ESTIMATOR}."
+    return text + (
+        f" Intervals of a setting's pooled AUROC: {delong.METHOD}{delong.CLUSTERED} where patients "
+        "are known, weighed with the variance of normal scores; there are none with fewer than "
+        f"{intervals.FEWEST} patients of a class. Sensitivities at fixed specificity have score "
+        "intervals over patients that count the threshold as unsure. Calibration is "
+        "given by the expected calibration error of ten equal bins and by the Brier score."
+    )
+
+
+def _optimizer(config: Record) -> str:
+    """The optimiser in words; Adam, as published, where the config names none."""
+    chosen = config.get("optimizer", {})
+    name = chosen.get("name", "adam")
+    if name == "sgd" and chosen.get("momentum"):
+        return f"SGD with momentum {chosen['momentum']:g}"
+    return _OPTIMIZERS.get(name, name)
+
+
+def _listed(values: Iterable[object]) -> str:
+    *most, last = map(str, values)
+    return f"{', '.join(most)} and {last}" if most else last
