@@ -130,17 +130,20 @@ def _ours(options: argparse.Namespace, config: Any) -> dict[str, Any]:
     import jax.numpy as jnp
     import jaxlib
 
+    from radimagenet_jax.data.datasets import Split
     from radimagenet_jax.models import ops
-    from radimagenet_jax.training import network
+    from radimagenet_jax.training import network, sharding
+    from radimagenet_jax.training.examples import place_whole
     from radimagenet_jax.training.program import Values
-    from radimagenet_jax.training.step import Examples
 
     images, labels, places = examples(options)
     program = network.from_scratch(config, tuple(map(str, range(CLASSES))), 1)
     values = Values.of(config, labels, CLASSES)
     state = jax.device_put(program.state(program.scratch(0), values))
-    split = Examples(
-        jnp.asarray(images), jnp.asarray(labels), jnp.arange(len(labels), dtype=jnp.uint32)
+    names = tuple(map(str, range(len(labels))))
+    split = place_whole(
+        Split(images, labels, names, names, np.arange(len(labels), dtype=np.uint32)),
+        sharding.make_mesh({"data": 1}, options.batch, 1),
     )
     batches = [jnp.asarray(place) for place in places]
     mask = jnp.ones(options.batch, jnp.float32)
