@@ -52,8 +52,13 @@ def _forcing(path: Path | None) -> Iterator[None]:
         _forced.reset(token)
 
 
-def choose(*operands: Any, cpu: Callable[..., Any], plain: Callable[..., Any]) -> Any:
-    """Applies `cpu` where the computation is lowered for CPU, else `plain`.
+def choose(
+    *operands: Any,
+    cpu: Callable[..., Any],
+    plain: Callable[..., Any],
+    tpu: Callable[..., Any] | None = None,
+) -> Any:
+    """Applies `cpu` where the computation is lowered for CPU, `tpu` where for TPU, else `plain`.
 
     It is not meant to be differentiated through: a derivative would keep the intermediate
     results of both paths. Put it inside the functions of a `jax.custom_vjp`.
@@ -62,11 +67,13 @@ def choose(*operands: Any, cpu: Callable[..., Any], plain: Callable[..., Any]) -
       *operands: Arguments of both functions.
       cpu: For CPU.
       plain: For all other platforms; results as those of `cpu`.
+      tpu: For TPU, where `plain` is no good there; results as those of `cpu`.
     """
     forced = _forced.get()
     if forced is not None:
         return {"cpu": cpu, "plain": plain}[forced](*operands)
-    return jax.lax.platform_dependent(*operands, cpu=cpu, default=plain)
+    chosen = {"cpu": cpu} if tpu is None else {"cpu": cpu, "tpu": tpu}
+    return jax.lax.platform_dependent(*operands, **chosen, default=plain)
 
 
 def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
