@@ -11,6 +11,7 @@ resumed, spread over hosts, or share its augmented images with another run, and 
 about them changes.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -92,70 +93,6 @@ def keras_matrix(
     return jnp.concatenate([linear, (centre - moved + translation)[:, None]], axis=1)
 
 
-def affine_bilinear(images: jax.Array, matrices: jax.Array) -> jax.Array:
-    """Resamples each image as `scipy.ndimage.affine_transform(order=1, mode='nearest')`.
-
-    Args:
-      images: (N, H, W, C), any real dtype.
-      matrices: (N, 2, 3), from output to input coordinates, see `keras_matrix`.
-
-    Returns:
-      (N, H, W, C) float32.
-    """
-    height, width = images.shape[1:3]
-    rows = jnp.arange(height, dtype=jnp.float32)[:, None]
-    columns = jnp.arange(width, dtype=jnp.float32)[None, :]
-
-    def coordinate(axis: int) -> jax.Array:
-        by_row, by_column, start = (matrices[:, axis, n, None, None] for n in range(3))
-        # 'nearest' repeats the border pixel, which is what clamping the coordinate gives.
-        place = by_row * rows + by_column * columns + start
-        return jnp.clip(place, 0.0, images.shape[1 + axis] - 1.0)
-
-    y, x = coordinate(0), coordinate(1)
-    # Lookups and arithmetic are each fast in loops of their own only. Both start from this number:
-    # rounded once more, a coordinate might have one pixel's value with the next one's weight.
-    corners = ops.materialized(y.astype(jnp.int32) * width + x.astype(jnp.int32))
-    here, right, below, across = _neighbours(images, corners)
-    top = corners // width
-    left = corners - top * width
-    dy, dx = (y - top)[..., None], (x - left)[..., None]
-    upper = here * (1 - dx) + right * dx
-    lower = below * (1 - dx) + across * dx
-    return upper * (1 - dy) + lower * dy
-
-
-def _neighbours(images: jax.Array, corners: jax.Array) -> list[jax.Array]:
-    """Looks up pixels with their right, lower and lower right neighbours.
-
-    Beyond the right border is the next row, beyond the last row 0: clamped coordinates give these
-    no weight.
-
-    Args:
-      images: (N, H, W, C), any real dtype.
-      corners: (N, H', W') int32, row * W + column of each pixel.
-
-    Returns:
-      Four arrays (N, H', W', C) float32.
-    """
-    count, height, width, channels = images.shape
-    pixels = height * width
-    # Each image by itself, since devices that share the batch would have to talk about the seams.
-    padded = jnp.pad(images.reshape(count, pixels, channels), ((0, 0), (0, width + 1), (0, 0)))
-    each = [padded[:, ahead : ahead + pixels] for ahead in (0, 1, width, width + 1)]
-
-    def found(values: jax.Array) -> jax.Array:
-        look_up = jax.vmap(lambda one, at: one.at[at].get(mode="promise_in_bounds"))
-        return ops.materialized(look_up(values, corners))
-
-    if images.dtype != jnp.uint8:
-        return [found(one).astype(jnp.float32) for one in each]
-    # Looking up is what augmentation costs, so all four come in one word.
-    words = sum(one.astype(jnp.uint32) << 8 * place for place, one in enumerate(each))
-    words = found(jnp.asarray(words))
-    return [(words >> 8 * place & 255).astype(jnp.float32) for place in range(4)]
-
-
 def draw(key: jax.Array, policy: Policy, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
     """Draws one image's affine matrix and flip.
 
@@ -191,6 +128,24 @@ def drawn_map(key: jax.Array, policy: Policy, size: tuple[int, int]) -> jax.Arra
     return jnp.where(mirrored, mirrored_matrix, matrix)
 
 
+def margin(policy: Policy, size: tuple[int, int]) -> int | None:
+    """How many columns beyond the left and the right border `drawn_map` reaches at most.
+
+    Returns:
+      The number, or None if images may be turned by more than the 40 degrees that
+      `ops.affine_bilinear` wants.
+    """
+    if policy.rotation > 40:
+        return None
+    turned, slanted = (
+        math.sin(math.radians(angle)) for angle in (policy.rotation, policy.rotation + policy.shear)
+    )
+    height, width = size
+    zoomed = (1 + policy.zoom) / 2 * (slanted * height + width)
+    shifted = policy.shift * (width + turned * height)
+    return math.ceil(zoomed + shifted - width / 2)
+
+
 def augment(
     images: jax.Array, ids: jax.Array, epoch: jax.Array | int, key: jax.Array, policy: Policy | None
 ) -> jax.Array:
@@ -214,4 +169,5 @@ def augment(
     def drawn(example: jax.Array) -> jax.Array:
         return drawn_map(jax.random.fold_in(epoch_key, example), policy, (height, width))
 
-    return affine_bilinear(images, jax.vmap(drawn)(ids))
+    maps = jax.vmap(drawn)(ids)
+    return ops.affine_bilinear(images, maps, margin(policy, (height, width)))

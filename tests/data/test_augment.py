@@ -12,6 +12,7 @@ import scipy.ndimage
 from keras.src.legacy.preprocessing import image as keras_image
 
 from radimagenet_jax.data import augment
+from radimagenet_jax.models import ops
 
 ONE_THOUSANDTH_OF_GREY = 0.255
 
@@ -64,7 +65,7 @@ def test_the_affine_map_is_keras_own(picture, seed):
     assert captured["order"] == 1
     assert captured["mode"] == "nearest"
     np.testing.assert_allclose(matrix, captured["matrix"], atol=2e-5)
-    ours = augment.affine_bilinear(jnp.asarray(picture)[None], jnp.asarray(matrix)[None])
+    ours = ops.affine_bilinear(jnp.asarray(picture)[None], jnp.asarray(matrix)[None])
     np.testing.assert_allclose(np.asarray(ours)[0], expected, atol=ONE_THOUSANDTH_OF_GREY)
 
 

@@ -11,5 +11,13 @@ from radimagenet_jax.models.ops.platform import (
     materialized,
     traced_once,
 )
+from radimagenet_jax.models.ops.resampling import affine_bilinear
 
-__all__ = ["computes_on_host", "jit", "keep_compiled_programs", "materialized", "traced_once"]
+__all__ = [
+    "affine_bilinear",
+    "computes_on_host",
+    "jit",
+    "keep_compiled_programs",
+    "materialized",
+    "traced_once",
+]

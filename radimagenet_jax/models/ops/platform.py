@@ -57,8 +57,9 @@ def choose(
     cpu: Callable[..., Any],
     plain: Callable[..., Any],
     gpu: Callable[..., Any] | None = None,
+    tpu: Callable[..., Any] | None = None,
 ) -> Any:
-    """Applies `cpu` where the computation is lowered for CPU, `gpu` where for GPU, else `plain`.
+    """Applies `cpu` where the computation is lowered for CPU, and so on, else `plain`.
 
     It is not meant to be differentiated through: a derivative would keep the intermediate
     results of both paths. Put it inside the functions of a `jax.custom_vjp`.
@@ -67,13 +68,15 @@ def choose(
       *operands: Arguments of both functions.
       cpu: For CPU.
       plain: For all other platforms; results as those of `cpu`.
-      gpu: For GPU, where it is not `plain`.
+      gpu: For GPU, where `plain` is no good there; results as those of `cpu`.
+      tpu: For TPU, likewise.
     """
     forced = _forced.get()
     if forced is not None:
         return {"cpu": cpu, "plain": plain}[forced](*operands)
-    own = {} if gpu is None else {"cuda": gpu, "rocm": gpu}
-    return jax.lax.platform_dependent(*operands, cpu=cpu, **own, default=plain)
+    own = {"cpu": cpu, "cuda": gpu, "rocm": gpu, "tpu": tpu}
+    chosen = {platform: function for platform, function in own.items() if function is not None}
+    return jax.lax.platform_dependent(*operands, **chosen, default=plain)
 
 
 def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
