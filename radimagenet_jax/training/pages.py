@@ -91,8 +91,9 @@ def _alone(page: str) -> Iterator[None]:
             f"config page {page} does not end: get_config took more than {_SECONDS} seconds."
         )
 
-    # Signals are for the main thread; elsewhere, as in a notebook's, a person can interrupt.
-    timed = threading.current_thread() is threading.main_thread()
+    # Signals are for the main thread, and alarms not for Windows; elsewhere, as in a notebook's, a
+    # person can interrupt.
+    timed = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGALRM")
     keyboard, sys.stdin = sys.stdin, _NoKeyboard(page)
     before = signal.signal(signal.SIGALRM, stop) if timed else None
     if timed:
