@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.table import Table
 
+from radimagenet_jax import __version__
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import Dataset
 from radimagenet_jax.files import replacing
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 # (images (N, S, S, 1 or 3) uint8, classes (N,)) -> activation maps (N, h, w).
 Maps = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-_PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,16 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
     return {
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        "radimagenet-jax": __version__,
+        **{name: _version(name) for name in _PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from a folder, installed by nobody
+        return "unknown"
 
 
 def show_epoch(epoch: int, epochs: int, figures: Mapping[str, Any], *, is_best: bool) -> None:
