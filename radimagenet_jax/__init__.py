@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from radimagenet_jax.network import Network
     from radimagenet_jax.pretrained import create_model, freeze, list_models, load_pretrained
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Network",
