@@ -161,8 +161,8 @@ copy() {
   local archive
   archive=PROJECT.tar.gz
   [ "$dry_run" = yes ] || archive=$(mktemp --suffix=.tar.gz)
-  run tar -C "$project_folder" --exclude=__pycache__ -czf "$archive" pyproject.toml README.md \
-    LICENSE configs launch radimagenet_jax tfds_builders || { rm -f "$archive"; return 1; }
+  run tar -C "$project_folder" --exclude=__pycache__ -czf "$archive" pyproject.toml setup.py \
+    README.md LICENSE configs launch radimagenet_jax tfds_builders || { rm -f "$archive"; return 1; }
   run "${vm[@]}" scp "$archive" "$name:$remote.tar.gz" "${place[@]}" "${within[@]}" \
     --worker=all || { rm -f "$archive"; return 1; }
   rm -f "$archive"

@@ -9,14 +9,17 @@ Reading is lazy: the import takes no time, and what is used first is loaded then
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+from radimagenet_jax.version import __version__
 
 if TYPE_CHECKING:
     from radimagenet_jax.data.reading import read_image
     from radimagenet_jax.network import Network
     from radimagenet_jax.pretrained import create_model, freeze, list_models, load_pretrained
 
-__version__ = "0.1.0"
+__docformat__ = "google"  # for pdoc
 
 __all__ = [
     "Network",
@@ -48,3 +51,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+# pdoc shows what a module holds and asks for nothing, so that it is given all.
+if "pdoc" in sys.modules:
+    globals().update({name: __getattr__(name) for name in _PLACES})

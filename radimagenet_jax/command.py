@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from radimagenet_jax import huge_pages, interruption
 from radimagenet_jax.console import fail
 from radimagenet_jax.errors import UserError, shown
 
+_CLOSED_PIPE = 128 + 13  # SIGPIPE, which Windows has not
 # What stands in a column of its own within a line: two spaces or more after some text.
 _WHOLE_WORDS: Any = {"break_on_hyphens": False, "break_long_words": False}
 _COLUMN = re.compile(r"(?<=\S)  +(?=\S)")
@@ -134,5 +134,5 @@ def _told(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         # Python would complain again when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return _CLOSED_PIPE
     raise error

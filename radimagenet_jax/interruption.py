@@ -44,7 +44,8 @@ class Interruption:
         self._said = threading.Lock()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `huge_pages`
+        if hasattr(signal, "pthread_sigmask"):  # which Windows has not
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `huge_pages`
 
     def __enter__(self) -> None:
         self._unwinds = True

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         "--config",
         required=True,
         metavar="PAGE[:ARGUMENTS]",
-        help="a config page, such as configs/covid.py or configs/covid.py:smoke",
+        help="a config page: covid, covid:smoke, or the path of one, such as configs/covid.py",
     )
     parser.add_argument(
         "--workdir", required=True, metavar="DIR", help="where the run is kept, and resumed from"

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--config",
         metavar="PAGE[:ARGUMENTS]",
-        help="a study's page, such as configs/study_breast.py or configs/study_breast.py:smoke",
+        help="a study's page: study_breast, study_breast:smoke, or the path of one",
     )
     parser.add_argument(
         "--workdir", required=True, metavar="DIR", help="where the study is kept, and resumed from"

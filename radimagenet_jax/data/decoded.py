@@ -7,7 +7,6 @@ complete; until then it is called `decoded_<S>.unfinished`, and a later run goes
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ import cv2
 import numpy as np
 import PIL
 
-from radimagenet_jax import own_files
+from radimagenet_jax import locks, own_files
 from radimagenet_jax.console import console
 from radimagenet_jax.data.preparation import progress_bar
 from radimagenet_jax.errors import DataError
@@ -298,11 +297,9 @@ def _sole_writer(folder: Path) -> Iterator[None]:
     """Holds the only right to write pixels in a folder; the system releases it after a kill."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locks.take(handle, folder):
             console.print(f"waiting for another process that decodes images into {folder}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            locks.take(handle, folder, wait=True)
         yield
     finally:
         os.close(handle)

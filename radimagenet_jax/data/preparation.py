@@ -1,6 +1,5 @@
 """Building a data set on disk, once, without TensorFlow and without leaving debris."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from radimagenet_jax import locks
 from radimagenet_jax.console import console
 from radimagenet_jax.data.beam_reading import beam_failures, beam_pipeline_settings
 from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, UNFINISHED, builder, manual_dir
@@ -215,7 +215,7 @@ def _lock_folder(home: Path) -> tuple[int, list[Path]]:
             handle = os.open(home, os.O_RDONLY)
         except FileNotFoundError:  # removed by another process that failed
             continue
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        locks.take(handle, home, wait=True)
         try:
             same = os.path.samestat(os.fstat(handle), home.stat())
         except FileNotFoundError:

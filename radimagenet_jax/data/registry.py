@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from radimagenet_jax import own_files
@@ -60,14 +61,13 @@ def builder(
       data_dir: The TFDS data directory, which need not exist.
 
     Raises:
-      DataError: If there is no such data set or configuration, or what is prepared there is
-        damaged.
+      DataError: If there is no such data set or configuration, what is prepared there is
+        damaged, or this system cannot read prepared data sets.
     """
     dataset, _, config = name.partition("/")
     if dataset not in names():
         raise DataError(f"there is no data set '{dataset}'; there are {', '.join(names())}.")
-    # TFDS takes two thirds of a second to import: only who touches data pays for it.
-    module = importlib.import_module(f"tfds_builders.{dataset}.{dataset}_dataset_builder")
+    module = _module(dataset)
     folder = expanded(data_dir)
     # Own data have as many configurations as there are folders; their builder makes each on demand.
     make_config = getattr(module.Builder, "config_of_folder", None)
@@ -106,7 +106,7 @@ def reading(name: str, data_dir: str | Path = DEFAULT_DATA_DIR) -> Reading:
     dataset, _, config = name.partition("/")
     if dataset not in names():
         return Reading()
-    module = importlib.import_module(f"tfds_builders.{dataset}.{dataset}_dataset_builder")
+    module = _module(dataset)
     for known in module.Builder.BUILDER_CONFIGS:
         if known.name == config or not config:
             return Reading(getattr(known, "windows", ()), getattr(known, "unwrap", False))
@@ -164,6 +164,16 @@ def damaged(folder: Path, error: Exception | str) -> DataError:
         f"the prepared data set in {folder} is damaged ({reason[0] if reason else 'unreadable'}); "
         "delete this folder and prepare it again."
     )
+
+
+def _module(dataset: str) -> ModuleType:
+    if importlib.util.find_spec("array_record") is None:
+        raise DataError(
+            f"the data set '{dataset}' needs the package array_record, which has no version for "
+            "Windows; prepare data sets and train under Linux, macOS or WSL."
+        )
+    # TFDS takes two thirds of a second to import: only who touches data pays for it.
+    return importlib.import_module(f"tfds_builders.{dataset}.{dataset}_dataset_builder")
 
 
 @cache

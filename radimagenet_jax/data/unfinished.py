@@ -20,9 +20,10 @@ from typing import IO, Any
 from radimagenet_jax.data.registry import UNFINISHED
 from radimagenet_jax.data.source_files import FileState
 from radimagenet_jax.data.spool import SpoolShuffler
+from radimagenet_jax.version import __version__
 
 # A record depends on what decodes; another version's records are not gone on with.
-_DECODERS = ("radimagenet-jax", "pydicom", "opencv-python-headless", "pillow", "numpy")
+_DECODERS = ("pydicom", "opencv-python-headless", "pillow", "numpy")
 _HASH_BYTES = 16
 
 
@@ -34,7 +35,7 @@ def unfinished_folder(home: Path, config: str, description: str) -> Path:
       config: The configuration's name.
       description: Everything, beside the source, that records depend on.
     """
-    versions = [f"{name} {_version(name)}" for name in _DECODERS]
+    versions = [__version__, *(f"{name} {_version(name)}" for name in _DECODERS)]
     digest = hashlib.sha256("\0".join([description, *versions]).encode()).hexdigest()[:16]
     folder = home / UNFINISHED / config / digest
     if folder.parent.is_dir():

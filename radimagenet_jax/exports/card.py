@@ -2,11 +2,11 @@
 
 import json
 import zipfile
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from radimagenet_jax.exports.source import FEATURES, IMAGES, PROBABILITIES, Source
+from radimagenet_jax.version import __version__
 from radimagenet_jax.weights.card import NOT_A_DEVICE
 
 # The member of a zip archive that holds it.
@@ -22,7 +22,7 @@ def card(source: Source) -> dict[str, Any]:
     }
     found: dict[str, Any] = {
         "notice": NOT_A_DEVICE,
-        "made_by": f"radimagenet_jax {metadata.version('radimagenet-jax')}",
+        "made_by": f"radimagenet_jax {__version__}",
         "input": {
             IMAGES: f"(N, {size}, {size}, 3) uint8, RGB; a grey image three times; resized with "
             "nearest neighbour; the preprocessing is inside",

@@ -6,7 +6,6 @@ done and how long each file is then. Who goes on cuts the files to these lengths
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from radimagenet_jax import own_files
+from radimagenet_jax import locks, own_files
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.files import make_private
 from radimagenet_jax.reports.predictions import STRAY_BYTES
@@ -80,22 +79,20 @@ class Journal:
             self.folder.mkdir(exist_ok=True)
             self._file = open(self.folder / _JOURNAL, "a+", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
-            raise ConfigError(
-                f"--output={output} cannot be written to ({error.strerror}); give another folder."
-            ) from error
+            raise _unwritable(output, error) from error
         try:
-            # The kernel gives the lock back when the process ends, however it ends.
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not locks.take(self._file.fileno(), self.folder / _JOURNAL):
+                raise ConfigError(
+                    f"another process is predicting into {output}; wait for it, or give another "
+                    "--output."
+                )
             self._resume(command)
-        except OSError as error:
-            self._file.close()
-            raise ConfigError(
-                f"another process is predicting into {output}; wait for it, or give another "
-                "--output."
-            ) from error
         except ConfigError:
             self._file.close()
             raise
+        except OSError as error:
+            self._file.close()
+            raise _unwritable(output, error) from error
         self._written = time.monotonic()
 
     def _resume(self, command: Mapping[str, str]) -> None:
@@ -181,6 +178,12 @@ class Journal:
         # What makes it private is all that is left of what this command made in vain.
         if self._is_new and [one.name for one in self._output.iterdir()] == [".gitignore"]:
             shutil.rmtree(self._output, ignore_errors=True)
+
+
+def _unwritable(output: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"--output={output} cannot be written to ({error.strerror}); give another folder."
+    )
 
 
 def _lines(file: IO[str]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from typing import Any, TypedDict
 from radimagenet_jax import models, own_files
 from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.version import __version__
 from radimagenet_jax.weights.card import NOT_A_DEVICE
 
 __all__ = ["NOT_A_DEVICE", "Network", "Provenance"]
@@ -26,10 +27,10 @@ __all__ = ["NOT_A_DEVICE", "Network", "Provenance"]
 # Of the published downstream training; a run with less says so.
 PUBLISHED_EPOCHS = 30
 PUBLISHED_IMAGE_SIZE = 224
-_PACKAGES = ("radimagenet-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # Of a run's result; earlier versions did not write it.
 _RESULT: Mapping[str, own_files.Form] = {"provenance?": {"smoke": bool, "less": str}}
-_PAGE_ARGUMENT = re.compile(r"(?:--config=)?[^:]*\.py:(.*)", re.DOTALL)
+_PAGE_ARGUMENT = re.compile(r"(?:--config=)?(?:[^:]*\.py|\w+):(.*)", re.DOTALL)
 
 
 class Network(TypedDict):
@@ -118,8 +119,16 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
     return {
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in _PACKAGES},
+        "radimagenet-jax": __version__,
+        **{name: _version(name) for name in _PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a folder, installed by nobody
+        return "unknown"
 
 
 def devices() -> str:

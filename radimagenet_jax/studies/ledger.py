@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
-from radimagenet_jax import own_files
+from radimagenet_jax import locks, own_files
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import expanded, make_private, replacing
 from radimagenet_jax.reports import predictions, study_files
@@ -96,21 +95,18 @@ class Ledger:
     def lock(self, group: plan.Group) -> Iterator[bool]:
         """Yields whether this process now holds the group; it does until the block ends.
 
-        The kernel gives the lock back when the process ends, however it ends, so that no lock is
+        The system gives the lock back when the process ends, however it ends, so that no lock is
         ever stale.
         """
-        with _open(self.path / "locks" / f"{group.id}.lock") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        path = self.path / "locks" / f"{group.id}.lock"
+        with _open(path) as file:
+            yield locks.take(file.fileno(), path)
 
     @contextlib.contextmanager
     def _table(self) -> Iterator[None]:
-        with _open(self.path / "locks" / "table.lock") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        path = self.path / "locks" / "table.lock"
+        with _open(path) as file:
+            locks.take(file.fileno(), path, wait=True)
             yield
 
     def is_done(self, group: plan.Group) -> bool:

@@ -46,8 +46,9 @@ def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads a config page and applies overrides.
 
     Args:
-      page: Path of a Python file with `get_config(argument)`, and optionally a colon and the
-        argument, as in `configs/covid.py:smoke`.
+      page: The name of one of the project's pages or the path of a Python file with
+        `get_config(argument)`, and optionally a colon and the argument, as in `covid:smoke` and
+        `configs/covid.py:smoke`.
       overrides: Such as `--config.optimizer.learning_rate=1e-4`; the value is read as the type
         that the field has.
 

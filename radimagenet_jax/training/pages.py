@@ -16,8 +16,7 @@ from ml_collections import ConfigDict
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.files import expanded
 
-# The pages of this project, for a page elsewhere that builds on `configs.base`.
-_PROJECT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
 # A page assigns a few dozen values; importing what it needs takes some of this on a slow disk.
 _SECONDS = 25
 
@@ -26,18 +25,19 @@ def config_of(page: str) -> ConfigDict:
     """What the page's `get_config` returns.
 
     Args:
-      page: Path of a Python file, and optionally a colon and the argument of `get_config`.
+      page: The name of one of the project's pages, such as `covid`, or the path of a Python file;
+        and optionally a colon and the argument of `get_config`.
 
     Raises:
       ConfigError: If there is no such page, or it ends in an error, exits, asks the keyboard,
         does not end, or returns something else than a `ConfigDict`.
     """
-    found = re.fullmatch(r"(.*?\.py)(?::(.*))?", page, flags=re.DOTALL)
-    path_text, argument = (found[1], found[2]) if found else (page.partition(":")[0], None)
-    path = expanded(path_text)
-    if not path.is_file():
-        raise ConfigError(f"there is no config page {path_text}; the project's are in configs/.")
-    for folder in (_PROJECT, path.resolve().parent.parent):
+    # A path may have colons before its end, a name has none.
+    found = re.fullmatch(r"(.*?\.py|[^:]*)(?::(.*))?", page, flags=re.DOTALL)
+    path_text, argument = (found[1], found[2]) if found else (page, None)
+    path = _file(path_text)
+    # The project's are there for a page elsewhere that builds on `configs.base`.
+    for folder in (_home(), path.resolve().parent.parent):
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location(f"config_page_{path.stem}", path)
@@ -66,6 +66,34 @@ def config_of(page: str) -> ConfigDict:
     return config
 
 
+def names() -> tuple[str, ...]:
+    """The names of the project's pages, in alphabetical order."""
+    pages = _home().glob("configs/*.py")
+    return tuple(sorted(page.stem for page in pages if not page.stem.endswith("base")))
+
+
+def _home() -> Path:
+    """The folder that `configs` is in: `pages` of an installed package, or the checkout."""
+    installed = _PACKAGE / "pages"
+    return installed if installed.is_dir() else _PACKAGE.parent
+
+
+def _file(text: str) -> Path:
+    """The file of a page. What is called like one of the project's is that, wherever one stands."""
+    path = expanded(text)
+    if text in names():
+        return _home() / "configs" / f"{text}.py"
+    if path.is_file():
+        return path
+    # As the help of each command and the pages themselves name them, seen from a checkout.
+    if path.parent == Path("configs") and path.suffix == ".py" and path.stem in names():
+        return _home() / path
+    raise ConfigError(
+        f"there is no config page {text}; the project's are {', '.join(names())}, and a page of "
+        "your own is given by its path."
+    )
+
+
 class _NoKeyboard(io.TextIOBase):
     """Stands for the keyboard, which may be that of a job which nobody watches."""
 
@@ -91,8 +119,9 @@ def _alone(page: str) -> Iterator[None]:
             f"config page {page} does not end: get_config took more than {_SECONDS} seconds."
         )
 
-    # Signals are for the main thread; elsewhere, as in a notebook's, a person can interrupt.
-    timed = threading.current_thread() is threading.main_thread()
+    # Signals are for the main thread, and alarms not for Windows; elsewhere, as in a notebook's, a
+    # person can interrupt.
+    timed = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGALRM")
     keyboard, sys.stdin = sys.stdin, _NoKeyboard(page)
     before = signal.signal(signal.SIGALRM, stop) if timed else None
     if timed:

@@ -1,13 +1,12 @@
 """A run's working directory: one config, one process, finished or to be resumed."""
 
-import fcntl
 import os
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
-from radimagenet_jax import own_files
+from radimagenet_jax import locks, own_files
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.files import expanded, make_private, replacing
 from radimagenet_jax.training import config as config_pages
@@ -101,17 +100,18 @@ class Workdir:
         self.result = self._read("result.json")
 
     def _acquire(self) -> TextIO:
-        lock = (self.path / ".lock").open("w")
+        path = self.path / ".lock"
+        lock = path.open("w")
         try:
-            # The kernel gives the lock back when the process ends, however it ends.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
+            if locks.take(lock.fileno(), path):
+                return lock
             raise ConfigError(
                 f"another process is running in {self.path}; "
                 "wait for it, or give another --workdir."
-            ) from error
-        return lock
+            )
+        except ConfigError:
+            lock.close()
+            raise
 
     def _read(self, name: str) -> dict[str, Any] | None:
         path = self.path / name

@@ -124,6 +124,11 @@ class _Worker:
 
     def __init__(self, content: BinaryIO, name: str):
         self._name = name
+        if os.name == "nt":  # which gives no file on to a process by its number
+            raise WeightsError(
+                f"{name} is HDF5, which is read under Linux, macOS and WSL only; make it a folder "
+                "there with python -m radimagenet_jax.convert, which is read everywhere."
+            )
         descriptor = content.fileno()
         limit = _TIMES * os.fstat(descriptor).st_size + _SPARE
         # By the number that it has here, so that a file without a name can be given.
