@@ -128,15 +128,17 @@ def from_scratch() -> ConfigDict:
     """What a network with random weights learns by, found on validation images of COVID-CT.
 
     The published line is for pretrained weights: at its rates and in its few steps a network that
-    begins with random ones learns nothing.
+    begins with random ones learns nothing. The averages, of the weights over some 50 steps and of
+    the statistics over 33, keep the validation loss from jumping from epoch to epoch.
     """
     config = ConfigDict()
     config.image_size = 96
     config.batch_size = 16
     config.epochs = 25
-    config.batch_norm_momentum = 0.9
+    config.batch_norm_momentum = 0.97
+    config.ema = 0.98
     config.optimizer = ConfigDict({"learning_rate": 1e-3})
-    config.schedule = ConfigDict({"name": "cosine"})
+    config.schedule = ConfigDict({"name": "cosine", "warmup_epochs": 2.0})
     return config
 
 

