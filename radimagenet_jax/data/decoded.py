@@ -7,13 +7,13 @@ complete; until then it is called `decoded_<S>.unfinished`, and a later run goes
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import PIL
 
 from radimagenet_jax import locks, own_files
 from radimagenet_jax.console import console
+from radimagenet_jax.data.ahead import in_order
 from radimagenet_jax.data.preparation import progress_bar
 from radimagenet_jax.errors import DataError
 
@@ -258,9 +259,15 @@ def _write_split(encoded: Encoded, split: str, count: int, path: Path) -> Iterat
             entries["check"] = [zlib.crc32(image.data) for image in entries["pixels"]]
             return entries
 
-        for entries in _in_order(decode, range(first, count, _PORTION)):
-            file.write(entries.data)
-            yield len(entries)
+        workers = os.cpu_count() or 1
+        pool = ThreadPoolExecutor(workers)
+        try:
+            portions = (functools.partial(decode, at) for at in range(first, count, _PORTION))
+            for entries in in_order(pool, portions, 2 * workers):
+                file.write(entries.data)
+                yield len(entries)
+        finally:
+            pool.shutdown(cancel_futures=True)
         file.flush()
         os.fsync(file.fileno())
 
@@ -273,23 +280,6 @@ def _whole_entries(handle: int, entry: np.dtype[Any], most: int) -> int:
         if len(found) != entry.itemsize or zlib.crc32(pixels) != int.from_bytes(check, "little"):
             return place
     return most
-
-
-def _in_order(work: Callable[[int], np.ndarray], starts: Sequence[int]) -> Iterator[np.ndarray]:
-    """Does work in threads, a bounded amount ahead; yields the results in their order."""
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[np.ndarray]] = deque()
-        try:
-            for start in starts:
-                waiting.append(pool.submit(work, start))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @contextlib.contextmanager

@@ -1,21 +1,19 @@
 """Images through a network: decoded ahead in threads, in batches, in the order of the entries."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from radimagenet_jax.data.ahead import in_order
 from radimagenet_jax.data.inputs import FRAMES, Entry, Failure, Part
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.prediction.journal import Position
-
-T = TypeVar("T")
 
 # More threads than this only wait for each other: pydicom holds the interpreter.
 _MOST_THREADS = 16
@@ -158,13 +156,13 @@ def _items(
     pool = ThreadPoolExecutor(workers)
     try:
         tasks = (partial(read, entries[place], first=first(place)) for place in places)
-        for place, part in zip(places, _ahead(pool, tasks, ahead + workers), strict=True):
+        for place, part in zip(places, in_order(pool, tasks, ahead + workers), strict=True):
             entry, frame = entries[place], first(place)
             yield from _of_part(entry, place, part, frame)
             # Of a file with many frames, some are read at a time.
             later = range(frame + FRAMES, part.frames, FRAMES)
             rest = (partial(read, entry, first=begin) for begin in later)
-            for begin, more in zip(later, _ahead(pool, rest, workers), strict=True):
+            for begin, more in zip(later, in_order(pool, rest, workers), strict=True):
                 yield from _of_part(entry, place, more, begin)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -176,14 +174,3 @@ def _of_part(entry: Entry, place: int, part: Part, first: int) -> Iterator[_Item
         yield _Item(
             entry, key, image, Position(place + 1) if is_last else Position(place, frame + 1)
         )
-
-
-def _ahead(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], T]], count: int) -> Iterator[T]:
-    """Runs tasks in threads; yields what they return in order, while some are ahead."""
-    running: deque[Future[T]] = deque()
-    for task in tasks:
-        running.append(pool.submit(task))
-        if len(running) > count:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict
 
-from radimagenet_jax import models, own_files
+from radimagenet_jax import models, own_files, processor
 from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.version import __version__
@@ -141,10 +141,7 @@ def devices() -> str:
 def _host() -> str:
     """The machine's processor, such as '2 cores of AMD EPYC 7R13 (Linux, x86_64)'."""
     system = f"{platform.system()}, {platform.machine()}"
-    name, cpus = "", Path("/proc/cpuinfo")
-    if cpus.is_file():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpus.read_text(errors="replace"), re.M)
-        name = f" of {found[1].strip()}" if found else ""
+    name = f" of {processor.name()}" if processor.name() else ""
     cores = os.cpu_count() or 1
     return f"{cores} CPU core{'' if cores == 1 else 's'}{name} ({system})"
 

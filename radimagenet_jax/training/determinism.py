@@ -10,7 +10,6 @@ CPUs and TPUs compute the same twice by themselves.
 """
 
 import contextlib
-import functools
 import hashlib
 import importlib
 import os
@@ -24,8 +23,10 @@ from typing import Any
 import jax
 import jaxlib
 
+from radimagenet_jax import processor
 from radimagenet_jax.console import warn
 from radimagenet_jax.files import expanded
+from radimagenet_jax.models import ops
 
 # What a run's folder keeps of XLA's choices.
 CHOICES = "autotuning.txt"
@@ -36,7 +37,6 @@ _NEXT = "next-"
 _GPUS = ("xla_cuda", "xla_rocm")
 _LARGEST = 64 * 2**20
 _DRIVER = Path("/proc/driver/nvidia/version")
-_PROCESSOR = Path("/proc/cpuinfo")
 
 # Where this process' XLA writes its choices, and the folder that keeps them. XLA reads its flags
 # once, so there is one of these in a process.
@@ -118,7 +118,7 @@ def machine() -> dict[str, Any]:
     if device.platform == "gpu":
         found["driver"] = _driver()
     if device.platform == "cpu":
-        found["chip"] = processor()
+        found["chip"] = processor.name() or platform.processor() or platform.machine()
     return found
 
 
@@ -135,16 +135,6 @@ def moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
-@functools.cache
-def processor() -> str:
-    """The CPU's name, as Linux has it."""
-    try:
-        found = re.search(r"^model name\s*: (.+)$", _PROCESSOR.read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
-
-
 def _driver() -> str:
     """The version of NVIDIA's driver, '' where there is none."""
     try:
@@ -156,8 +146,7 @@ def _driver() -> str:
 
 def _store() -> Path:
     """The machine's folder of choices, of this jaxlib."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache"))
-    return cache / "radimagenet_jax" / "autotuning" / f"jaxlib-{jaxlib.__version__}"
+    return Path(ops.cache_folder()) / "autotuning" / f"jaxlib-{jaxlib.__version__}"
 
 
 def _place(text: str) -> Path:

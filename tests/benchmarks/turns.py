@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from radimagenet_jax import huge_pages
-from radimagenet_jax.training import determinism
+from radimagenet_jax import huge_pages, processor
 from tests.keras_networks import KERAS_APPLICATIONS
 
 Step = Callable[[], object]
@@ -80,7 +79,7 @@ def main(
     rates = {name: round(options.batch / seconds, 3) for name, seconds in taken.items()}
     ratios = {name: round(rates[OURS] / rates[name], 3) for name in peers}
     figures = {"images_per_second": rates, "ratios": ratios, "cpus": os.cpu_count()}
-    figures["processor"] = determinism.processor()
+    figures["processor"] = processor.name()
     print(json.dumps({name: getattr(options, name) for name in described} | figures))
     return int(any(ratio < LEAST for ratio in ratios.values()))
 

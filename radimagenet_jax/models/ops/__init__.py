@@ -5,6 +5,7 @@ The only folder that knows of CPUs, GPUs and TPUs: what is outside asks for a co
 """
 
 from radimagenet_jax.models.ops.platform import (
+    cache_folder,
     computes_on_host,
     jit,
     keep_compiled_programs,
@@ -15,6 +16,7 @@ from radimagenet_jax.models.ops.resampling import affine_bilinear
 
 __all__ = [
     "affine_bilinear",
+    "cache_folder",
     "computes_on_host",
     "jit",
     "keep_compiled_programs",

@@ -166,11 +166,16 @@ def computes_on_host() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def cache_folder() -> str:
+    """Where this machine keeps for later runs what takes time to find out."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return os.path.join(os.path.expanduser(cache), "radimagenet_jax")
+
+
 def keep_compiled_programs() -> None:
     """Keeps compiled programs between processes; `JAX_COMPILATION_CACHE_DIR` moves the folder."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        folder = os.path.join(os.path.expanduser(cache), "radimagenet_jax", "xla")
+        folder = os.path.join(cache_folder(), "xla")
         jax.config.update("jax_compilation_cache_dir", folder)
     # The small ones too: a run has some fifty, which together take longer than they take to read.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
