@@ -24,7 +24,7 @@ from radimagenet_jax.models.inception import (
     scaled,
     unit,
 )
-from radimagenet_jax.models.layers import Layers, block_output, relu
+from radimagenet_jax.models.layers import Layers, block_output, relu, residual_relu
 from radimagenet_jax.models.network import Architecture, KerasLayer, Network
 
 _REPEATS = (10, 20, 10)
@@ -107,7 +107,7 @@ class Residual(nn.Module):
         """Maps x (N, H, W, C) to the same shape."""
         mixed = concatenated(self.branches, x, layers, self.width)
         y = x + self.scale * layers.conv(mixed, "conv", x.shape[-1])
-        return block_output(relu(y) if self.activate else y)
+        return block_output(residual_relu(y) if self.activate else y)
 
 
 class Final(nn.Module):

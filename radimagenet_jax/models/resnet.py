@@ -12,7 +12,7 @@ from typing import ClassVar
 import jax
 from flax import linen as nn
 
-from radimagenet_jax.models.layers import Layers, block_output, relu
+from radimagenet_jax.models.layers import Layers, block_output, relu, residual_relu
 from radimagenet_jax.models.network import Architecture, KerasLayer, Network, TorchNames
 from radimagenet_jax.models.ops.pooling import max_pool
 
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
             y, ("conv2", "bn2"), self.width, 3, stride=second, padding=_PAD_1, **bias
         )
         y = layers.conv_norm(relu(y), ("conv3", "bn3"), 4 * self.width, **bias)
-        return block_output(relu(shortcut + y))
+        return block_output(residual_relu(shortcut + y))
 
 
 class Stem(nn.Module):

@@ -1,4 +1,4 @@
-"""Both paths of the convolution, forwards and backwards, equal XLA's own."""
+"""All paths of the convolution, forwards and backwards, equal XLA's own."""
 
 import functools
 
@@ -58,7 +58,7 @@ def value_and_gradients(convolve, argnums):
     return jax.jit(jax.value_and_grad(loss, argnums, has_aux=True))
 
 
-@pytest.mark.parametrize("path", ["cpu", "plain"])
+@pytest.mark.parametrize("path", ["cpu", "gpu", "plain"])
 @pytest.mark.parametrize(("size", "window", "channels", "strides", "padding"), GEOMETRIES)
 def test_value_and_gradients_are_those_of_xla(size, window, channels, strides, padding, path):
     x, kernel = drawn(size, window, channels)
@@ -72,7 +72,7 @@ def test_value_and_gradients_are_those_of_xla(size, window, channels, strides, p
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-6 * max(scale, 1))
 
 
-@pytest.mark.parametrize("path", ["cpu", "plain"])
+@pytest.mark.parametrize("path", ["cpu", "gpu", "plain"])
 @pytest.mark.parametrize("argnum", [0, 1])
 def test_a_gradient_of_one_argument_alone_is_the_same(argnum, path):
     x, kernel = drawn((9, 8), (3, 3), (4, 6))
@@ -84,7 +84,7 @@ def test_a_gradient_of_one_argument_alone_is_the_same(argnum, path):
     np.testing.assert_allclose(alone, both[argnum], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("path", ["cpu", "plain"])
+@pytest.mark.parametrize("path", ["cpu", "gpu", "plain"])
 def test_a_result_that_counts_nowhere_has_a_gradient_of_zero(path):
     x, kernel = drawn((5, 5), (3, 3), (2, 2))
     with platform.force(path):
@@ -94,7 +94,7 @@ def test_a_result_that_counts_nowhere_has_a_gradient_of_zero(path):
     assert not any(np.asarray(gradient).any() for gradient in gradients)
 
 
-@pytest.mark.parametrize("path", ["cpu", "plain"])
+@pytest.mark.parametrize("path", ["cpu", "gpu", "plain"])
 def test_bfloat16_stays_bfloat16(path):
     x, kernel = (jnp.asarray(value, jnp.bfloat16) for value in drawn((6, 6), (3, 3), (4, 4)))
     with platform.force(path):
@@ -102,6 +102,20 @@ def test_bfloat16_stays_bfloat16(path):
             functools.partial(conv, strides=(1, 1), padding="SAME"), (0, 1)
         )(x, kernel)
     assert {value.dtype for value in (y, *gradients)} == {jnp.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.parametrize(("chip", "strided"), [("cuda", 0), ("tpu", 3)])
+def test_on_a_gpu_a_strided_1x1_kernel_and_its_gradients_meet_only_the_pixels_they_read(
+    chip, strided
+):
+    x, kernel = drawn((8, 8), (1, 1), (4, 6))
+    step = value_and_gradients(functools.partial(conv, strides=(2, 2), padding="VALID"), (0, 1))
+    lowered = step.trace(x, kernel).lower(lowering_platforms=(chip,)).as_text()
+    convolutions = [line for line in lowered.splitlines() if "stablehlo.convolution" in line]
+    assert len(convolutions) == 3
+    # The strides of the first, and what they become in the gradients.
+    apart = ("stride = [2, 2]", "lhs_dilate = [2, 2]", "rhs_dilate = [2, 2]")
+    assert sum(any(word in line for word in apart) for line in convolutions) == strided
 
 
 def test_what_is_materialized_is_the_same_whatever_it_holds():

@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 
 from radimagenet_jax import models
-from radimagenet_jax.models.layers import Head
+from radimagenet_jax.models.layers import Head, residual_relu
 from radimagenet_jax.training import initialise
 from tests.models.test_architectures import FEATURES
 
@@ -208,3 +208,14 @@ def test_the_head_starts_as_asked(name, shallow):
     assert not np.any(drawn["bias"])
     limit = np.sqrt(6 / sum(drawn["kernel"].shape))
     assert 0.5 * limit < np.abs(drawn["kernel"]).max() <= limit
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_blocks_relu_has_the_gradient_of_any_other(dtype):
+    tiny = jnp.finfo(dtype).tiny
+    x = jnp.asarray([-jnp.inf, -2, -tiny, -0.0, 0.0, tiny, 3, jnp.inf], dtype)
+    for function in (residual_relu, jax.jit(residual_relu)):
+        ours, back = jax.vjp(function, x)
+        theirs, expected = jax.vjp(jax.nn.relu, x)
+        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(back(x)[0], expected(x)[0])

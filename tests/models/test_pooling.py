@@ -51,7 +51,7 @@ def test_the_dtype_is_kept(pool):
     np.testing.assert_array_equal(pool(jnp.ones((1, 5, 5, 1))), 1)
 
 
-@pytest.mark.parametrize("path", ["cpu", "plain"])
+@pytest.mark.parametrize("path", ["cpu", "gpu", "plain"])
 @pytest.mark.parametrize(
     ("window", "stride", "padding"),
     [(3, 2, "VALID"), (3, 2, "SAME"), (3, 2, ((1, 1), (1, 1))), (3, 1, "SAME"), (2, 2, "VALID")],

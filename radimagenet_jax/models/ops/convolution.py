@@ -8,7 +8,7 @@ itself. Here both are written as convolutions that do, and 1x1 kernels as matrix
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from radimagenet_jax.models.ops import platform
 from radimagenet_jax.models.ops.pixels import Pair, interleaved, shifted
 
 Padding = str | Sequence[Pair]
+_Convolve = Callable[[jax.Array, jax.Array, "How"], jax.Array]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -65,8 +66,13 @@ def _traced(x: jax.Array, kernel: jax.Array, *, how: How) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x: jax.Array, kernel: jax.Array, how: How) -> jax.Array:
-    fast = functools.partial(_fast, strides=how.strides, pads=how.pads)
-    return platform.choose(x, kernel, cpu=fast, plain=functools.partial(_plain, how=how))
+    return platform.choose(
+        x,
+        kernel,
+        cpu=functools.partial(_fast, strides=how.strides, pads=how.pads),
+        plain=functools.partial(_plain, how=how),
+        gpu=functools.partial(_dense, how=how),
+    )
 
 
 def _forward(
@@ -84,26 +90,26 @@ def _backward(
         # Both gradients use it.
         dy = platform.materialized(dy)
 
+    def dx_of(convolve: _Convolve, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        return jax.linear_transpose(lambda x: convolve(x, kernel, how), x)(dy)[0]
+
+    def dkernel_of(convolve: _Convolve, x: jax.Array, dy: jax.Array) -> jax.Array:
+        return jax.linear_transpose(lambda kernel: convolve(x, kernel, how), kernel)(dy)[0]
+
     # Each is chosen by itself, so that the compiler drops what a frozen layer does not need.
-    def plain_dx(kernel: jax.Array, dy: jax.Array) -> jax.Array:
-        of_x = functools.partial(_plain, kernel=kernel, how=how)
-        return jax.linear_transpose(of_x, x)(dy)[0]
-
-    def plain_dkernel(x: jax.Array, dy: jax.Array) -> jax.Array:
-        of_kernel = functools.partial(_plain, x, how=how)
-        return jax.linear_transpose(of_kernel, kernel)(dy)[0]
-
     dx = platform.choose(
         kernel,
         dy,
         cpu=functools.partial(_input_gradient, shape=x.shape, strides=strides, pads=pads),
-        plain=plain_dx,
+        plain=functools.partial(dx_of, _plain),
+        gpu=functools.partial(dx_of, _dense),
     )
     dkernel = platform.choose(
         x,
         dy,
         cpu=functools.partial(_kernel_gradient, shape=kernel.shape, strides=strides, pads=pads),
-        plain=plain_dkernel,
+        plain=functools.partial(dkernel_of, _plain),
+        gpu=functools.partial(dkernel_of, _dense),
     )
     return dx, dkernel
 
@@ -115,6 +121,18 @@ def _plain(x: jax.Array, kernel: jax.Array, how: How) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x, kernel, how.strides, how.pads, dimension_numbers=_LAYOUT, precision=how.precision
     )
+
+
+def _dense(x: jax.Array, kernel: jax.Array, how: How) -> jax.Array:
+    """The same for GPU: a strided 1x1 kernel meets only the pixels that it reads.
+
+    The gradient of a strided convolution writes all pixels, of which these are one in four, and two
+    such layers behind one block write and read them twice.
+    """
+    if kernel.shape[:2] == (1, 1) and how.pads == ((0, 0), (0, 0)):
+        x = x[:, :: how.strides[0], :: how.strides[1]]
+        how = dataclasses.replace(how, strides=(1, 1))
+    return _plain(x, kernel, how)
 
 
 def _fast(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import jax
 from jax.experimental import xla_metadata
 
-Path = Literal["cpu", "plain"]
+Path = Literal["cpu", "gpu", "plain"]
 
 # XLA hands convolutions to YNNPACK unless told otherwise, which takes 1.2 to 1.6 times as long over
 # the four networks as Eigen, its library before. What is named here stays with YNNPACK.
@@ -37,7 +37,7 @@ def force(path: Path) -> Iterator[None]:
     A function that is already traced keeps its path: jit a new one to compare the two.
 
     Args:
-      path: 'cpu' for what is made for XLA on CPU, 'plain' for XLA's own operations.
+      path: 'cpu' or 'gpu' for what is made for XLA there, 'plain' for XLA's own operations.
     """
     with _forcing(path):
         yield
@@ -73,7 +73,7 @@ def choose(
     """
     forced = _forced.get()
     if forced is not None:
-        return {"cpu": cpu, "plain": plain}[forced](*operands)
+        return {"cpu": cpu, "gpu": gpu or plain, "plain": plain}[forced](*operands)
     own = {"cpu": cpu, "cuda": gpu, "rocm": gpu, "tpu": tpu}
     chosen = {platform: function for platform, function in own.items() if function is not None}
     return jax.lax.platform_dependent(*operands, **chosen, default=plain)
