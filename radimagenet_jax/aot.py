@@ -1,4 +1,4 @@
-"""Compiles the training step for TPUs that are not there: `python -m radimagenet_jax.aot`."""
+"""Compiles the training step for chips that are not there: `python -m radimagenet_jax.aot`."""
 
 import json
 from collections.abc import Sequence
@@ -7,20 +7,23 @@ from radimagenet_jax import command, console
 from radimagenet_jax.errors import ConfigError
 
 _EPILOG = """\
-It compiles the step that training takes, with the TPU's own compiler, on any machine, and
-computes nothing: no data, no weights and no TPU are needed, only the extra `aot`
-(pip install -e '.[aot]'). A network takes minutes to compile.
+It compiles the step that training takes, with the chip's own compiler, on any machine, and
+computes nothing: no data, no weights and no chip are needed, only the extra `aot` for TPUs
+(pip install -e '.[aot]') or `cuda13` for GPUs. A network takes minutes to compile.
 
 It prints one JSON object: topology, devices, global_batch, hbm_bytes_per_device (what the step
 holds at its peak), hbm_limit_bytes, fits, flops_per_device, bytes_accessed_per_device,
 collective_bytes_per_device (each a step), compile_seconds. `fits` is false also where the
 compiler itself refuses; the largest batch that should fit is then named on standard error.
+For GPUs it leaves out what takes a GPU, timing kernels against each other; their compiler counts
+no operations (flops_per_device is null), and the traffic is every kernel's arrays, each once.
 
-topologies: a generation and how its chips are laid out, such as
-  v5e:2x4  v5e:16x16  v6e:2x4  v4:2x2x2  v5p:2x2x1
+topologies: a TPU's generation and how its chips are laid out, or a GPU and how many, such as
+  v5e:2x4  v5e:16x16  v6e:2x4  v4:2x2x2  v5p:2x2x1  a100  h100  h100:8  h200
 
 examples:
   python -m radimagenet_jax.aot --config=configs/radimagenet.py --topology=v5e:2x4 --per_device=128
+  python -m radimagenet_jax.aot --config=configs/breast.py --topology=a100 --per_device=256
   python -m radimagenet_jax.aot --config=configs/covid.py --topology=v6e:2x4 --report \\
       --config.model=densenet121 --config.structure=freezeall
 """
@@ -30,11 +33,13 @@ def main(arguments: Sequence[str]) -> int:
     """Parses the command line, compiles and prints; returns the exit code."""
     parser = command.Parser(
         "aot",
-        "Compile the training step for a TPU topology and say what it takes.",
+        "Compile the training step for TPUs or GPUs and say what it takes.",
         _EPILOG,
     )
     parser.add_argument("--config", required=True, metavar="PAGE[:ARGUMENTS]", help="a config page")
-    parser.add_argument("--topology", required=True, metavar="NAME", help="such as v5e:2x4")
+    parser.add_argument(
+        "--topology", required=True, metavar="NAME", help="such as v5e:2x4, or h100"
+    )
     parser.add_argument(
         "--per_device",
         type=int,
@@ -56,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.per_device is not None and options.per_device < 1:
         raise ConfigError(f"--per_device is {options.per_device}; give 1 or more images.")
 
-    # Imported late: the TPU's compiler must be found before JAX looks for devices.
+    # Imported late: the compiler must be found before JAX looks for devices.
     from radimagenet_jax.training import topology
 
     devices = topology.devices(options.topology)

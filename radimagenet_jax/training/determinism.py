@@ -31,7 +31,8 @@ from radimagenet_jax.models import ops
 # What a run's folder keeps of XLA's choices.
 CHOICES = "autotuning.txt"
 
-_KERNELS = "--xla_gpu_exclude_nondeterministic_ops"
+# Has XLA take kernels that add in one order.
+KERNELS = "xla_gpu_exclude_nondeterministic_ops"
 _READ, _WRITE = "--xla_gpu_load_autotune_results_from", "--xla_gpu_dump_autotune_results_to"
 _NEXT = "next-"
 _GPUS = ("xla_cuda", "xla_rocm")
@@ -62,7 +63,7 @@ def ask(
     _writes = None
     if not deterministic or not may_use_gpu(environment):
         return
-    flags = {_KERNELS: "true"}
+    flags = {f"--{KERNELS}": "true"}
     said = environment.get("XLA_FLAGS", "")
     if _READ not in said and _WRITE not in said:
         path = expanded(folder).absolute()

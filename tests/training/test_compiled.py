@@ -1,5 +1,8 @@
 """Laws of reading a compiled program's text."""
 
+import jax
+import jax.numpy as jnp
+import pytest
 from rich.console import Console
 
 from radimagenet_jax.training import compiled
@@ -57,3 +60,55 @@ def test_collectives_are_counted_by_kind():
     table = shown(compiled.collectives(TEXT))
     assert "all-reduce" in table
     assert "all-gather" in table
+
+
+PROGRAMS = {
+    "one pass": lambda x, y: jnp.sin(x) * y + 1,
+    "a sum and its share": lambda x, y: x / (x * y).sum(),
+    "products": lambda x, y: (x @ y.T) @ y,
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_traffic_is_what_the_compiler_counts(program):
+    x = jax.ShapeDtypeStruct((256, 512), jnp.float32)
+    made = jax.jit(PROGRAMS[program]).lower(x, x).compile()
+    expected = made.cost_analysis()["bytes accessed"]
+    assert compiled.traffic(made.as_text()) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_loop_moves_what_it_does_as_often_as_it_runs():
+    def repeated(times):
+        made = jax.jit(lambda x: jax.lax.fori_loop(0, times, lambda _, y: jnp.sin(y @ x), x))
+        text = made.lower(jax.ShapeDtypeStruct((128, 128), jnp.float32)).compile().as_text()
+        return compiled.traffic(text)
+
+    assert repeated(300) / repeated(30) == pytest.approx(10, rel=0.02)
+
+
+def test_of_what_a_kernel_cuts_only_what_it_keeps_is_read():
+    text = """\
+%fused (a: f32[100], b: f32[100], c: f32[100]) -> f32[10] {
+  %a = f32[100]{0} parameter(0)
+  %b = f32[100]{0} parameter(1)
+  %c = f32[100]{0} parameter(2)
+  %twice = f32[100]{0} add(%a, %a)
+  %first = f32[10]{0} slice(%twice), slice={[0:10]}
+  %second = f32[10]{0} slice(%b), slice={[50:60]}
+  %third = f32[10]{0} slice(%b), slice={[90:100]}
+  %once = f32[]{} reduce(%c, %c), dimensions={0}, to_apply=%add
+  %spread = f32[10]{0} broadcast(%once), dimensions={}
+  %some = f32[10]{0} add(%first, %second)
+  %sum = f32[10]{0} add(%some, %third)
+  ROOT %out = f32[10]{0} add(%sum, %spread)
+}
+
+ENTRY %main (x: f32[100], y: f32[100], z: f32[100]) -> f32[10] {
+  %x = f32[100]{0} parameter(0)
+  %y = f32[100]{0} parameter(1)
+  %z = f32[100]{0} parameter(2)
+  ROOT %fusion = f32[10]{0} fusion(%x, %y, %z), kind=kLoop, calls=%fused
+}
+"""
+    # Ten of x, twenty of y, all of z, and the result.
+    assert compiled.traffic(text) == (10 + 20 + 100 + 10) * 4
