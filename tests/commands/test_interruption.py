@@ -56,7 +56,11 @@ def finished(process):
 
 
 FEW_OR_MANY = pytest.mark.parametrize(
-    "count", [pytest.param(2, id="few"), pytest.param(24, id="many", marks=pytest.mark.slow)]
+    "count",
+    [
+        pytest.param(2, id="few"),
+        pytest.param(24, id="many", marks=(pytest.mark.slow, pytest.mark.alone)),
+    ],
 )
 
 

@@ -82,6 +82,7 @@ def together(tmp_path_factory, pair):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_two_processes_learn_and_predict_what_one_does(together, tmp_path, start, page):
     alone = tmp_path / "run"
     code, said = ended([start("main", f"--config={page}", f"--workdir={alone}", *STEADY)])
@@ -105,6 +106,7 @@ def test_two_processes_learn_and_predict_what_one_does(together, tmp_path, start
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_sigterm_to_one_process_saves_and_stops_both_and_they_resume_bit_for_bit(
     together, tmp_path, pair
 ):
@@ -126,6 +128,7 @@ def test_sigterm_to_one_process_saves_and_stops_both_and_they_resume_bit_for_bit
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_processes_that_hold_parts_of_the_images_compute_the_same_and_resume(
     together, tmp_path, pair
 ):
@@ -145,6 +148,7 @@ def test_processes_that_hold_parts_of_the_images_compute_the_same_and_resume(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_run_goes_on_with_other_devices_and_hosts(together, tmp_path, start, page, pair):
     workdir = tmp_path / "run"
     flags = (f"--config={page}", f"--workdir={workdir}", *STEADY)
@@ -164,6 +168,7 @@ def test_a_run_goes_on_with_other_devices_and_hosts(together, tmp_path, start, p
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_dies_ends_the_other_within_a_minute_and_both_resume(
     together, tmp_path, pair, victim
@@ -187,6 +192,7 @@ def test_a_process_that_dies_ends_the_other_within_a_minute_and_both_resume(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_processes_fall_back_from_a_damaged_checkpoint_together(together, tmp_path, pair):
     workdir = tmp_path / "run"
     processes = pair(workdir, *STEADY, "--config.checkpoint_every=1")

@@ -6,7 +6,7 @@ from radimagenet_jax import models
 from tests.fuzz import broken, harness
 from tests.fuzz.harness import known
 
-INPUTS = 25
+INPUTS = 10
 
 
 @pytest.fixture(autouse=True)

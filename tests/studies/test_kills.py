@@ -14,6 +14,7 @@ KILLS = 10
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_ten_kills_lose_only_the_running_group_and_change_no_figure(tmp_path, shared_data):
     manual = tmp_path / "data/downloads/manual/busi"
     (manual / "splits").mkdir(parents=True)
