@@ -244,10 +244,12 @@ def compile_step(config: ConfigDict, described: Sequence[Any]) -> Compiled:
     began = time.monotonic()
     lowered = step.lower(state, examples, None, given((batch,), jnp.float32))
     gpu = described[0].platform == "gpu"
-    # What a run asks for.
-    asked: dict[str, str | bool] = {determinism.KERNELS: True}
+    asked: dict[str, str | bool] = {}
+    if gpu:
+        # As a run asks for; and no kernels that only a GPU could choose among.
+        asked = {determinism.KERNELS: config.deterministic, "xla_gpu_enable_triton_gemm": False}
     try:
-        compiled = lowered.compile(asked if gpu and config.deterministic else None)
+        compiled = lowered.compile(asked)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
