@@ -129,15 +129,16 @@ def from_scratch() -> ConfigDict:
 
     The published line is for pretrained weights: at its rates and in its few steps a network that
     begins with random ones learns nothing. The averages, of the weights over some 50 steps and of
-    the statistics over 33, keep the validation loss from jumping from epoch to epoch.
+    the statistics over 33, keep the validation loss from jumping from epoch to epoch. At a third of
+    the rate, or in 25 epochs, a network learns its few images by heart before it is any better.
     """
     config = ConfigDict()
     config.image_size = 96
     config.batch_size = 16
-    config.epochs = 25
+    config.epochs = 15
     config.batch_norm_momentum = 0.97
     config.ema = 0.98
-    config.optimizer = ConfigDict({"learning_rate": 1e-3})
+    config.optimizer = ConfigDict({"learning_rate": 3e-3})
     config.schedule = ConfigDict({"name": "cosine", "warmup_epochs": 2.0})
     return config
 

@@ -14,9 +14,10 @@ are the others. Normal breasts count as benign, as published;
 Published are 256 pixels, batches of 256 (three steps an epoch here), Adam at 1e-3, 30 epochs,
 and rotations of 10 degrees with shifts, shear, zoom and horizontal flips.
 
-No whole run was measured. `:smoke`, an epoch of a shallow network on small images, took 44
-seconds on 2 CPU cores shared with other work, 28 of them compiling; what it scores says
-nothing.
+From random weights by `base.from_scratch` on the real images, fold 1, 2026-11-28: 8 minutes on 2
+CPU cores shared with other work, validation AUROC 0.912, test AUROC 0.818 (0.724 to 0.881 over
+images, BUSI names no patients). The published line was not run. `:smoke`, an epoch of a shallow
+network on small images, took 44 seconds, 28 of them compiling; what it scores says nothing.
 """
 
 from ml_collections import ConfigDict

@@ -50,7 +50,7 @@ def test_a_file_in_its_place_gives_the_published_line(tmp_path, capsys):
 def test_without_one_the_recipe_is_taken_and_the_file_named(tmp_path, capsys):
     config = settled(tmp_path, "--config.epochs=3")
     assert config.init == "scratch"
-    assert (config.image_size, config.optimizer.learning_rate) == (96, 1e-3)
+    assert (config.image_size, config.optimizer.learning_rate) == (96, 3e-3)
     assert (config.schedule.name, config.batch_norm_momentum) == ("cosine", 0.97)
     assert config.epochs == 3  # what the user says goes before the recipe
     told = capsys.readouterr().err
