@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import Progress
 from rich.table import Table
 
 from radimagenet_jax import command, console
@@ -123,6 +122,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _audit(of: _Audited, items: Sequence[_Item], output: Path) -> None:
     from radimagenet_jax.data import inspection
+    from radimagenet_jax.data.preparation import progress_bar
     from radimagenet_jax.files import replacing
     from radimagenet_jax.reports import audit_page, provenance
 
@@ -134,15 +134,13 @@ def _audit(of: _Audited, items: Sequence[_Item], output: Path) -> None:
             return inspection.Picture(*named, problem=str(error)), b""
         return inspection.examine(encoded, *named), hashlib.sha256(encoded).digest()
 
-    with Progress(console=console.console, transient=True) as progress:
-        task = progress.add_task("images", total=len(items))
-        pictures, fingerprint = [], hashlib.sha256()
-        with ThreadPoolExecutor() as pool:
-            for picture, content in pool.map(examine, items):
-                pictures.append(picture)
-                named = (picture.split, picture.key, picture.label, picture.patient)
-                fingerprint.update(repr(named).encode(errors="surrogateescape") + content)
-                progress.advance(task)
+    pictures, fingerprint = [], hashlib.sha256()
+    with progress_bar("reading images") as progress, ThreadPoolExecutor() as pool:
+        for picture, content in pool.map(examine, items):
+            pictures.append(picture)
+            named = (picture.split, picture.key, picture.label, picture.patient)
+            fingerprint.update(repr(named).encode(errors="surrogateescape") + content)
+            progress(len(pictures), len(items))
     findings = inspection.find(pictures)
     by_name = {(item.split, item.key): item for item in items}
 

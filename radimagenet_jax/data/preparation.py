@@ -154,15 +154,17 @@ def progress_bar(doing: str, on_progress: OnProgress | None = None) -> Iterator[
     if on_progress is not None:
         yield on_progress
         return
+    if not console.is_terminal:
+        # Not a bar that is disabled: older releases of rich end it with an empty line.
+        yield lambda done, total: None
+        return
     columns = (
         TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("prepare", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -33,7 +33,8 @@ class Bar:
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._has_bar:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -42,7 +43,9 @@ class Bar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        # Else older releases of rich end what never began with an empty line.
+        if self._has_bar:
+            self._bar.stop()
 
 
 class TrainingProgress(Bar):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -236,6 +237,7 @@ def test_a_kill_leaves_nothing_half_used_and_the_next_run_goes_on(data_dir, deco
     )
     assert process.stdout.readline() == "there\n"  # one thread of those that decode, in `train`
     process.send_signal(signum)
+    time.sleep(0.5)  # it hears of it before its thread may go on
     process.communicate(timeout=60)
     place = place_in(data_dir)
     unfinished = place.with_name(f"{place.name}.unfinished")

@@ -1,5 +1,6 @@
 """Weight files: damaged ones of every form that is read, and crafted ones that are worse."""
 
+import contextlib
 import functools
 import io
 import json
@@ -539,7 +540,9 @@ def _bombed_h5(rng: np.random.Generator) -> dict[str, bytes]:
                 )
                 packed = _zeros(int(rng.choice([10, 200])) * 2**20, 15)
                 raw = packed if rng.random() < 0.5 else rng.bytes(int(rng.integers(1, 5000)))
-                dataset.id.write_direct_chunk((0,) * values.ndim, raw)
+                # Older HDF5 writes no chunk that is so much larger than what it would hold.
+                with contextlib.suppress(OSError):
+                    dataset.id.write_direct_chunk((0,) * values.ndim, raw)
     return {"twig.h5": content.getvalue()}
 
 
