@@ -89,28 +89,29 @@ def traffic(text: str) -> int:
                 repeated = _REPEATED.search(one.rest)
                 total += of(bodies[called[1]]) * (int(repeated[1]) if repeated else 1)
             elif one.kind not in _FREE:
-                operands = [sizes.get(name, 0) for name in one.operands]
                 if one.kind == "fusion" and called:
-                    operands = list(_read(bodies[called[1]]).values())
-                total += one.bytes + sum(operands)
+                    read = _read(bodies[called[1]])
+                else:
+                    read = sum(sizes.get(name, 0) for name in one.operands)
+                total += one.bytes + read
         return total
 
     return of(next(bodies[head[2]] for head in heads if head[1]))
 
 
-def _read(fused: list[_Instruction]) -> dict[int, int]:
-    """Bytes that a fused computation reads of each of its parameters.
+def _read(fused: list[_Instruction]) -> int:
+    """Bytes that a fused computation reads of its parameters.
 
     From the last instruction back: of an array that is cut only what is left is wanted, and so of
     what it was made from, number by number.
     """
     wanted = {fused[-1].name: 1.0}  # shares
     sizes = {one.name: one.elements for one in fused}
-    found = {}
+    total = 0.0
     for one in reversed(fused):
         share = wanted.get(one.name, 0.0)
         if one.kind == "parameter":
-            found[int(one.rest.partition(")")[0])] = round(share * one.bytes)
+            total += share * one.bytes
         for name in one.operands:
             before = wanted.get(name, 0.0)
             if one.kind == "slice":
@@ -120,7 +121,7 @@ def _read(fused: list[_Instruction]) -> dict[int, int]:
                 wanted[name] = max(before, share)
             else:
                 wanted[name] = 1.0
-    return found
+    return round(total)
 
 
 def collectives(text: str) -> Table:
