@@ -114,8 +114,12 @@ _PASSED_OVER = {
             *("list", "dict", "tuple", "int", "float", "str", "bool", "bytes"),
         )
     ),
-    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath")),
-    *("pathlib._local.PosixPath", "pathlib._local.WindowsPath"),
+    # Python 3.13 names another module.
+    *(
+        f"{module}.{name}"
+        for module in ("pathlib", "pathlib._local")
+        for name in ("Path", "PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
+    ),
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
     *(f"torch.{name}" for name in ("Size", "device", "dtype", "float32", "float16", "bfloat16")),
     *(f"torch.{name}" for name in ("float64", "int64", "int32", "uint8", "bool")),

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -211,7 +210,8 @@ def test_a_file_that_shrinks_under_a_run_ends_it_in_a_sentence(data_dir):
 
 
 _WRITE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 from tests.data.test_streaming import opened
 from radimagenet_jax.data import streaming
 original = streaming.StreamedSplit.read
@@ -237,7 +237,6 @@ def test_a_kill_leaves_nothing_half_used_and_the_next_run_goes_on(data_dir, deco
     )
     assert process.stdout.readline() == "there\n"  # one thread of those that decode, in `train`
     process.send_signal(signum)
-    time.sleep(0.5)  # it hears of it before its thread may go on
     process.communicate(timeout=60)
     place = place_in(data_dir)
     unfinished = place.with_name(f"{place.name}.unfinished")

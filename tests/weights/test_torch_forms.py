@@ -5,6 +5,7 @@ import collections
 import datetime
 import json
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +113,20 @@ def assert_base(pretrained, expected):
     variables = dict(pretrained.variables)
     variables["params"] = {k: v for k, v in variables["params"].items() if k != "head"}
     jax.tree.map(np.testing.assert_array_equal, variables, dict(expected))
+
+
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+def test_paths_in_a_checkpoint_of_any_python_are_passed_over(
+    tmp_path, write_checkpoint, monkeypatch, module
+):
+    monkeypatch.setitem(sys.modules, module, pathlib)  # as Python 3.13 calls it
+    monkeypatch.setattr(pathlib.PurePosixPath, "__module__", module)
+    path = tmp_path / "model.pt"
+    write_checkpoint(
+        path, {"where": pathlib.PurePosixPath("data"), "model": state_dict("resnet50")}
+    )
+    assert module.encode() + b"\nPurePosixPath" in path.read_bytes()
+    load_pretrained(path, preprocessing="torch")
 
 
 @pytest.mark.parametrize(
