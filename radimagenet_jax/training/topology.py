@@ -24,7 +24,7 @@ from radimagenet_jax.training.program import Values
 
 # GiB of a chip's memory (https://cloud.google.com/tpu/docs/system-architecture-tpu-vm).
 _TPU_MEMORY = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
-_TPUS = re.compile(r"(v4|v5e|v5p|v6e):(\d+x\d+(?:x\d+)?)")
+_TPUS = re.compile(rf"({'|'.join(_TPU_MEMORY)}):(\d+x\d+(?:x\d+)?)")
 _FORMS = (
     f"a TPU's generation ({', '.join(_TPU_MEMORY)}) and a layout of chips, such as v5e:2x4 or "
     "v4:2x2x2, or a GPU and how many of them, such as h100 or a100:8"

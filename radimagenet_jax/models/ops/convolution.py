@@ -123,21 +123,31 @@ def _plain(x: jax.Array, kernel: jax.Array, how: How) -> jax.Array:
     )
 
 
+def _reads_single_pixels(shape: tuple[int, ...], pads: tuple[Pair, Pair]) -> bool:
+    """Whether a kernel of that shape is 1x1 and meets no padding."""
+    return shape[:2] == (1, 1) and pads == ((0, 0), (0, 0))
+
+
+def _read_pixels(x: jax.Array, strides: Pair) -> jax.Array:
+    """The pixels that such a kernel meets."""
+    return x[:, :: strides[0], :: strides[1]]
+
+
 def _dense(x: jax.Array, kernel: jax.Array, how: How) -> jax.Array:
     """The same for GPU: a strided 1x1 kernel meets only the pixels that it reads.
 
     The gradient of a strided convolution writes all pixels, of which these are one in four, and two
     such layers behind one block write and read them twice.
     """
-    if kernel.shape[:2] == (1, 1) and how.pads == ((0, 0), (0, 0)):
-        x = x[:, :: how.strides[0], :: how.strides[1]]
+    if _reads_single_pixels(kernel.shape, how.pads):
+        x = _read_pixels(x, how.strides)
         how = dataclasses.replace(how, strides=(1, 1))
     return _plain(x, kernel, how)
 
 
 def _fast(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """The same for XLA on CPU: products where there is nothing to slide over."""
-    if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
+    if _reads_single_pixels(kernel.shape, pads):
         return _product(x, kernel, strides)
     exact = How(strides, pads, None)  # products on CPU are
     if all(side >= taps for side, taps in zip(x.shape[1:3], kernel.shape[:2], strict=True)):
@@ -154,7 +164,7 @@ def _fast(x: jax.Array, kernel: jax.Array, strides: Pair, pads: tuple[Pair, Pair
 
 def _product(x: jax.Array, kernel: jax.Array, strides: Pair) -> jax.Array:
     """An unpadded 1x1 convolution."""
-    x = x[:, :: strides[0], :: strides[1]]
+    x = _read_pixels(x, strides)
     return (_rows(x) @ kernel[0, 0]).reshape(*x.shape[:3], kernel.shape[-1])
 
 
@@ -181,8 +191,8 @@ def _kernel_gradient(
 ) -> jax.Array:
     """Slides dy over x, with the images in the place of the channels."""
     height, width, channels, features = shape
-    if (height, width) == (1, 1) and pads == ((0, 0), (0, 0)):
-        x = x[:, :: strides[0], :: strides[1]]
+    if _reads_single_pixels(shape, pads):
+        x = _read_pixels(x, strides)
         return _summed_products(_rows(x), _rows(dy)).reshape(shape)
     # Computed in order and then transposed, since XLA would do both in one loop that jumps.
     x = platform.materialized(x)
