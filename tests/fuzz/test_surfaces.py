@@ -6,7 +6,7 @@ from radimagenet_jax import models
 from tests.fuzz import broken, harness
 from tests.fuzz.harness import known
 
-INPUTS = 10
+INPUTS = 25
 
 
 @pytest.fixture(autouse=True)

@@ -27,13 +27,15 @@ def test_what_is_compiled_once_is_counted_once(make_config, monkeypatch, capsys)
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_the_estimate_of_a_smoke_study_is_within_a_factor_of_two(tmp_path, shared_data):
+@pytest.mark.parametrize("task", ["breast", "covid"])
+def test_the_estimate_of_a_smoke_study_is_within_a_factor_of_two(task, tmp_path, shared_data):
     manual = tmp_path / "data/downloads/manual"
     manual.mkdir(parents=True)
-    (manual / "busi").symlink_to(shared_data / "Dataset_BUSI_with_GT")
+    for name, source in (("busi", "Dataset_BUSI_with_GT"), ("covid_ct", "covid_ct")):
+        (manual / name).symlink_to(shared_data / source)
     command = [
         *(sys.executable, "-m", "radimagenet_jax.study", f"--workdir={tmp_path / 'study'}"),
-        "--config=configs/study_breast.py:smoke",
+        f"--config=configs/study_{task}.py:smoke",
         f"--config.dataset.data_dir={tmp_path / 'data'}",
     ]
     environment = {"PATH": "/usr/bin:/bin", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
