@@ -55,9 +55,9 @@ def opened(path: Path) -> Iterator[Opened]:
       WeightsError: If the file is truncated, damaged or not of this form, or its contract is wrong.
     """
     try:
-        _check_header(path)
+        header = _read_header(path)
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: _stored(file, name) for name in sorted(file.keys())}
+            tensors = {name: _stored(file, name, header[name]) for name in sorted(file.keys())}
             described = Opened(path, "safetensors", tensors)
             stated = (file.metadata() or {}).get(CONTRACT_KEY)
             if stated is not None:
@@ -74,10 +74,10 @@ def opened(path: Path) -> Iterator[Opened]:
         raise _damaged(path, str(error)) from error
 
 
-def _check_header(path: Path) -> None:
-    """Refuses a header that is longer than any network's, or has two tensors of one name.
+def _read_header(path: Path) -> dict[str, Any]:
+    """Reads what is said of the tensors; a header too long, or with a name twice, is refused.
 
-    That it fits the numbers behind it is checked by the library, before it reads any.
+    Its meaning, and that it fits the numbers behind it, is checked by the library when it opens.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -92,9 +92,10 @@ def _check_header(path: Path) -> None:
         return record
 
     try:
-        json.loads(content, object_pairs_hook=distinct)
+        header: dict[str, Any] = json.loads(content, object_pairs_hook=distinct)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
+    return header
 
 
 def _damaged(path: Path, reason: str) -> WeightsError:
@@ -104,11 +105,11 @@ def _damaged(path: Path, reason: str) -> WeightsError:
     )
 
 
-def _stored(file: Any, name: str) -> StoredTensor:
-    described = file.get_slice(name)
+def _stored(file: Any, name: str, described: dict[str, Any]) -> StoredTensor:
+    # From the header, since the library's older versions look through all of it at each question.
     return StoredTensor(
         name,
-        tuple(described.get_shape()),
-        _DTYPES.get(described.get_dtype(), _UNKNOWN),
+        tuple(described["shape"]),
+        _DTYPES.get(described["dtype"], _UNKNOWN),
         lambda: file.get_tensor(name),
     )
