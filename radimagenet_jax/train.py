@@ -177,7 +177,7 @@ def _run(
     console.print(freezing.table(program.freeze))
 
     # ---------------------------------------------------------------- Evaluation
-    feeds = _feeds(dataset, mesh, in_parts=lives.where == "parts")
+    feeds = _feeds(dataset, mesh, in_parts=lives.where == "parts", workers=config.dataset.workers)
     eval_step = ops.jit(
         program.eval_step,
         in_shardings=(whole, whole, *feeds["val"].shardings[:2]),
@@ -248,14 +248,22 @@ def _run(
 
 
 def _feeds(
-    dataset: datasets.Dataset, mesh: Mesh, *, in_parts: bool
+    dataset: datasets.Dataset, mesh: Mesh, *, in_parts: bool, workers: int
 ) -> dict[str, ResidentFeed | StreamedFeed]:
-    """The feeds of all splits; a part that cannot be read ends all processes."""
+    """The feeds of all splits; a part that cannot be read ends all processes.
+
+    Worker processes read the training split alone: they would start anew for each evaluation.
+    """
     reading = waiting("putting the images on the devices") if in_parts else contextlib.nullcontext()
     with reading:
         return distributed.all_or_none(
             lambda: {
-                name: feed(getattr(dataset, name), mesh, in_parts=in_parts)
+                name: feed(
+                    getattr(dataset, name),
+                    mesh,
+                    in_parts=in_parts,
+                    workers=workers if name == "train" else 0,
+                )
                 for name in datasets.SPLITS
             }
         )

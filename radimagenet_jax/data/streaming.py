@@ -7,19 +7,26 @@ made once, by reading every record and decoding its image, and is kept beside th
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import absl.flags
 import numpy as np
 
 from radimagenet_jax.data.decoded import Pixels
 from radimagenet_jax.data.images import decode, resize_nearest
 from radimagenet_jax.data.registry import damaged
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -90,6 +97,10 @@ class RecordSource:
             records = self._records.__getitems__([int(place) for place in places])
             return [_parse(record) for record in records]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it is the way to its files, which are opened anew."""
+        return _reopened, (self.folder, self.split)
+
     @contextlib.contextmanager
     def _telling_damage(self) -> Iterator[None]:
         try:
@@ -98,6 +109,12 @@ class RecordSource:
         # overwritten or removed. To the user they all mean that the folder is of no use.
         except Exception as error:
             raise damaged(self.folder, error) from error
+
+
+def _reopened(folder: Path, split: str) -> RecordSource:
+    import tensorflow_datasets as tfds
+
+    return RecordSource(tfds.builder_from_directory(folder), split)
 
 
 def _parse(record: bytes) -> dict[str, Any]:
@@ -195,7 +212,10 @@ class _Portions:
     """
 
     def __init__(self, split: StreamedSplit, order: Order, rows: np.ndarray, first: int, last: int):
-        self._split, self._order, self._rows = split, order, rows
+        # A worker process gets a copy of this, and would have no use for a million names.
+        none = split.labels[:0]
+        self._split = replace(split, labels=none, keys=(), patients=(), ids=none)
+        self._order, self._rows = order, rows
         self._first, self._steps = first, last - first
         self.per_step = -(-len(rows) // _PORTION)
 
@@ -216,8 +236,9 @@ def batches(
     last: int,
     *,
     threads: int | None = None,
-) -> Iterator[Batch]:
-    """Yields a host's share of each step's batch, read and decoded ahead in threads.
+    workers: int = 0,
+) -> Generator[Batch, None, None]:
+    """Yields a host's share of each step's batch, read and decoded ahead.
 
     Args:
       split: The examples.
@@ -226,28 +247,99 @@ def batches(
       first: The first step.
       last: The step after the last one.
       threads: That read and decode; default one for each CPU, and a few more for what is decoded.
+      workers: Processes that share these threads, for machines where one Python holds them up; 0:
+        they are this process' own. Workers end when the iterator is closed, or with this process.
 
     Raises:
       DataError: If the files are damaged.
+      ConfigError: If a worker is killed.
     """
     import grain  # it imports jax, which only preparing or looking at data does without
 
     portions = _Portions(split, order, rows, first, last)
     threads = threads or max(os.cpu_count() or 1, _READERS if split.pixels else 1)
+    each = -(-threads // max(1, workers))
     # Two batches ahead, or what the threads hold if that is more.
-    ahead = max(2 * portions.per_step, threads)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    images = iter(grain.MapDataset.source(portions).to_iter_dataset(options))
-    for step in range(first, last):
-        parts = [next(images) for _ in range(portions.per_step)]
-        index, mask = order.batch(step)
-        chosen = index[rows]
-        yield Batch(
-            parts[0] if len(parts) == 1 else np.concatenate(parts),
-            split.labels[chosen],
-            split.ids[chosen],
-            mask[rows],
-        )
+    ahead = max(-(-2 * portions.per_step // max(1, workers)), each)
+    options = grain.ReadOptions(num_threads=each, prefetch_buffer_size=ahead)
+    dataset = grain.MapDataset.source(portions).to_iter_dataset(options)
+    if workers:
+        if (
+            not absl.flags.FLAGS.is_parsed()
+        ):  # grain asks flags, which only absl's own programs have
+            absl.flags.FLAGS.mark_as_parsed()
+        # A portion or two of each worker are in shared memory, of which containers have little.
+        processes = grain.MultiprocessingOptions(workers, per_worker_buffer_size=1)
+        dataset = dataset.mp_prefetch(processes, worker_init_fn=_begin_worker)
+    images = iter(dataset)
+    try:
+        for step in range(first, last):
+            # The first portion starts the workers.
+            with _undisturbed() if workers and step == first else contextlib.nullcontext():
+                parts = [next(images) for _ in range(portions.per_step)]
+            index, mask = order.batch(step)
+            chosen = index[rows]
+            yield Batch(
+                # What a worker gave is copied out of the shared memory.
+                parts[0] if len(parts) == 1 and not workers else np.concatenate(parts),
+                split.labels[chosen],
+                split.ids[chosen],
+                mask[rows],
+            )
+    except RuntimeError as error:
+        raise _killed(error) or error from error
+    finally:
+        images.close()
+
+
+def _begin_worker(number: int, count: int) -> None:
+    """What a worker process does first."""
+    import jax
+
+    del number, count
+    jax.config.update("jax_platforms", "cpu")  # orders are drawn by JAX; accelerators are the run's
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_it() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """What is started within sees no Ctrl-C or SIGTERM: both are for the run, which ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Python's own process that removes what killed ones leave in memory: it would tell of it, and
+    # its start would let the signals through.
+    sys.warnoptions.append("ignore:resource_tracker")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _killed(error: RuntimeError) -> ConfigError | None:
+    """The sentence for what grain says of a worker that has ended by itself."""
+    found = re.search(r"process was terminated .*exit code (-?\d+)", str(error))
+    if found is None:
+        return None
+    code = int(found[1])
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return ConfigError(
+        f"a worker process that reads images has ended ({how}); signal 9 mostly means that memory "
+        "is full, 7 that a container's /dev/shm is. Make room, or read in threads: "
+        "config.dataset.workers=0."
+    )
 
 
 def read_index(source: RecordSource) -> tuple[list[Record], int]:

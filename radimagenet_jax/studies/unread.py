@@ -20,9 +20,11 @@ _INSTEAD = {
     "augment_seed": "study.augment_seed",
 }
 # What only a single run has: its files, its devices, and a figure of its own page.
-_OF_ONE_RUN = frozenset(
-    ("allow_preprocessing_mismatch", "export_weights", "scan", "shard_optimizer", "profile")
-) | {"log_every", "checkpoint_every", "batch_norm_statistics", "mesh.data", "dataset.prevalence"}
+_OF_ONE_RUN = {
+    *("allow_preprocessing_mismatch", "export_weights", "scan", "shard_optimizer", "profile"),
+    *("log_every", "checkpoint_every", "batch_norm_statistics", "mesh.data"),
+    *("dataset.prevalence", "dataset.workers"),
+}
 _OF_TRUNKS = ("study.memory_gib", "study.trunk_batch", "study.side_by_side")
 
 

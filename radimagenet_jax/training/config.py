@@ -34,6 +34,7 @@ _FREE_FIELDS = frozenset(
     {
         "dataset.data_dir",
         "dataset.streaming",
+        "dataset.workers",
         "dataset.memory_gib",
         "log_every",
         "checkpoint_every",

@@ -4,6 +4,7 @@ All feeds give the step the same examples in the same order, so that a run compu
 each, bit for bit.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,31 +48,32 @@ class ResidentFeed:
 
 
 class StreamedFeed:
-    """A split on disk: batches are read ahead in threads and put on the devices ahead.
+    """A split on disk: batches are read ahead and put on the devices ahead.
 
     Attributes:
       shardings: Of the inputs.
     """
 
-    def __init__(self, split: StreamedSplit, mesh: Mesh):
+    def __init__(self, split: StreamedSplit, mesh: Mesh, workers: int = 0):
         by_example = sharding.by_example(mesh)
         self.shardings: tuple[NamedSharding, ...] = (by_example, by_example, by_example)
-        self._split, self._mesh = split, mesh
+        self._split, self._mesh, self._workers = split, mesh, workers
 
     def inputs(self, order: DataOrder, first: int, last: int) -> Iterator[Inputs]:
         """Yields the inputs of the steps from `first` to before `last`.
 
         Raises:
           DataError: If the files are damaged.
+          ConfigError: If a worker process is killed.
         """
         rows = sharding.local_rows(order.batch_size, self._mesh)
-        host = batches(self._split, order, rows, first, last)
+        host = batches(self._split, order, rows, first, last, workers=self._workers)
 
         def draw() -> Inputs | None:
             batch = next(host, None)
             return None if batch is None else self._placed(batch, order.batch_size)
 
-        with ThreadPoolExecutor(1) as pool:
+        with contextlib.closing(host), ThreadPoolExecutor(1) as pool:
             waiting: deque[Future[Inputs | None]] = deque()
             try:
                 waiting.extend(pool.submit(draw) for _ in range(_AHEAD))
@@ -92,7 +94,7 @@ class StreamedFeed:
 
 
 def feed(
-    split: Split | StreamedSplit, mesh: Mesh, *, in_parts: bool = False
+    split: Split | StreamedSplit, mesh: Mesh, *, in_parts: bool = False, workers: int = 0
 ) -> ResidentFeed | StreamedFeed:
     """Makes the feed of a split.
 
@@ -100,6 +102,7 @@ def feed(
       split: In memory, it is put on the devices; streamed, it stays on disk.
       mesh: The devices.
       in_parts: Either is put on the devices, a part on each.
+      workers: Processes that read what stays on disk; 0: threads of this one do.
 
     Raises:
       DataError: If files are damaged.
@@ -107,5 +110,5 @@ def feed(
     if in_parts:
         return ResidentFeed(held.place_in_parts(split, mesh), mesh)
     if isinstance(split, StreamedSplit):
-        return StreamedFeed(split, mesh)
+        return StreamedFeed(split, mesh, workers)
     return ResidentFeed(held.place_whole(split, mesh), mesh)

@@ -170,6 +170,7 @@ FIELDS: Mapping[str, Field] = {
     "dataset.data_dir": text(),
     "dataset.fold": whole(0, 1000),
     "dataset.streaming": one_of(("auto", "true", "false", "sharded", "decoded")),
+    "dataset.workers": whole(0, 1000),
     "dataset.memory_gib": Field(
         lambda value: _is_number(value) and (value == -1 or 0 <= value <= 1e6),
         "must be a number from 0 to 1e+06, or -1",

@@ -1,19 +1,22 @@
 """Does a chip wait for its images? The feed and the loop of a run, before a chip of a set speed.
 
-    python -m tests.benchmarks.feeding [--images=6000] [--batch=256] [--rounds=3]
+    python -m tests.benchmarks.feeding [--images=6000] [--batch=256] [--rounds=3] [--workers=2]
 
 RadImageNet's layout with images of 224 x 224 pixels is generated, prepared and decoded. In place of
 the compiled step stands a chip that takes T ms for a batch, one after the other, while the host may
 do what it likes; all else is a run's own: order, threads that read and decode, batches on the
 devices, steps on their way. In each round the cores first decode as fast as they can; T is then
 such that the chip wants 80 % of that rate, and is fed from encoded and from decoded records;
-last it wants 5,000 images a second, from decoded ones. A share is the time for which the chip was
+last it wants 5,000 images a second, from decoded ones. Worker processes in the place of threads
+decode as fast as they can too, and what the run's own process then has to do for an image, in the
+time of its cores, says how far they may scale. A share is the time for which the chip was
 busy, of the time from one of its first batches to the last; the median of the rounds counts. The
 last line of the output is one JSON object; the exit code is 1 if a share is below 0.97, or a core
 reads fewer than 10,000 decoded images in a second of its time.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -92,6 +95,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", help="where to work, a temporary folder by default")
     options = parser.parse_args()
     rounds = []
@@ -99,10 +103,15 @@ def main() -> int:
         generate(Path(folder), options.images, PICTURES)
         encoded, decoded = (_train_split(folder, way) for way in ("true", "decoded"))
         for _ in range(options.rounds):
-            wanted = OF_DECODED * decoding_rate(encoded, options.batch)
+            threads, own = decoding_rate(encoded, options.batch)
+            workers, own_with = decoding_rate(encoded, options.batch, options.workers)
+            wanted = OF_DECODED * threads
             rounds.append(
                 {
                     "wanted": wanted,
+                    "workers_to_threads": workers / threads,
+                    "own": own,
+                    "own_with_workers": own_with,
                     "encoded": share(encoded, options.batch, wanted),
                     "decoded": share(decoded, options.batch, wanted),
                     f"decoded_at_{FAST}": share(decoded, options.batch, FAST),
@@ -119,6 +128,12 @@ def main() -> int:
         f"share_at_{FAST}_decoded": fast,
         "device_images_per_second": round(middle["wanted"]),
         "cores_decode_images_per_second": round(middle["wanted"] / OF_DECODED),
+        "workers": options.workers,
+        "workers_to_threads": round(middle["workers_to_threads"], 2),
+        "own_microseconds_an_image": {
+            "threads": round(middle["own"]),
+            "workers": round(middle["own_with_workers"]),
+        },
         "decoded_images_per_second_of_a_core": round(middle["read_by_a_core"]),
         "batch": options.batch,
         "rounds": options.rounds,
@@ -136,16 +151,17 @@ def _train_split(folder: str, way: str) -> StreamedSplit:
     return split
 
 
-def decoding_rate(split: StreamedSplit, batch: int) -> float:
-    """Images a second of the threads alone."""
+def decoding_rate(split: StreamedSplit, batch: int, workers: int = 0) -> tuple[float, float]:
+    """Images a second of the threads or workers alone; and microseconds of this process for one."""
     order = DataOrder(len(split), batch, seed=0, shuffle=True)
-    found = batches(split, order, np.arange(batch), 0, 1_000_000)
-    for _ in range(WARM):
-        next(found)
-    images, began = 0, time.perf_counter()
-    while time.perf_counter() - began < SECONDS:
-        images += len(next(found).images)
-    return images / (time.perf_counter() - began)
+    found = batches(split, order, np.arange(batch), 0, 1_000_000, workers=workers)
+    with contextlib.closing(found):
+        for _ in range(WARM):
+            next(found)
+        images, began, own = 0, time.perf_counter(), time.process_time()
+        while time.perf_counter() - began < SECONDS:
+            images += len(next(found).images)
+        return images / (time.perf_counter() - began), (time.process_time() - own) / images * 1e6
 
 
 def reading_rate(split: StreamedSplit) -> float:

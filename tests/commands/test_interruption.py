@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import signal
 import subprocess
@@ -27,6 +28,7 @@ def begin(environment):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
@@ -38,13 +40,13 @@ def interrupted(process, after):
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of a command's processes
     said = process.communicate(timeout=60)[1]
     if process.returncode == 0:
         return False  # it was done
     assert process.returncode == 130, said
     assert said.rstrip().endswith("error: interrupted."), said
-    for word in ("Traceback", "Exception", "shutdown", "loop is closed"):
+    for word in ("Traceback", "Exception", "shutdown", "loop is closed", "leaked"):
         assert word not in said, said
     return True
 
@@ -75,6 +77,27 @@ def test_a_training_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, 
     assert struck
     finished(begin(*command, f"--workdir={tmp_path / 'run0'}"))
     assert json.loads((tmp_path / "run0" / "result.json").read_text())["best_step"]
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_worker_processes_are_not_heard_of(tmp_path, begin, page):
+    # From when they start until they work.
+    moments = (4, 6, 8, 11)
+    command = (
+        *("-m", "radimagenet_jax.main", f"--config={page}", "--config.dataset.streaming=true"),
+        *("--config.dataset.workers=2", "--config.epochs=60", f"--workdir={tmp_path / 'run'}"),
+    )
+    assert [interrupted(begin(*command), after) for after in moments] == [True] * len(moments)
+    for after in moments:
+        process = begin(*command)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(after)
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 143, said
+        assert "worker" not in said
+        assert "leaked" not in said
 
 
 @FEW_OR_MANY

@@ -23,13 +23,15 @@ def test_losses_scores_and_weights_are_equal_bit_for_bit(
     flags = f"{environment['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     common = ("--config.epochs=1", "--config.augment=rotate_flip")
     runs = {}
-    for streaming in ("false", "true", "decoded", "sharded"):
-        runs[streaming] = finished(
+    for way in ("false", "true", "true workers=2", "decoded", "sharded"):
+        streaming, *workers = way.split()
+        runs[way] = finished(
             start,
             page,
-            tmp_path / streaming,
+            tmp_path / way,
             *common,
             f"--config.dataset.streaming={streaming}",
+            *(f"--config.dataset.{given}" for given in workers),
             XLA_FLAGS=flags,
         )
     rows, result = runs.pop("false")

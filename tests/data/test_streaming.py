@@ -1,7 +1,12 @@
 """Laws of streamed splits: what they give is what memory holds, whatever the step they begin at."""
 
+import contextlib
 import itertools
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -10,7 +15,7 @@ import pytest
 
 from radimagenet_jax.data import datasets, streaming
 from radimagenet_jax.data.preparation import prepare
-from radimagenet_jax.errors import DataError
+from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.training.order import DataOrder
 from tests.radimagenet_source import write_source
 
@@ -52,13 +57,16 @@ def test_a_streamed_data_set_is_the_one_in_memory(both):
         assert other.channels == 1
 
 
-@pytest.mark.parametrize("first", [0, 1, 7, 11])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_batches_are_those_of_the_order_from_any_step_on(both, first, threads):
+@pytest.mark.parametrize(
+    ("first", "threads", "workers"), [*itertools.product((0, 1, 7, 11), (1, 3), (0,)), (1, 3, 2)]
+)
+def test_batches_are_those_of_the_order_from_any_step_on(both, first, threads, workers):
     held, streamed = both
     order = DataOrder(len(held.train), 48, seed=5, shuffle=True)
     rows = np.arange(48)
-    found = streaming.batches(streamed.train, order, rows, first, 14, threads=threads)
+    found = streaming.batches(
+        streamed.train, order, rows, first, 14, threads=threads, workers=workers
+    )
     count = 0
     for step, batch in enumerate(found, first):
         index, mask = order.batch(step)
@@ -164,8 +172,8 @@ def test_an_index_that_cannot_be_written_stops_nobody_and_leaves_nothing(data_di
     assert list(folder.glob(".*_index.npz"))
 
 
-@pytest.mark.parametrize("is_noticed_at_once", [True, False])
-def test_damaged_records_are_told_in_one_sentence(tmp_path, is_noticed_at_once):
+@pytest.mark.parametrize(("is_noticed_at_once", "workers"), [(True, 0), (False, 0), (False, 2)])
+def test_damaged_records_are_told_in_one_sentence(tmp_path, is_noticed_at_once, workers):
     write_source(tmp_path / "downloads/manual/radimagenet", 60, 16, classes=CLASSES)
     opened(tmp_path, streaming="true")
     (records,) = Path(prepare("radimagenet", tmp_path).data_dir).glob("*train.array*")
@@ -180,7 +188,69 @@ def test_damaged_records_are_told_in_one_sentence(tmp_path, is_noticed_at_once):
     def use():
         split = opened(tmp_path, streaming="true").train
         order = DataOrder(len(split), 16, seed=1, shuffle=False)
-        list(streaming.batches(split, order, np.arange(16), 0, order.steps_per_epoch))
+        last = order.steps_per_epoch
+        list(streaming.batches(split, order, np.arange(16), 0, last, workers=workers))
 
     with pytest.raises(DataError, match=r"prepared data set in .* is damaged .*prepare it again"):
         use()
+
+
+def has_ended(pid):
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+
+
+def workers_of(parent):
+    """The process ids of the worker processes of a process, as Linux tells them."""
+    found = []
+    for page in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = page.read_text().rpartition(")")[2].split()
+            command = page.with_name("cmdline").read_bytes()
+            if int(fields[1]) == parent and fields[0] != "Z" and b"spawn_main" in command:
+                found.append(int(page.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells which they are")
+def test_a_killed_worker_is_told_in_one_sentence_and_the_others_end(both):
+    order = DataOrder(len(both[1].train), 16, seed=5, shuffle=True)
+    found = streaming.batches(both[1].train, order, np.arange(16), 0, 10_000, workers=2)
+    next(found)
+    one, other = workers_of(os.getpid())
+    os.kill(one, signal.SIGKILL)
+    with pytest.raises(ConfigError, match=r"worker process .* \(signal 9\).*dataset.workers=0"):
+        list(found)
+    assert other not in workers_of(os.getpid())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells which they are")
+def test_workers_end_with_their_process_and_leave_no_shared_memory(data_dir):
+    program = f"""
+import numpy as np
+from tests.data.test_streaming import opened, streaming, DataOrder
+split = opened({str(data_dir)!r}, streaming="true").train
+order = DataOrder(len(split), 16, seed=5, shuffle=True)
+found = streaming.batches(split, order, np.arange(16), 0, 10_000, workers=2)
+next(found)
+print("begun", flush=True)
+input()
+"""
+    before = set(os.listdir("/dev/shm"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        alive = [pid for pid in workers if not has_ended(pid)]
+        if not alive and set(os.listdir("/dev/shm")) <= before:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"left: processes {alive}, files {set(os.listdir('/dev/shm')) - before}")
