@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -303,6 +304,9 @@ def _begin_worker(number: int, count: int) -> None:
 
     def end_with_it() -> None:
         parent.join()
+        # By then it has filled its buffer and waits: shared memory that it was about to make would
+        # stay for ever if it were not yet known to Python's process that removes it.
+        time.sleep(1)
         os._exit(1)
 
     threading.Thread(target=end_with_it, daemon=True).start()
