@@ -1,12 +1,16 @@
 """All benchmarks, one after the other, which takes hours.
 
     pip install -e '.[bench]' && python -m tests.benchmarks
+    pip install -e '.[cuda13,bench]' && python -m tests.benchmarks --accelerator
 
-Each is a process of its own, whose progress is on standard error. The last line of the output is
-one JSON object: every benchmark's own by its command. The exit code is 1 if one of them failed or
-found a figure below what is asked of it.
+The second is for a GPU or TPU: whether runs are equal there, how fast the step is beside its peers
+with its kernels by time, and whether a whole run keeps the chip busy. Each is a process of its own,
+whose progress is on standard error. The last line of the output is one JSON object: every
+benchmark's own by its command. The exit code is 1 if one of them failed or found a figure below
+what is asked of it.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -47,11 +51,22 @@ def commands() -> list[list[str]]:
     return [*found, *([name] for name in others)]
 
 
+def on_accelerator() -> list[list[str]]:
+    """The module and arguments of each that a GPU or TPU is for."""
+    steps = [["accelerator", f"--model={model}", "--kernels=60"] for model in KERAS_APPLICATIONS]
+    return [["reproducible"], *steps, ["whole_runs"]]
+
+
 def main() -> int:
     """Runs them."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser.add_argument(
+        "--accelerator", action="store_true", help="those that a GPU or TPU is for, and no others"
+    )
+    options = parser.parse_args()
     results = {}
     worst = 0
-    for module, *arguments in commands():
+    for module, *arguments in on_accelerator() if options.accelerator else commands():
         name = " ".join([module, *arguments])
         print(f"tests.benchmarks.{name}", file=sys.stderr)
         done = subprocess.run(
