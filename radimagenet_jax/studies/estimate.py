@@ -49,7 +49,7 @@ def show(config: ConfigDict, groups: Sequence[plan.Group], workdir: Path) -> Non
     reading = _reading(config, groups, workdir)
     compiled: set[tuple[object, ...]] = set()
     table = Table(title="groups", title_justify="left")
-    for heading in ("group", "runs", "activations at the cut", "time", ""):
+    for heading in ("group", "runs", "activations at the cut", "time"):
         is_number = heading in ("runs", "time")
         table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     total = _START + reading
@@ -65,8 +65,8 @@ def show(config: ConfigDict, groups: Sequence[plan.Group], workdir: Path) -> Non
         shown = f"{memory / 2**30:.2f} GiB" if group.has_trunk else "-"
         if memory > config.study.memory_gib * 2**30:
             shown += ", computed in parts"
-        state = "done" if done else ""
-        table.add_row(group.id, str(len(group.runs)), shown, duration(seconds), state)
+        left = "done" if done else duration(seconds)
+        table.add_row(group.id, str(len(group.runs)), shown, left)
     console.print(table)
     for group in groups:
         for run in group.runs:
