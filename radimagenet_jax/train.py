@@ -49,6 +49,7 @@ from radimagenet_jax.training.program import Values
 from radimagenet_jax.training.progress import TrainingProgress, waiting
 from radimagenet_jax.training.tally import FORM, Tally
 from radimagenet_jax.weights import hub
+from radimagenet_jax.weights.contract import Contract
 
 PyTree = Any
 
@@ -118,6 +119,11 @@ class _Session:
     saved: checkpoints.Checkpoints
     writer: writers.MetricWriter | writers.SilentWriter
     stop: termination.Termination
+
+    @property
+    def contract(self) -> Contract:
+        """Of the network that it trains."""
+        return self.start.contract.after_training(self.dataset.name, self.dataset.terms)
 
     @property
     def total_steps(self) -> int:
@@ -310,7 +316,7 @@ def _train(
                     state,
                     {
                         "memory": tally.to_json(),
-                        "contract": session.start.contract.to_json(),
+                        "contract": session.contract.to_json(),
                         "data": session.dataset.fingerprint,
                         "config": json.loads(config_pages.to_json(config)),
                     },
@@ -368,7 +374,7 @@ def _finish(
     session: _Session, state: states.TrainState, tally: Tally, command: Sequence[str]
 ) -> int:
     """Tests the best epoch's network, and writes what a finished run leaves."""
-    config, dataset, contract = session.config, session.dataset, session.start.contract
+    config, dataset, contract = session.config, session.dataset, session.contract
     best, _ = session.saved.restore_best(state.weights())
     scored = {}
     result: dict[str, Any] = {"positive": dataset.class_names[session.positive]}

@@ -9,11 +9,11 @@ checkpoint and in every report.
 import json
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
 from radimagenet_jax import models
-from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.errors import WeightsError, cut
 from radimagenet_jax.models.preprocess import SCHEMES, Input
 
 PREPROCESSINGS = tuple(SCHEMES)
@@ -25,6 +25,8 @@ FORMAT = 1
 # In characters: of the whole text, with thousands of labels, and of one of its texts.
 _LONGEST = 4_000_000
 _LONGEST_TEXT = 2000
+# What the origin of a network begins with that was trained here.
+TRAINED_ON = "trained on "
 
 # Of unknown fields or choices, in a message.
 _LISTED = 12
@@ -113,6 +115,20 @@ class Contract:
     def input(self) -> Input:
         """What the network takes, to be made of images."""
         return Input(self.preprocessing, self.channel_order)
+
+    def after_training(self, dataset: str, terms: str) -> "Contract":
+        """What the weights are once they have learnt from a data set.
+
+        Args:
+          dataset: Its name.
+          terms: What its owner allows, which the licence then says too.
+        """
+        licence = self.licence if terms in self.licence else f"{self.licence} {terms}"
+        return replace(
+            self,
+            origin=cut(f"{TRAINED_ON}{dataset}, from {self.origin}", _LONGEST_TEXT),
+            licence=cut(licence, _LONGEST_TEXT),
+        )
 
     def to_json(self) -> str:
         """Returns the contract as one JSON object, with its format's number, for people too."""

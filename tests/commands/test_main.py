@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from radimagenet_jax import main
+from radimagenet_jax import load_pretrained, main
 from radimagenet_jax.data import datasets
 from radimagenet_jax.errors import ConfigError, UserError
 from radimagenet_jax.reports import predictions
@@ -45,6 +45,12 @@ def undisturbed(tmp_path_factory, start, page) -> Path:
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
     finish(start("main", f"--config={page}", f"--workdir={workdir}"))
     return workdir
+
+
+def test_the_network_says_on_what_it_was_trained(undisturbed):
+    contract = load_pretrained(undisturbed).contract
+    assert contract.origin == "trained on phantom, from random initialisation, seed 0"
+    assert contract.labels == ("normal", "lesion")
 
 
 def test_a_run_leaves_every_promised_file(undisturbed):

@@ -303,6 +303,8 @@ def test_the_published_gain_stands_beside_the_measured_one_with_its_source(study
     assert "not the same comparison" not in page
     keep(study, {"a": {"origin": "RadImageNet"}, "b": None})
     assert "not the same comparison</b>: here RadImageNet with random weights" in text_of(study)
+    keep(study, {"a": {"origin": "trained on busi/fold1, from RadImageNet"}, "b": None})
+    assert "here trained on busi/fold1, from RadImageNet with random weights" in text_of(study)
     keep(study, {"a": {"origin": "RadImageNet"}, "b": None}, images="phantom")
     assert "beside the published gain" not in text_of(study)
 

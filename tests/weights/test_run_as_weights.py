@@ -148,3 +148,15 @@ def test_an_exported_network_is_a_weight_folder_with_its_head(tmp_path):
     kernel = built["params"]["stage1_block1"]["conv1"]["kernel"]
     np.testing.assert_array_equal(kernel, variables["params"]["stage1_block1"]["conv1"]["kernel"])
     assert built["params"]["head"]["kernel"].shape == (2048, 2)
+
+
+def test_what_was_trained_says_on_what_and_from_what():
+    once = CONTRACT.after_training("busi/fold1", "CC BY 4.0.")
+    assert once.origin == "trained on busi/fold1, from pretraining"
+    assert once.licence == f"{CONTRACT.licence} CC BY 4.0."
+    assert once.after_training("busi/fold1", "CC BY 4.0.").licence == once.licence
+    assert once.sha256 == CONTRACT.sha256
+    for _ in range(200):  # a chain of any length has a contract that can be read
+        once = once.after_training("busi/fold1", "Only here." + "!" * 50)
+    assert once.origin.startswith("trained on busi/fold1, from trained on")
+    assert Contract.from_json(once.to_json()) == once
