@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from radimagenet_jax import models, outcome
 from radimagenet_jax.reports import predictions, study_files
 from radimagenet_jax.statistics.scores import Predictions
-from radimagenet_jax.training import checkpoints, writers
+from radimagenet_jax.training import checkpoints, initialise, writers
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training.tally import FORM, Tally
@@ -70,7 +70,7 @@ def _scored(shift: float = 0.0) -> Predictions:
 def _make_run(folder: Path) -> None:
     Workdir(folder, config()).close()
     network = models.create("resnet50", num_classes=2, **OPTIONS)
-    variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    variables = jax.device_put(initialise.scratch(network, 32, 0, "glorot_uniform"))
     state = states.TrainState(
         jnp.int32(3), variables["params"], variables["batch_stats"], optax.EmptyState()
     )

@@ -17,7 +17,7 @@ from flax import traverse_util
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import UserError
-from radimagenet_jax.training import checkpoints, writers
+from radimagenet_jax.training import checkpoints, initialise, writers
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training.tally import Tally
 from radimagenet_jax.training.workdir import Workdir
@@ -31,7 +31,7 @@ _PATIENCE = 10.0
 @functools.cache
 def _state(step: int) -> states.TrainState:
     network = models.create("resnet50", num_classes=len(CONTRACT.labels or ()), **OPTIONS)
-    variables = network.init(jax.random.key(step), jnp.zeros((1, 32, 32, 3)))
+    variables = jax.device_put(initialise.scratch(network, 32, step, "glorot_uniform"))
     params, stats = variables["params"], variables["batch_stats"]
     return states.TrainState(jnp.int32(step), params, stats, optax.EmptyState())
 
