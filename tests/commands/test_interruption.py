@@ -57,16 +57,12 @@ def finished(process):
     assert process.returncode == 0, said
 
 
-FEW_OR_MANY = pytest.mark.parametrize(
-    "count",
-    [
-        pytest.param(2, id="few"),
-        pytest.param(24, id="many", marks=(pytest.mark.slow, pytest.mark.alone)),
-    ],
+MANY = 24
+
+
+@pytest.mark.parametrize(
+    "count", [2, pytest.param(MANY, marks=(pytest.mark.slow, pytest.mark.alone))]
 )
-
-
-@FEW_OR_MANY
 def test_a_training_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, begin, page, count):
     draws = random.Random(count)
     command = ("-m", "radimagenet_jax.main", f"--config={page}", "--config.checkpoint_every=8")
@@ -100,11 +96,10 @@ def test_worker_processes_are_not_heard_of(tmp_path, begin, page):
         assert "leaked" not in said
 
 
-@FEW_OR_MANY
-def test_a_study_ends_in_one_line_and_the_same_command_finishes_it(
-    tmp_path, begin, data_dir, count
-):
-    draws = random.Random(count)
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_study_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, begin, data_dir):
+    draws = random.Random(MANY)
     # The covid task has a single split, as the phantoms have.
     command = (
         *("-m", "radimagenet_jax.study", "--config=configs/study_covid.py:smoke"),
@@ -113,7 +108,7 @@ def test_a_study_ends_in_one_line_and_the_same_command_finishes_it(
         "--config.study.settings=(('unfreezeall', 1e-3), ('freezeall', 1e-2))",
     )
     struck = 0
-    for number in range(count):
+    for number in range(MANY):
         process = begin(*command, f"--workdir={tmp_path / f'study{number // 4}'}")
         # The first early enough to meet it on any machine.
         struck += interrupted(process, draws.uniform(EARLIEST, 2 * LATEST if number else 3.0))
@@ -123,12 +118,13 @@ def test_a_study_ends_in_one_line_and_the_same_command_finishes_it(
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 2
 
 
-@FEW_OR_MANY
-def test_a_preparation_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, begin, count):
-    draws = random.Random(count)
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_preparation_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, begin):
+    draws = random.Random(MANY)
     command = ("-m", "radimagenet_jax.prepare", "--dataset=phantom")
     struck = 0
-    for number in range(count):
+    for number in range(MANY):
         process = begin(*command, f"--data_dir={tmp_path / str(number)}")
         struck += interrupted(process, draws.uniform(EARLIEST, 4))
     assert struck

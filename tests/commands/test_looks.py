@@ -31,7 +31,7 @@ def test_looks_end_in_a_result_or_a_sentence_and_the_training_with_0(
     tmp_path, start, page, pictures, count
 ):
     run = tmp_path / "run"
-    epochs = 4 * count
+    epochs = 2 + 3 * count  # longer than the looks
     training = start(
         *("main", f"--config={page}", f"--workdir={run}", f"--config.epochs={epochs}"),
         "--config.checkpoint_every=1",
