@@ -7,27 +7,20 @@ made once, by reading every record and decoding its image, and is kept beside th
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
-import re
-import signal
-import sys
-import threading
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import absl.flags
 import numpy as np
 
+from radimagenet_jax.data import reader_processes
 from radimagenet_jax.data.decoded import Pixels
 from radimagenet_jax.data.images import decode, resize_nearest
 from radimagenet_jax.data.registry import damaged
-from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.errors import DataError
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -265,18 +258,15 @@ def batches(
     options = grain.ReadOptions(num_threads=each, prefetch_buffer_size=ahead)
     dataset = grain.MapDataset.source(portions).to_iter_dataset(options)
     if workers:
-        if (
-            not absl.flags.FLAGS.is_parsed()
-        ):  # grain asks flags, which only absl's own programs have
-            absl.flags.FLAGS.mark_as_parsed()
         # A portion or two of each worker are in shared memory, of which containers have little.
         processes = grain.MultiprocessingOptions(workers, per_worker_buffer_size=1)
-        dataset = dataset.mp_prefetch(processes, worker_init_fn=_begin_worker)
+        dataset = dataset.mp_prefetch(processes, worker_init_fn=reader_processes.begin)
     images = iter(dataset)
     try:
         for step in range(first, last):
             # The first portion starts the workers.
-            with _undisturbed() if workers and step == first else contextlib.nullcontext():
+            starting = workers and step == first
+            with reader_processes.undisturbed() if starting else contextlib.nullcontext():
                 parts = [next(images) for _ in range(portions.per_step)]
             index, mask = order.batch(step)
             chosen = index[rows]
@@ -288,62 +278,10 @@ def batches(
                 mask[rows],
             )
     except RuntimeError as error:
-        raise _killed(error) or error from error
+        reader_processes.tell_of_killed(error)
+        raise
     finally:
         images.close()
-
-
-def _begin_worker(number: int, count: int) -> None:
-    """What a worker process does first."""
-    import jax
-
-    del number, count
-    jax.config.update("jax_platforms", "cpu")  # orders are drawn by JAX; accelerators are the run's
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_it() -> None:
-        parent.join()
-        # By then it has filled its buffer and waits: shared memory that it was about to make would
-        # stay for ever if it were not yet known to Python's process that removes it.
-        time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=end_with_it, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """What is started within sees no Ctrl-C or SIGTERM: both are for the run, which ends it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Python's own process that removes what killed ones leave in memory: it would tell of it, and
-    # its start would let the signals through.
-    sys.warnoptions.append("ignore:resource_tracker")
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        sys.warnoptions.pop()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _killed(error: RuntimeError) -> ConfigError | None:
-    """The sentence for what grain says of a worker that has ended by itself."""
-    found = re.search(r"process was terminated .*exit code (-?\d+)", str(error))
-    if found is None:
-        return None
-    code = int(found[1])
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return ConfigError(
-        f"a worker process that reads images has ended ({how}); signal 9 mostly means that memory "
-        "is full, 7 that a container's /dev/shm is. Make room, or read in threads: "
-        "config.dataset.workers=0."
-    )
 
 
 def read_index(source: RecordSource) -> tuple[list[Record], int]:
