@@ -180,11 +180,11 @@ def freeze(variables: Mapping[str, Any] | Network, structure: str) -> freezing.F
         entry = models.architecture(variables.contract.architecture)
         layers = entry.layers(variables.model, entry.min_image_size)
         return freezing.specify(structure, variables.variables, layers)
-    flat = traverse_util.flatten_dict(dict(variables.get("params", {})), sep="/")
+    found = (dict(variables.get(part, {})) for part in ("params", "batch_stats"))
+    flat = {name for part in found for name in traverse_util.flatten_dict(part, sep="/")}
     own = {name.rpartition("/")[0] for name in flat} - {HEAD}
-    for name in models.names():
-        layers = models.architecture(name).keras_layers()
-        if own and own <= {layer.path for layer in layers}:
+    for name in models.names() if own else ():
+        if layers := models.architecture(name).keras_layers_of(own):
             return freezing.specify(structure, variables, layers)
     raise ConfigError(
         "these variables are of no network of this package; give {'params', 'batch_stats'} as "

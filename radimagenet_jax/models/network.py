@@ -5,7 +5,7 @@ the rest of the package has to know of it. Pages in this folder are found by the
 own is made known by `radimagenet_jax.models.register`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -227,14 +227,32 @@ class Architecture:
           image_size: Side of its square input, in pixels.
 
         Returns:
-          Keras' layers, if they name all layers of the network; else those with variables in the
-          order in which the network makes them.
+          Keras' layers, if they name all layers of the network, without those of blocks that it
+          has not; else those with variables in the order in which the network makes them.
         """
         own = _layer_names(network, image_size)
-        keras = self.keras_layers()
-        if set(own) <= {layer.path for layer in keras}:
-            return keras
-        return tuple(KerasLayer(name, name) for name in own)
+        return self.keras_layers_of(own) or tuple(KerasLayer(name, name) for name in own)
+
+    def keras_layers_of(self, names: Collection[str]) -> tuple[KerasLayer, ...]:
+        """Keras' layers of a network that may be shallower than the published one.
+
+        Args:
+          names: Of all its layers with variables, the head left out.
+
+        Returns:
+          The layers, without those of blocks that it has not; none if Keras lacks one of the names.
+        """
+        layers = self.keras_layers()
+        if not set(names) <= {layer.path for layer in layers}:
+            return ()
+        *inner, pooling = layers
+        found, is_there = [], True
+        for layer in inner:
+            # Activations and sums belong to the block of the layers before them.
+            is_there = is_there if layer.path is None else layer.path in names
+            if is_there:
+                found.append(layer)
+        return (*found, pooling)
 
     def size(self, network: Network) -> Size:
         """How large a network of this architecture is, its head left out."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+import radimagenet_jax as rin
 from radimagenet_jax import models
 from radimagenet_jax.training import freezing, initialise
 
@@ -106,6 +107,34 @@ def test_the_last_ten_keras_layers_hold_the_published_parameters(name, shapes):
     norms = {layer.path for layer in table if layer.kind == "batch_norm"}
     assert learning == layers
     assert freeze.frozen_stats == norms - layers
+
+
+@every_network
+def test_a_published_network_has_all_of_keras_layers(name):
+    architecture = models.architecture(name)
+    whole = models.create(name, num_classes=2)
+    assert architecture.layers(whole, architecture.min_image_size) == architecture.keras_layers()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "first"),
+    [
+        ("resnet50", {"stage_sizes": (1, 1, 1, 1)}, "stage4_block1/conv2"),
+        # As the published network ends, with the block before the last one.
+        ("resnet50", {"stage_sizes": (2, 1, 1, 2)}, "stage4_block2/bn1"),
+        ("densenet121", {"block_sizes": (1, 1, 1, 2)}, "stage4_block2/bn1"),
+    ],
+)
+def test_the_last_ten_layers_of_a_shallow_network_are_its_own(name, options, first):
+    shallow = models.create(name, num_classes=2, **options)
+    layers = models.architecture(name).layers(shallow, 64)
+    variables = initialise.shapes(shallow, 64)
+    leaves = {leaf for part in variables.values() for leaf in traverse_util.flatten_dict(part)}
+    assert {layer.path for layer in layers if layer.path} == {
+        "/".join(leaf[:-1]) for leaf in leaves
+    } - {"head"}
+    assert freezing.specify("unfreezetop10", variables, layers).first_trainable == first
+    assert rin.freeze(variables, "unfreezetop10").first_trainable == first
 
 
 @every_network
