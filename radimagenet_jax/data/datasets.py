@@ -326,6 +326,10 @@ def _fingerprint(stored: Mapping[str, Sequence[Record]]) -> str:
     return digest.hexdigest()
 
 
+def _are(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count:,} {what}s are"
+
+
 def _notes(stored: Mapping[str, Sequence[Record]]) -> tuple[str, ...]:
     notes = []
     labels: dict[bytes, set[int]] = {}
@@ -338,11 +342,11 @@ def _notes(stored: Mapping[str, Sequence[Record]]) -> tuple[str, ...]:
             if example.patient:
                 patient_splits.setdefault(example.patient, set()).add(split)
     if contradictory := sum(len(found) > 1 for found in labels.values()):
-        notes.append(f"{contradictory} image files are there with more than one label.")
+        notes.append(f"{_are(contradictory, 'image file')} there with more than one label.")
     if leaked := sum(len(found) > 1 for found in image_splits.values()):
-        notes.append(f"{leaked} image files are in more than one split.")
+        notes.append(f"{_are(leaked, 'image file')} in more than one split.")
     if shared := sum(len(found) > 1 for found in patient_splits.values()):
-        notes.append(f"{shared} patients are in more than one split.")
+        notes.append(f"{_are(shared, 'patient')} in more than one split.")
     every = [example for examples in stored.values() for example in examples]
     if unknown := sum(not example.patient for example in every):
         notes.append(

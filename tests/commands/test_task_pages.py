@@ -42,7 +42,7 @@ def test_every_task_has_a_page_with_its_published_line(task, tmp_path):
             "busi",
             {"images": "Dataset_BUSI_with_GT", "splits": "published_splits/breast/dataframe"},
             (63, 156),
-            "1 image files are in more than one split",
+            "1 image file is in more than one split",
         ),
         (
             "thyroid",

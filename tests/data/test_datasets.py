@@ -167,8 +167,8 @@ def test_what_a_reader_of_the_results_should_know_is_noted(data_dir):
     shutil.copy(root / "train (0).png", root / "train (1).png")
     shutil.copy(root / "train (2).png", root / "val (0).png")
     notes = datasets.load(COVID19, data_dir, 8).notes
-    assert "1 image files are there with more than one label." in notes
-    assert "1 image files are in more than one split." in notes
+    assert "1 image file is there with more than one label." in notes
+    assert "1 image file is in more than one split." in notes
     assert any("the patient of 12 of 12 images is unknown" in note for note in notes)
 
 
