@@ -7,9 +7,12 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from tests.worker_processes import workers_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Before, Python and our first modules are still being read.
@@ -60,9 +63,7 @@ def finished(process):
 MANY = 24
 
 
-@pytest.mark.parametrize(
-    "count", [2, pytest.param(MANY, marks=(pytest.mark.slow, pytest.mark.alone))]
-)
+@pytest.mark.parametrize("count", [2, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_a_training_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, begin, page, count):
     draws = random.Random(count)
     command = ("-m", "radimagenet_jax.main", f"--config={page}", "--config.checkpoint_every=8")
@@ -76,28 +77,27 @@ def test_a_training_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, 
 
 
 @pytest.mark.slow
-@pytest.mark.alone
-def test_worker_processes_are_not_heard_of(tmp_path, begin, page):
-    # From when they start until they work.
-    moments = (4, 6, 8, 11)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells which they are")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_worker_processes_are_not_heard_of(tmp_path, begin, page, number):
     command = (
         *("-m", "radimagenet_jax.main", f"--config={page}", "--config.dataset.streaming=true"),
-        *("--config.dataset.workers=2", "--config.epochs=60", f"--workdir={tmp_path / 'run'}"),
+        *("--config.dataset.workers=2", "--config.epochs=100", f"--workdir={tmp_path / 'run'}"),
     )
-    assert [interrupted(begin(*command), after) for after in moments] == [True] * len(moments)
-    for after in moments:
+    for after in (0, 1, 3, 6):  # they are starting, or at work
         process = begin(*command)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(after)
-        os.killpg(process.pid, signal.SIGTERM)
+        while not workers_of(process.pid):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.02)
+        time.sleep(after)
+        os.killpg(process.pid, number)
         said = process.communicate(timeout=60)[1]
-        assert process.returncode == 143, said
-        assert "worker" not in said
-        assert "leaked" not in said
+        assert process.returncode == 128 + number, said
+        for word in ("Traceback", "worker", "leaked"):
+            assert word not in said, said
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_study_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, begin, data_dir):
     draws = random.Random(MANY)
     # The covid task has a single split, as the phantoms have.
@@ -119,7 +119,6 @@ def test_a_study_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, beg
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_preparation_ends_in_one_line_and_the_same_command_finishes_it(tmp_path, begin):
     draws = random.Random(MANY)
     command = ("-m", "radimagenet_jax.prepare", "--dataset=phantom")

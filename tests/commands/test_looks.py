@@ -26,7 +26,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(8, marks=(pytest.mark.slow, pytest.mark.alone))])
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_looks_end_in_a_result_or_a_sentence_and_the_training_with_0(
     tmp_path, start, page, pictures, count
 ):

@@ -1,6 +1,5 @@
 """Laws of streamed splits: what they give is what memory holds, whatever the step they begin at."""
 
-import contextlib
 import itertools
 import os
 import signal
@@ -18,6 +17,7 @@ from radimagenet_jax.data.preparation import prepare
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.training.order import DataOrder
 from tests.radimagenet_source import write_source
+from tests.worker_processes import has_ended, workers_of
 
 CLASSES = ("CT-abd-normal", "MR-knee-normal", "US-usabd-liver")
 
@@ -193,25 +193,6 @@ def test_damaged_records_are_told_in_one_sentence(tmp_path, is_noticed_at_once, 
 
     with pytest.raises(DataError, match=r"prepared data set in .* is damaged .*prepare it again"):
         use()
-
-
-def has_ended(pid):
-    try:
-        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return True
-
-
-def workers_of(parent):
-    """The process ids of the worker processes of a process, as Linux tells them."""
-    found = []
-    for page in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = page.read_text().rpartition(")")[2].split()
-            command = page.with_name("cmdline").read_bytes()
-            if int(fields[1]) == parent and fields[0] != "Z" and b"spawn_main" in command:
-                found.append(int(page.parent.name))
-    return found
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells which they are")
