@@ -289,7 +289,7 @@ class Network:
         )
 
     # ------------------------------------------------------------------ Handing on
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, *, trained_on: str = "", terms: str = "") -> None:
         """Writes the network as a folder, laid out as a repository of the Hugging Face Hub.
 
         It holds `model.safetensors`, `contract.json`, `usage.json`, and a model card, `README.md`;
@@ -297,6 +297,9 @@ class Network:
 
         Args:
           folder: It must not exist yet, or be empty.
+          trained_on: What a training loop of your own has taught it, such as 'our nodules, 2026':
+            the contract and the card then say so, beside where its first weights are from.
+          terms: What these images' owner allows, which the card says too.
 
         Raises:
           WeightsError: If the folder is taken or cannot be written, or the network is not of the
@@ -308,7 +311,10 @@ class Network:
                 "the classes of this network have no names; give them before it is saved: "
                 "net.named('benign', 'malignant')."
             )
-        native.write(Path(folder), jax.device_get(self.variables), self.contract, self.usage)
+        contract = self.contract
+        if trained_on:
+            contract = contract.after_training(trained_on, terms)
+        native.write(Path(folder), jax.device_get(self.variables), contract, self.usage)
 
     def named(self, *class_names: str) -> "Network":
         """Returns the same network with names for its classes, in the order of its scores.

@@ -144,6 +144,22 @@ def test_what_is_saved_comes_back_with_its_use_and_a_card(net, images, tmp_path)
     assert card.startswith("---\nlibrary_name: radimagenet_jax\nlicense: other\n")
     for told in ("benign, malignant", "0.375", "Not a medical device", "may forbid passing"):
         assert told in card
+    assert "made from the file with sha256" in card
+
+
+def test_a_loop_of_ones_own_can_say_on_what_it_trained(net, tmp_path):
+    net.save(tmp_path / "mine", trained_on="our nodules, 2026", terms="Not to be passed on.")
+    back = rin.load_pretrained(tmp_path / "mine").contract
+    assert back.origin == f"trained on our nodules, 2026, from {net.contract.origin}"
+    assert back.licence == f"{net.contract.licence} Not to be passed on."
+    assert rin.load_pretrained(tmp_path / "mine").contract.sha256 == net.contract.sha256
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "trained on our nodules, 2026" in card
+    assert "its first weights' sha256" in card
+    net.save(tmp_path / "other", trained_on="\x1b]0;title\x07" + "x" * 5000)
+    odd = rin.load_pretrained(tmp_path / "other").contract.origin
+    assert odd.startswith(r"trained on \x1b]0;title")
+    assert odd.isprintable()
 
 
 @pytest.mark.parametrize(
