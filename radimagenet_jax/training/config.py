@@ -205,6 +205,11 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             "config.export_weights is for the published networks, without config.model_options; "
             "config.init takes the working directory of any run"
         )
+    if config.dataset.workers and config.dataset.streaming in ("false", "sharded"):
+        yield (
+            "config.dataset.workers reads images from disk, but config.dataset.streaming="
+            f"{config.dataset.streaming!r} has them on the devices; leave out one of the two"
+        )
     if config.augment == "published" and not config.task:
         yield (
             "config.augment='published' needs one of the published tasks in config.task; "

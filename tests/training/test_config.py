@@ -190,6 +190,17 @@ def test_the_first_network_keeps_what_the_page_says_and_flags_are_heard():
         )
 
 
+@pytest.mark.parametrize("streaming", ["auto", "true", "decoded", "false", "sharded"])
+def test_worker_processes_are_for_images_on_disk(streaming):
+    given = [f"--config.dataset.streaming={streaming}", "--config.dataset.workers=2"]
+    config = config_pages.load(COVID, given)
+    if streaming in ("false", "sharded"):
+        with pytest.raises(ConfigError, match=f"'{streaming}' has them on the devices; leave out"):
+            config_pages.validate(config)
+    else:
+        config_pages.validate(config)
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
