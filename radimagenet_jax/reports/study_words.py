@@ -105,7 +105,7 @@ def _origin(weights: Record | None) -> str:
 def question(one: Overall) -> str:
     """What a comparison asks."""
     what = "" if one.factor == "init" else f"{one.factor} "
-    return f"Does {what}{one.first} or {one.second} give the higher AUROC{within(one)}?"
+    return f"Which gives the higher AUROC, {what}{one.first} or {one.second}{within(one)}?"
 
 
 def within(one: Overall) -> str:

@@ -334,7 +334,7 @@ def test_several_tasks_have_one_answer_with_its_test_and_what_differs_between_th
     keep(study, {"a": CONTRACT, "b": None})
     keep(study, {"a": CONTRACT, "b": None}, "thyroid", "ddti")
     page = text_of(study)
-    answer = re.search(r"<h2>Does a or b give the higher AUROC\?</h2>\s*<p>(.*?)</p>", page)
+    answer = re.search(r"<h2>Which gives the higher AUROC, a or b\?</h2>\s*<p>(.*?)</p>", page)
     assert answer
     assert re.match(
         r"Over 2 tasks, AUROC was 0\.\d+ higher from (a|b) than from (a|b) "
