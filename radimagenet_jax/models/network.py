@@ -242,14 +242,14 @@ class Architecture:
         Returns:
           The layers, without those of blocks that it has not; none if Keras lacks one of the names.
         """
-        layers = self.keras_layers()
-        if not set(names) <= {layer.path for layer in layers}:
+        layers, own = self.keras_layers(), set(names)
+        if not own <= {layer.path for layer in layers}:
             return ()
         *inner, pooling = layers
         found, is_there = [], True
         for layer in inner:
             # Activations and sums belong to the block of the layers before them.
-            is_there = is_there if layer.path is None else layer.path in names
+            is_there = is_there if layer.path is None else layer.path in own
             if is_there:
                 found.append(layer)
         return (*found, pooling)

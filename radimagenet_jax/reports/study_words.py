@@ -12,7 +12,7 @@ from radimagenet_jax.statistics.comparisons import Overall
 from radimagenet_jax.statistics.pooled import EMBEDDING
 from radimagenet_jax.statistics.settings import Setting
 from radimagenet_jax.statistics.tasks import Joined
-from radimagenet_jax.weights.contract import TRAINED_ON
+from radimagenet_jax.weights.contract import is_trained
 
 Row = Mapping[str, str]
 Record = Mapping[str, Any]
@@ -97,7 +97,7 @@ def _origin(weights: Record | None) -> str:
     if weights is None:
         return "random weights"
     said = str(weights.get("origin", ""))
-    if said.startswith(TRAINED_ON):
+    if is_trained(said):
         return said
     return next((name for name in ("RadImageNet", "ImageNet") if name in said), said)
 

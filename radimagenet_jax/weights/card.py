@@ -3,7 +3,7 @@
 import json
 
 from radimagenet_jax import models
-from radimagenet_jax.weights.contract import TRAINED_ON, Contract
+from radimagenet_jax.weights.contract import Contract, is_trained
 from radimagenet_jax.weights.usage import Usage
 
 # The one text on this, in every card, exported file and page.
@@ -18,15 +18,14 @@ def text(contract: Contract, usage: Usage) -> str:
       usage: How the network is used.
     """
     title = models.architecture(contract.architecture).title
-    is_trained = contract.origin.startswith(TRAINED_ON)
+    trained = is_trained(contract.origin)
+    made_of = f"`{contract.sha256}`"
     rows = {
         "network": f"{title} {contract.variant}".rstrip(),
         "input": f"RGB or grey, 0..255, then `{contract.preprocessing}` in {contract.channel_order}"
         " order (built in)",
         "origin": _plain(contract.origin),
-        "its first weights' sha256" if is_trained else "made from the file with sha256": (
-            f"`{contract.sha256}`"
-        ),
+        "its first weights' sha256" if trained else "made from the file with sha256": made_of,
     }
     if usage.image_size is not None:
         rows["image size"] = f"{usage.image_size} x {usage.image_size} pixels, nearest neighbour"

@@ -26,7 +26,7 @@ FORMAT = 1
 _LONGEST = 4_000_000
 _LONGEST_TEXT = 2000
 # What the origin of a network begins with that was trained here.
-TRAINED_ON = "trained on "
+_TRAINED_ON = "trained on "
 
 # Of unknown fields or choices, in a message.
 _LISTED = 12
@@ -126,7 +126,7 @@ class Contract:
         licence = self.licence if terms in self.licence else f"{self.licence} {terms}"
         return replace(
             self,
-            origin=cut(f"{TRAINED_ON}{dataset}, from {self.origin}", _LONGEST_TEXT),
+            origin=cut(f"{_TRAINED_ON}{dataset}, from {self.origin}", _LONGEST_TEXT),
             licence=cut(licence, _LONGEST_TEXT),
         )
 
@@ -286,6 +286,11 @@ def check_architecture(contract: Described, architecture: str, variant: str = ""
 
 def _variants(name: str) -> tuple[str, ...]:
     return models.architecture(name).variants
+
+
+def is_trained(origin: str) -> bool:
+    """Tells whether an origin is one that `Contract.after_training` gave."""
+    return origin.startswith(_TRAINED_ON)
 
 
 def _require(holds: bool, field: str, fault: str) -> None:

@@ -67,15 +67,19 @@ def _scored(shift: float = 0.0) -> Predictions:
     return Predictions(LABELS, keys, patients, labels, np.stack([1 - second, second], 1))
 
 
+@functools.cache
+def state(step: int) -> states.TrainState:
+    """What that run is after so many steps."""
+    network = models.create("resnet50", num_classes=len(LABELS), **OPTIONS)
+    variables = jax.device_put(initialise.scratch(network, 32, step, "glorot_uniform"))
+    params, stats = variables["params"], variables["batch_stats"]
+    return states.TrainState(jnp.int32(step), params, stats, optax.EmptyState())
+
+
 def _make_run(folder: Path) -> None:
     Workdir(folder, config()).close()
-    network = models.create("resnet50", num_classes=2, **OPTIONS)
-    variables = jax.device_put(initialise.scratch(network, 32, 0, "glorot_uniform"))
-    state = states.TrainState(
-        jnp.int32(3), variables["params"], variables["batch_stats"], optax.EmptyState()
-    )
     saved = checkpoints.Checkpoints(folder)
-    saved.save(state, {"contract": CONTRACT.to_json()}, 3)
+    saved.save(state(3), {"contract": CONTRACT.to_json()}, 3)
     saved.close()
     log = writers.MetricWriter(folder, 0)
     for step in range(1, 7):

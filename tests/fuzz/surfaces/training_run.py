@@ -10,30 +10,20 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import traverse_util
 
-from radimagenet_jax import models
 from radimagenet_jax.errors import UserError
-from radimagenet_jax.training import checkpoints, initialise, writers
+from radimagenet_jax.training import checkpoints, writers
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training.tally import Tally
 from radimagenet_jax.training.workdir import Workdir
 from radimagenet_jax.weights import reading
 from tests.fuzz import harness
-from tests.fuzz.surfaces.own_files import CONTRACT, FORMS, OPTIONS, STEPS, config
+from tests.fuzz.surfaces.own_files import CONTRACT, FORMS, STEPS, config
+from tests.fuzz.surfaces.own_files import state as state_of
 
 _PATIENCE = 10.0
-
-
-@functools.cache
-def _state(step: int) -> states.TrainState:
-    network = models.create("resnet50", num_classes=len(CONTRACT.labels or ()), **OPTIONS)
-    variables = jax.device_put(initialise.scratch(network, 32, step, "glorot_uniform"))
-    params, stats = variables["params"], variables["batch_stats"]
-    return states.TrainState(jnp.int32(step), params, stats, optax.EmptyState())
 
 
 @functools.cache
@@ -45,7 +35,7 @@ def _base() -> Path:
     saved = checkpoints.Checkpoints(folder)
     meta = {"memory": Tally(best_loss=0.5, best_step=STEPS[0]).to_json(), "data": "f" * 64}
     for step in STEPS:
-        saved.save(_state(step), {**meta, "contract": CONTRACT.to_json()}, STEPS[0])
+        saved.save(state_of(step), {**meta, "contract": CONTRACT.to_json()}, STEPS[0])
     saved.close()
     log = writers.MetricWriter(folder, 0)
     for step in range(1, STEPS[-1] + 1):
@@ -117,7 +107,7 @@ def _attempt(made: tuple[str, int]) -> tuple[dict[str, np.ndarray], states.Train
     with contextlib.closing(Workdir(folder, config())):
         saved = checkpoints.Checkpoints(folder)
         if saved.latest_step() is not None:
-            state, _ = saved.restore(_state(STEPS[0]), FORMS)
+            state, _ = saved.restore(state_of(STEPS[0]), FORMS)
         saved.close()
         log = writers.MetricWriter(folder, 0 if state is None else int(state.step))
         log.close()
@@ -138,10 +128,10 @@ def _judge(
         return "a checkpoint is seen that is not whole, or a whole one is not"
     if not whole:
         return None
-    best = traverse_util.flatten_dict(_state(STEPS[0]).weights(), sep="/")
+    best = traverse_util.flatten_dict(state_of(STEPS[0]).weights(), sep="/")
     if seen.keys() != best.keys() or not all(np.array_equal(seen[k], best[k]) for k in best):
         return "not the best network is seen"
-    same = jax.tree.map(np.array_equal, state, _state(STEPS[whole - 1]))
+    same = jax.tree.map(np.array_equal, state, state_of(STEPS[whole - 1]))
     return None if jax.tree.all(same) else "the run goes on from another state than the last"
 
 
