@@ -25,6 +25,7 @@ from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.loaded import Report
 from radimagenet_jax.weights.usage import Usage
+from radimagenet_jax.wording import some
 
 # Images per call of the compiled network: enough to keep it busy, and little memory.
 _BATCH = 32
@@ -283,10 +284,7 @@ class Network:
             )
         if isinstance(of, int) and not isinstance(of, bool) and 0 <= of < len(names):
             return of
-        raise ConfigError(
-            f"there is no class {of!r}; the network has {', '.join(names[:12])}"
-            f"{f' and {len(names) - 12} more' if len(names) > 12 else ''}."
-        )
+        raise ConfigError(f"there is no class {of!r}; the network has {some(names, _SHOWN)}.")
 
     # ------------------------------------------------------------------ Handing on
     def save(self, folder: Path | str, *, trained_on: str = "", terms: str = "") -> None:

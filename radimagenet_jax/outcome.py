@@ -22,6 +22,7 @@ from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import writers
 from radimagenet_jax.training.network import Start
 from radimagenet_jax.training.progress import duration
+from radimagenet_jax.wording import counted
 
 # (images (N, S, S, 1 or 3) uint8, classes (N,)) -> activation maps (N, h, w).
 Maps = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -179,6 +180,6 @@ def show(result: Mapping[str, Any], workdir: Path) -> None:
     rate = f", {speed:.1f} images/s" if speed else ""
     epochs = result["train"]["epochs"]
     console.print(
-        f"trained {epochs} epoch{'' if epochs == 1 else 's'} in "
+        f"trained {counted(epochs, 'epoch')} in "
         f"{duration(result['train']['seconds'])}{rate}; report: {workdir / 'report.html'}"
     )

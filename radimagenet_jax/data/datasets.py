@@ -29,6 +29,7 @@ from radimagenet_jax.data.registry import (
 )
 from radimagenet_jax.data.streaming import Record, RecordSource, StreamedSplit, read_index
 from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.wording import counted
 
 __all__ = [
     "DEFAULT_DATA_DIR",
@@ -326,10 +327,6 @@ def _fingerprint(stored: Mapping[str, Sequence[Record]]) -> str:
     return digest.hexdigest()
 
 
-def _are(count: int, what: str) -> str:
-    return f"1 {what} is" if count == 1 else f"{count:,} {what}s are"
-
-
 def _notes(stored: Mapping[str, Sequence[Record]]) -> tuple[str, ...]:
     notes = []
     labels: dict[bytes, set[int]] = {}
@@ -342,11 +339,13 @@ def _notes(stored: Mapping[str, Sequence[Record]]) -> tuple[str, ...]:
             if example.patient:
                 patient_splits.setdefault(example.patient, set()).add(split)
     if contradictory := sum(len(found) > 1 for found in labels.values()):
-        notes.append(f"{_are(contradictory, 'image file')} there with more than one label.")
+        are = counted(contradictory, "image file is", "image files are")
+        notes.append(f"{are} there with more than one label.")
     if leaked := sum(len(found) > 1 for found in image_splits.values()):
-        notes.append(f"{_are(leaked, 'image file')} in more than one split.")
+        are = counted(leaked, "image file is", "image files are")
+        notes.append(f"{are} in more than one split.")
     if shared := sum(len(found) > 1 for found in patient_splits.values()):
-        notes.append(f"{_are(shared, 'patient')} in more than one split.")
+        notes.append(f"{counted(shared, 'patient is', 'patients are')} in more than one split.")
     every = [example for examples in stored.values() for example in examples]
     if unknown := sum(not example.patient for example in every):
         notes.append(

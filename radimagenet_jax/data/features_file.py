@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from radimagenet_jax.errors import DataError, UserError, cut
+from radimagenet_jax.wording import some
 
 _AGAIN = "make it again, with predict --features or as you did"
 _FORM = "keys (N,) of text and pooled (N, C) of floating-point numbers"
@@ -114,9 +115,7 @@ def read_any(path: Path) -> Features:
 
 def named(keys: Sequence[str]) -> str:
     """The first of some keys, and how many more there are, as a part of a sentence."""
-    shown = ", ".join(repr(cut(key)) for key in keys[:_LISTED])
-    more = len(keys) - _LISTED
-    return shown if more <= 0 else f"{shown} and {more:,} more"
+    return some(keys, _LISTED, lambda key: repr(cut(key)))
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from radimagenet_jax.data.source_files import FileState, SourceFile, dataset_fol
 from radimagenet_jax.data.splits import SPLITS
 from radimagenet_jax.data.unfinished import KeptSpool, remove_unfinished, unfinished_folder
 from radimagenet_jax.errors import DataError, escaped
+from radimagenet_jax.wording import some
 
 # One record a group, as TFDS writes them too, so that each can be read alone.
 _RECORD_OPTIONS = "group_size:1,uncompressed"
@@ -253,9 +254,7 @@ class ImageBuilder(LocalBuilder):
         """Notes what was left out, and writes all names beside the records."""
         names = [escaped(key.partition("/")[2]) for key in unread]
         Path(self._data_dir, UNREADABLE).write_text("\n".join([*names, ""]), encoding="utf-8")
-        shown = ", ".join(names[:_NAMES_SHOWN])
-        if len(names) > _NAMES_SHOWN:
-            shown += f" and {len(names) - _NAMES_SHOWN:,} more, all named in {UNREADABLE}"
+        shown = some(names, _NAMES_SHOWN, further=f"more, all named in {UNREADABLE}")
         self.notes.append(
             f"{len(names):,} of {total:,} images cannot be read and are left out "
             f"(--skip_unreadable): {shown}."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import SourceFile, plain_text
 from radimagenet_jax.errors import DataError, cut, escaped
+from radimagenet_jax.wording import some
 
 # A line with its end; `str.splitlines` knows many more ends than CSV does.
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
@@ -141,9 +142,7 @@ def _checked_row(
 
 
 def _check_header(file: SourceFile, header: list[str], columns: Sequence[str]) -> None:
-    found = ", ".join(f"'{name[:40]}'" for name in header[:_HEADER_SHOWN])
-    if len(header) > _HEADER_SHOWN:
-        found += f" and {len(header) - _HEADER_SHOWN:,} more"
+    found = some(header, _HEADER_SHOWN, lambda name: f"'{name[:40]}'")
     for column in columns:
         if column not in header:
             raise DataError(

@@ -12,6 +12,7 @@ from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.network import Network
 from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.weights import run as runs
+from radimagenet_jax.wording import some
 
 SPLITS = ("val", "test")
 _CONFIG: Mapping[str, own_files.Form] = {
@@ -84,11 +85,10 @@ def check_same(run: Run, other: Run) -> None:
     for one, its, theirs in ((run, keys, others), (other, others, keys)):
         missing = [key for key in its if key not in set(theirs)]
         if missing:
-            listed = ", ".join(f"'{key}'" for key in missing[:3])
-            more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+            listed = some(missing, 3, lambda key: f"'{key}'")
             raise DataError(
-                f"{run.folder} and {other.folder} were not tested on the same lesions: {listed}"
-                f"{more} of {one.folder} are not among the other's; compare two runs of one data "
+                f"{run.folder} and {other.folder} were not tested on the same lesions: {listed} "
+                f"of {one.folder} are not among the other's; compare two runs of one data "
                 "set and fold."
             )
     if run.dataset.fingerprint != other.dataset.fingerprint:

@@ -17,6 +17,7 @@ from radimagenet_jax.reports import predictions, report
 from radimagenet_jax.reports.provenance import Provenance
 from radimagenet_jax.statistics import groups, metrics, operating_points
 from radimagenet_jax.statistics.scores import Predictions
+from radimagenet_jax.wording import some
 
 EVALUATION = "evaluation.json"
 
@@ -79,10 +80,9 @@ def check_labels(found: Found, class_names: Sequence[str]) -> None:
         if entry.label and entry.label not in class_names and entry.row is not None:
             unknown.setdefault(entry.label, entry.row.number)
     if unknown:
-        shown = ", ".join(f"'{cut(label)}' (row {row})" for label, row in [*unknown.items()][:5])
-        more = f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""
+        shown = some([*unknown.items()], 5, lambda of: f"'{cut(of[0])}' (row {of[1]})")
         raise DataError(
-            f"{found.table} has labels that the network does not know: {shown}{more}; its classes "
+            f"{found.table} has labels that the network does not know: {shown}; its classes "
             f"are {', '.join(class_names[:12])}: mend the labels, or remove the column to score "
             "without them."
         )

@@ -11,6 +11,7 @@ from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import overlays, provenance
 from radimagenet_jax.reports.pages import environment
 from radimagenet_jax.reports.provenance import Provenance
+from radimagenet_jax.wording import counted
 
 PAGE = "maps.html"
 # Images a page: as many as a browser loads at once.
@@ -72,7 +73,7 @@ def write(folder: Path, cards: Sequence[Card], shown: Shown) -> Path:
     ordered = sorted(cards, key=lambda card: (-card.score, card.key))
     count = max(1, math.ceil(len(ordered) / _ON_A_PAGE))
     names = [PAGE, *(f"maps-{number}.html" for number in range(2, count + 1))]
-    images = f"{len(cards):,} image{'' if len(cards) == 1 else 's'} of {shown.facts['title']}"
+    images = f"{counted(len(cards), 'image')} of {shown.facts['title']}"
     template = environment().get_template("maps.html")
     for number, name in enumerate(names):
         start = number * _ON_A_PAGE

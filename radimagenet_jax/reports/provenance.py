@@ -21,6 +21,7 @@ from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.version import __version__
 from radimagenet_jax.weights.card import NOT_A_DEVICE
+from radimagenet_jax.wording import counted, listed
 
 __all__ = ["NOT_A_DEVICE", "Network", "Provenance"]
 
@@ -143,7 +144,7 @@ def _host() -> str:
     system = f"{platform.system()}, {platform.machine()}"
     name = f" of {processor.name()}" if processor.name() else ""
     cores = os.cpu_count() or 1
-    return f"{cores} CPU core{'' if cores == 1 else 's'}{name} ({system})"
+    return f"{counted(cores, 'CPU core')}{name} ({system})"
 
 
 def network(model: str, options: Mapping[str, Any], image_size: int) -> Network:
@@ -243,9 +244,7 @@ def less_than_published(found: Sequence[str], smoke: bool) -> str:
         return SMOKE
     if not found:
         return ""
-    *most, last = found
-    listed = f"{', '.join(most)} and {last}" if most else last
-    return f"Less than the published training: {listed}."
+    return f"Less than the published training: {listed(found)}."
 
 
 def title(record: Provenance) -> str:
@@ -266,7 +265,7 @@ def training(record: Provenance, epochs: int | None) -> str:
         return ""
     words = in_words(record["network"])
     said = f"{words[0].upper()}{words[1:]}"
-    said += f", trained for {epochs} epoch{'' if epochs == 1 else 's'}" if epochs else ", trained"
+    said += f", trained for {counted(epochs, 'epoch')}" if epochs else ", trained"
     if name := record.get("dataset", {}).get("name"):
         said += f" on {name}"
     if "weights" in record:

@@ -22,6 +22,7 @@ from radimagenet_jax.reports.provenance import Provenance
 from radimagenet_jax.statistics import calibration, intervals, metrics, per_class
 from radimagenet_jax.statistics.normal_scores import NormalScores, normal_scores
 from radimagenet_jax.statistics.scores import Predictions
+from radimagenet_jax.wording import counted
 
 REPORT = "report.html"
 EXAMPLES = 8  # images a group: one row of the page
@@ -186,7 +187,7 @@ def _lead(config: Mapping[str, Any], provenance: Provenance, new_data: NewData |
     if new_data is None:
         return records.training(provenance, config.get("epochs"))
     scored = new_data["scored"]
-    images = f"{scored:,} image{'' if scored == 1 else 's'} of {new_data['inputs']}"
+    images = f"{counted(scored, 'image')} of {new_data['inputs']}"
     return records.application(provenance, images)
 
 

@@ -1,189 +1,139 @@
 """The CSV files beside a study's page, each the whole of a table that the page shows."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import study_files
-from radimagenet_jax.statistics import settings
-from radimagenet_jax.statistics.comparisons import Comparison, Overall, Summary
+from radimagenet_jax.reports.study_findings import Findings
 from radimagenet_jax.statistics.pooled import IDENTITY
-from radimagenet_jax.statistics.settings import Setting
-from radimagenet_jax.statistics.tasks import Joined
+from radimagenet_jax.statistics.settings import SPECIFICITIES
 
-_SUMMARY = (
-    *("dataset", "positive", "init", "settings", "runs"),
-    *("auroc_mean", "auroc_sd", "auroc_lowest", "auroc_highest"),
-)
-_COMPARISON = (
-    *("dataset", "positive", "compared", "model", "init", "structure", "learning_rate", "seed"),
-    *("preprocessing", "views", "first", "second", "images", "auroc_first", "auroc_second"),
-    *("difference", "low", "high", "p", "p_holm", "effect_d", "effect_d_low", "effect_d_high"),
-)
-_OVERALL = (
-    *("dataset", "positive", "compared", "within", "first", "second", "settings", "left_out"),
-    *("images", "auroc_first", "auroc_second"),
-    *("difference", "low", "high", "p", "standard_error", "between_sd", "freedom"),
-)
-_JOINED = (
-    *("compared", "within", "first", "second", "tasks", "difference", "low", "high", "p"),
-    *("between_sd", "q", "q_p", "i_squared"),
-)
-_SETTING = (
-    *(*IDENTITY, "positive"),
-    *("images", "units", "auroc", "auroc_low", "auroc_high", "auroc_interval"),
-    *(
-        f"sensitivity_at_{specificity:.2f}{limit}"
-        for specificity in settings.SPECIFICITIES
-        for limit in ("", "_low", "_high")
+# A table's columns, each with what reads its cell off a row; None for the positive class, which is
+# not the row's but its data set's.
+Columns = Mapping[str, Callable[[Any], object] | None]
+
+
+def _attributes(*names: str, **others: str) -> Columns:
+    """Columns that are called as the attribute they show, then those that are called otherwise."""
+    return {name: attrgetter(others.get(name, name)) for name in (*names, *others)}
+
+
+def _of_setting(name: str) -> Callable[[Any], object]:
+    return lambda one: one.setting.get(name, "")  # a pair's lacks what is compared
+
+
+def _of_name(name: str) -> Callable[[Any], object]:
+    return lambda one: one.name[name]
+
+
+def _sensitivity(place: int, limit: str) -> Callable[[Any], object]:
+    return lambda one: getattr(one.sensitivities[place], limit)
+
+
+_TASK: Columns = {"dataset": attrgetter("dataset"), "positive": None}
+_AUROCS: Columns = {
+    "auroc_first": lambda one: one.aurocs[0],
+    "auroc_second": lambda one: one.aurocs[1],
+}
+_SUMMARY: Columns = {
+    **_TASK,
+    **_attributes("init", "settings", "runs", auroc_mean="mean", auroc_sd="sd"),
+    **_attributes(auroc_lowest="low", auroc_highest="high"),
+}
+_COMPARISON: Columns = {
+    **_TASK,
+    **_attributes(compared="factor"),
+    **{name: _of_setting(name) for name in IDENTITY if name != "dataset"},
+    **_attributes("first", "second", "images"),
+    **_AUROCS,
+    **_attributes(
+        difference="difference.value",
+        low="difference.low",
+        high="difference.high",
+        p="difference.p_value",
+        p_holm="corrected",
+        effect_d="difference.effect",
+        effect_d_low="difference.effect_low",
+        effect_d_high="difference.effect_high",
     ),
-    *("ece", "brier"),
+}
+_OVERALL: Columns = {
+    **_TASK,
+    **_attributes(compared="factor"),
+    **_attributes("within", "first", "second", settings="effect.settings"),
+    **_attributes("left_out", "images"),
+    **_AUROCS,
+    **_attributes(
+        difference="effect.value",
+        low="effect.low",
+        high="effect.high",
+        p="effect.p_value",
+        standard_error="effect.standard_error",
+        between_sd="effect.between",
+        freedom="effect.freedom",
+    ),
+}
+_ACROSS = _attributes(
+    compared="of.factor",
+    within="of.within",
+    first="of.first",
+    second="of.second",
+    tasks="effect.tasks",
+    difference="effect.value",
+    low="effect.low",
+    high="effect.high",
+    p="effect.p_value",
+    between_sd="effect.between",
+    q="effect.q",
+    q_p="effect.q_p_value",
+    i_squared="effect.share",
 )
-_GROUP = ("group", "runs", "shared_trunk", "seconds")
-_FAILED = (*IDENTITY, "fold", "reason")
+_SETTING: Columns = {
+    **{name: _of_name(name) for name in IDENTITY},
+    "positive": None,
+    **_attributes("images", units="patients", auroc="auroc", auroc_low="low", auroc_high="high"),
+    **_attributes(auroc_interval="method"),
+    **{
+        f"sensitivity_at_{specificity:.2f}{end}": _sensitivity(place, limit)
+        for place, specificity in enumerate(SPECIFICITIES)
+        for end, limit in (("", "value"), ("_low", "low"), ("_high", "high"))
+    },
+    **_attributes("ece", "brier"),
+}
+_FAILED: Columns = {name: itemgetter(name) for name in (*IDENTITY, "fold", "reason")}
+_GROUP: Columns = {
+    "group": itemgetter("group"),
+    "runs": lambda group: len(group["runs"]),
+    "shared_trunk": itemgetter("shared_trunk"),
+    "seconds": itemgetter("seconds"),
+}
 
 
-def write(
-    workdir: Path,
-    *,
-    rows: Sequence[Mapping[str, str]],
-    groups: Sequence[Mapping[str, Any]],
-    events: Mapping[str, str],
-    summaries: Sequence[Summary],
-    found: Sequence[Comparison],
-    totals: Sequence[Overall],
-    joined: Sequence[tuple[Overall, Joined]],
-    described: Sequence[Setting],
-) -> dict[str, str]:
-    """Writes the tables, those without a row too.
-
-    Args:
-      workdir: Where to.
-      rows: Of study.csv.
-      groups: What is kept of each.
-      events: The positive class by data set.
-      summaries: Of the initialisations.
-      found: Of pairs in a setting.
-      totals: Of pairs over the settings of a task.
-      joined: Of pairs over tasks, each with one of its `totals`.
-      described: Of the settings.
+def write(study: Findings) -> dict[str, str]:
+    """Writes the tables into the study's folder, those without a row too.
 
     Returns:
       Each file's text by its name.
     """
-    failed = [row for row in rows if row["status"] != "ok"]
-    tables: dict[str, tuple[Sequence[str], Iterable[Mapping[str, object]]]] = {
-        "summaries.csv": (_SUMMARY, map(_summary, summaries)),
-        "comparisons.csv": (_COMPARISON, map(_comparison, found)),
-        "overall.csv": (_OVERALL, map(_overall, totals)),
-        "tasks.csv": (_JOINED, (_joined(*one) for one in joined)),
-        "settings.csv": (_SETTING, map(_setting, described)),
-        "failed.csv": (_FAILED, ({name: row[name] for name in _FAILED} for row in failed)),
-        "groups.csv": (_GROUP, map(_group, groups)),
+    tables: dict[str, tuple[Columns, Sequence[Any]]] = {
+        "summaries.csv": (_SUMMARY, study.summaries),
+        "comparisons.csv": (_COMPARISON, study.comparisons),
+        "overall.csv": (_OVERALL, study.totals),
+        "tasks.csv": (_ACROSS, study.across),
+        "settings.csv": (_SETTING, study.settings),
+        "failed.csv": (_FAILED, study.failed),
+        "groups.csv": (_GROUP, study.groups),
     }
     for name, (columns, lines) in tables.items():
-        with replacing(workdir / name, newline="") as file:
+        with replacing(study.workdir / name, newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             for line in lines:
-                known = {"positive": events.get(str(line.get("dataset")), "")}
-                row = {**known, **line} if "positive" in columns else line
+                row = {column: read(line) for column, read in columns.items() if read}
+                if "positive" in columns:
+                    row["positive"] = study.events[str(row["dataset"])]
                 writer.writerow(study_files.guarded(row))
-    return {name: (workdir / name).read_text(encoding="utf-8") for name in tables}
-
-
-def _summary(one: Summary) -> dict[str, object]:
-    return {
-        "dataset": one.dataset,
-        "init": one.init,
-        "settings": one.settings,
-        "runs": one.runs,
-        "auroc_mean": one.mean,
-        "auroc_sd": one.sd,
-        "auroc_lowest": one.low,
-        "auroc_highest": one.high,
-    }
-
-
-def _comparison(one: Comparison) -> dict[str, object]:
-    return {
-        "compared": one.factor,
-        **one.setting,
-        "first": one.first,
-        "second": one.second,
-        "images": one.images,
-        "auroc_first": one.aurocs[0],
-        "auroc_second": one.aurocs[1],
-        "difference": one.difference.value,
-        "low": one.difference.low,
-        "high": one.difference.high,
-        "p": one.difference.p_value,
-        "p_holm": one.corrected,
-        "effect_d": one.difference.effect,
-        "effect_d_low": one.difference.effect_low,
-        "effect_d_high": one.difference.effect_high,
-    }
-
-
-def _overall(one: Overall) -> dict[str, object]:
-    return {
-        "dataset": one.dataset,
-        "compared": one.factor,
-        "within": one.within,
-        "first": one.first,
-        "second": one.second,
-        "settings": one.effect.settings,
-        "left_out": one.left_out,
-        "images": one.images,
-        "auroc_first": one.aurocs[0],
-        "auroc_second": one.aurocs[1],
-        "difference": one.effect.value,
-        "low": one.effect.low,
-        "high": one.effect.high,
-        "p": one.effect.p_value,
-        "standard_error": one.effect.standard_error,
-        "between_sd": one.effect.between,
-        "freedom": one.effect.freedom,
-    }
-
-
-def _joined(of: Overall, one: Joined) -> dict[str, object]:
-    return {
-        "compared": of.factor,
-        "within": of.within,
-        "first": of.first,
-        "second": of.second,
-        "tasks": one.tasks,
-        "difference": one.value,
-        "low": one.low,
-        "high": one.high,
-        "p": one.p_value,
-        "between_sd": one.between,
-        "q": one.q,
-        "q_p": one.q_p_value,
-        "i_squared": one.share,
-    }
-
-
-def _setting(one: Setting) -> dict[str, object]:
-    row: dict[str, object] = {
-        **one.name,
-        "images": one.images,
-        "units": one.patients,
-        "auroc": one.auroc,
-        "auroc_low": one.low,
-        "auroc_high": one.high,
-        "auroc_interval": one.method,
-        "ece": one.ece,
-        "brier": one.brier,
-    }
-    for specificity, share in zip(settings.SPECIFICITIES, one.sensitivities, strict=True):
-        name = f"sensitivity_at_{specificity:.2f}"
-        row |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
-    return row
-
-
-def _group(one: Mapping[str, Any]) -> dict[str, object]:
-    return {**{name: one[name] for name in _GROUP}, "runs": len(one["runs"])}
+    return {name: (study.workdir / name).read_text(encoding="utf-8") for name in tables}

@@ -5,17 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from radimagenet_jax.data.tasks import TASKS
-from radimagenet_jax.reports import provenance, study_files
+from radimagenet_jax.reports import provenance
 from radimagenet_jax.reports.pages import p_value
+from radimagenet_jax.reports.study_findings import Across, Findings
 from radimagenet_jax.statistics import comparisons, delong, intervals, mixed, tasks
 from radimagenet_jax.statistics.comparisons import Overall
 from radimagenet_jax.statistics.pooled import EMBEDDING
 from radimagenet_jax.statistics.settings import Setting
-from radimagenet_jax.statistics.tasks import Joined
-from radimagenet_jax.weights.contract import is_trained
-
-Row = Mapping[str, str]
-Record = Mapping[str, Any]
+from radimagenet_jax.wording import counted, listed
 
 _OF_FOLD = re.compile(r"fold (\d+): (.*)", re.DOTALL)
 _ALPHA = 0.05
@@ -23,83 +20,54 @@ _CHANCE = 0.5
 _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "lion": "Lion"}
 
 
-def beside_title(groups: Sequence[Record]) -> str:
+def beside_title(study: Findings) -> str:
     """What stands beside the page's title: the networks' size, that of the images, a smoke run."""
-    networks = [group["network"] for group in groups if "network" in group]
+    networks = study.of_groups("network")
     if not networks:
         return ""
-    parts = [f"{_listed(sorted({one['image_size'] for one in networks}))} pixels"]
+    parts = [f"{listed(sorted({one['image_size'] for one in networks}))} pixels"]
     if any(one["is_shallow"] for one in networks):
         parts.insert(0, "shallow networks")
     elif any(one["parameters"] < one["published_parameters"] for one in networks):
         parts.insert(0, "narrow networks")
-    if _is_smoke(groups):
+    if _is_smoke(study):
         parts.append("smoke run")
     return ", ".join(parts)
 
 
-def lead(groups: Sequence[Record], rows: Sequence[Row]) -> str:
+def lead(study: Findings) -> str:
     """The first sentences: which networks, how they were trained, what is less than published."""
-    named = networks(groups)
+    named = _networks(study)
     if not named:
         return ""
-    epochs = sorted({group["epochs"] for group in groups if "epochs" in group})
+    epochs = sorted(set(study.of_groups("epochs")))
     said = "; ".join(named)
-    said = f"{said[0].upper()}{said[1:]}; trained for {_listed(epochs)} epochs."
-    lacking = _lacking(groups, rows)
-    return f"{said} {provenance.less_than_published(lacking, _is_smoke(groups))}".rstrip()
+    said = f"{said[0].upper()}{said[1:]}; trained for {listed(epochs)} epochs."
+    less = provenance.less_than_published(_lacking(study), _is_smoke(study))
+    return f"{said} {less}".rstrip()
 
 
-def networks(groups: Sequence[Record]) -> list[str]:
+def _networks(study: Findings) -> list[str]:
     """The study's networks in words, each once with all sizes of its images."""
     sizes: dict[str, list[int]] = {}
-    for one in (group["network"] for group in groups if "network" in group):
+    for one in study.of_groups("network"):
         words = provenance.in_words(one).removesuffix(f", {one['image_size']} pixels")
         sizes.setdefault(words, []).append(one["image_size"])
-    return [f"{words}, {_listed(sorted(set(own)))} pixels" for words, own in sizes.items()]
+    return [f"{words}, {listed(sorted(set(own)))} pixels" for words, own in sizes.items()]
 
 
-def _lacking(groups: Sequence[Record], rows: Sequence[Row]) -> list[str]:
-    task = {study_files.run_id(row): row["dataset"] for row in rows}
+def _lacking(study: Findings) -> list[str]:
     found: dict[str, None] = {}
-    for group in groups:
+    for group in study.groups:
         if "network" in group and "epochs" in group:
-            own = next((task[run] for run in group["runs"] if run in task), "")
-            found |= dict.fromkeys(provenance.reservations(group["network"], group["epochs"], own))
+            row = study.first_of(group)
+            task = row["dataset"] if row else ""
+            found |= dict.fromkeys(provenance.reservations(group["network"], group["epochs"], task))
     return list(found)
 
 
-def _is_smoke(groups: Sequence[Record]) -> bool:
-    return any(group["made_by"]["smoke"] for group in groups if "made_by" in group)
-
-
-def origins(groups: Sequence[Record], rows: Sequence[Row]) -> dict[str, str]:
-    """What each initialisation is by its weights' contracts, not by its name in the study.
-
-    Returns:
-      'RadImageNet', 'ImageNet', 'random weights', 'another model’s features' or what the contract
-      says, by the name of the initialisation; those of which nothing is kept are left out.
-    """
-    inits = {study_files.run_id(row): row["init"] for row in rows}
-    found: dict[str, str] = {}
-    for group in groups:
-        name = next((inits[run] for run in group["runs"] if run in inits), None)
-        if name is None:
-            continue
-        if "features_file" in group:
-            found[name] = "another model’s features"
-        elif "weights" in group:
-            found[name] = _origin(group["weights"])
-    return found
-
-
-def _origin(weights: Record | None) -> str:
-    if weights is None:
-        return "random weights"
-    said = str(weights.get("origin", ""))
-    if is_trained(said):
-        return said
-    return next((name for name in ("RadImageNet", "ImageNet") if name in said), said)
+def _is_smoke(study: Findings) -> bool:
+    return any(made["smoke"] for made in study.of_groups("made_by"))
 
 
 def question(one: Overall) -> str:
@@ -116,7 +84,7 @@ def within(one: Overall) -> str:
     if parts.get("preprocessing", "published") != "published":
         said.append(f"preprocessing {parts['preprocessing']}")
     if parts.get("views", "0") != "0":
-        said.append(f"{parts['views']} view{'' if parts['views'] == '1' else 's'}")
+        said.append(counted(int(parts["views"]), "view"))
     return f" ({', '.join(said)})" if said else ""
 
 
@@ -126,9 +94,10 @@ def answer(one: Overall, event: str) -> str:
     return f"Over {effect.settings} settings, the AUROC of {event} was {_told(one, effect)}."
 
 
-def answer_of_tasks(of: Overall, one: Joined) -> str:
+def answer_of_tasks(one: Across) -> str:
     """What a comparison over tasks found, in a sentence with its test."""
-    return f"Over {one.tasks} tasks, AUROC was {_told(of, one)}. Test: {tasks.ESTIMATOR}."
+    told = _told(one.of, one.effect)
+    return f"Over {one.effect.tasks} tasks, AUROC was {told}. Test: {tasks.ESTIMATOR}."
 
 
 def _told(of: Overall, effect: Any) -> str:
@@ -151,25 +120,20 @@ def _told(of: Overall, effect: Any) -> str:
     )
 
 
-def warnings(
-    config: Record,
-    rows: Sequence[Row],
-    groups: Sequence[Record],
-    described: Sequence[Setting],
-) -> list[str]:
+def warnings(study: Findings) -> list[str]:
     """What a reader must know, each sentence once."""
-    note = config.get("study", {}).get("note", "")
+    note = study.config.get("study", {}).get("note", "")
     said = [note] if note else []
-    said += _of_names(origins(groups, rows))
-    said += _of_chance(described)
-    if any(row["init"] == "scratch" for row in rows):
+    said += _of_names(study.origins)
+    said += _of_chance(study.settings)
+    if any(row["init"] == "scratch" for row in study.rows):
         said.append("the initialisation 'scratch' is random weights, not ImageNet's.")
-    said += _once(str(note) for group in groups for note in group.get("warnings", ()))
-    inits = {study_files.run_id(row): row["init"] for row in rows}
-    for group in groups:
-        name = next((inits[run] for run in group["runs"] if run in inits), "weights")
+    said += _once(str(note) for notes in study.of_groups("warnings") for note in notes)
+    for group in study.groups:
+        row = study.first_of(group)
+        name = row["init"] if row else "weights"
         said += [f"{name}: {remark}" for remark in group.get("weights_remarks", ())]
-    views = sorted({row["views"] for row in rows if row["views"] not in ("", "0")})
+    views = sorted({row["views"] for row in study.rows if row["views"] not in ("", "0")})
     if views:
         said.append(
             f"runs with views={', '.join(views)} drew each image's augmentations from so many, "
@@ -185,7 +149,7 @@ def _once(notes: Iterable[str]) -> list[str]:
         fold, text = found.groups() if (found := _OF_FOLD.fullmatch(note)) else ("", note)
         folds.setdefault(text.replace(f"fold {fold} of", "that fold of"), []).append(fold)
     return [
-        f"fold{'s' if len(own) > 1 else ''} {_listed(own)}: {text}" if own[0] else text
+        f"fold{'s' if len(own) > 1 else ''} {listed(own)}: {text}" if own[0] else text
         for text, own in folds.items()
     ]
 
@@ -220,20 +184,19 @@ def _of_chance(described: Sequence[Setting]) -> Iterator[str]:
             )
 
 
-def published(one: Overall, known: Mapping[str, str], groups: Sequence[Record]) -> Record | None:
+def published(one: Overall, study: Findings) -> Mapping[str, Any] | None:
     """The published gain beside a measured one.
 
     Args:
       one: Of initialisations on a task.
-      known: Of `origins`.
-      groups: Of the study, which tell whether it had the task's own images.
+      study: Which it is of; it tells whether the task's own images were there.
 
     Returns:
       'gain' in per cent, 'measured' in per cent of the second's AUROC, and 'is_same': whether
       both compare RadImageNet's weights with ImageNet's; None where nothing is published.
     """
-    task = TASKS.get(one.dataset)
-    met = {group["images"]["name"] for group in groups if "images" in group}
+    task, known = TASKS.get(one.dataset), study.origins
+    met = {images["name"] for images in study.of_groups("images")}
     if one.factor != "init" or task is None or task.dataset not in met:
         return None
     return {
@@ -244,30 +207,23 @@ def published(one: Overall, known: Mapping[str, str], groups: Sequence[Record]) 
     }
 
 
-def methods(
-    config: Record,
-    rows: Sequence[Row],
-    groups: Sequence[Record],
-    *,
-    compared: bool,
-    summarised: bool,
-) -> str:
+def methods(study: Findings) -> str:
     """A paragraph for a paper."""
+    config, rows = study.config, study.rows
 
     def each(column: str, *, tables: bool | None = None) -> str:
         chosen = (row for row in rows if tables in (None, row["model"] == EMBEDDING))
         return ", ".join(dict.fromkeys(row[column] for row in chosen))
 
     def kept(name: str) -> str:
-        return _listed(sorted({group[name] for group in groups if name in group} or {config[name]}))
+        return listed(sorted(set(study.of_groups(name)) or {config[name]}))
 
     folds = sorted({int(row["fold"]) for row in rows})
-    named = "; ".join(networks(groups)) or each("model", tables=False)
+    named = "; ".join(_networks(study)) or each("model", tables=False)
     text = (
         f"Networks ({named}) were trained on {each('dataset')} from the "
         f"initialisations {each('init', tables=False)}, with the structures {each('structure')} "
-        f"and learning rates {each('learning_rate')}, in {len(folds)} "
-        f"{'fold' if len(folds) == 1 else 'folds'}, for "
+        f"and learning rates {each('learning_rate')}, in {counted(len(folds), 'fold')}, for "
         f"{kept('epochs')} epochs at {kept('image_size')} pixels with a batch size of "
         f"{kept('batch_size')} and {_optimizer(config)}. The epoch with the lowest validation "
         "loss was kept. A setting's "
@@ -286,16 +242,16 @@ def methods(
             "head alone was trained in the same way on the same folds; it is compared with the "
             "head of each frozen network at the same learning rate."
         )
-    if compared:
+    if study.comparisons:
         text += (
             " Initialisations were compared on the pooled out-of-fold test predictions of each "
             f"setting: {comparisons.TEST} over all comparisons of a task; intervals are 95 % "
             "score intervals of the difference. The effect size d is the difference of sqrt(2) "
             "times the probit of the AUROC, with a delta-method interval."
         )
-    if summarised:
+    if study.totals:
         text += f" Over the settings of a task, differences were summarised by a {mixed.ESTIMATOR}."
-    if summarised and len({row["dataset"] for row in rows}) > 1:
+    if study.totals and len({row["dataset"] for row in rows}) > 1:
         text += f" Over tasks, they were joined by a {tasks.ESTIMATOR}."
     return text + (
         f" Intervals of a setting's pooled AUROC: {delong.METHOD}{delong.CLUSTERED} where patients "
@@ -306,15 +262,10 @@ def methods(
     )
 
 
-def _optimizer(config: Record) -> str:
+def _optimizer(config: Mapping[str, Any]) -> str:
     """The optimiser in words; Adam, as published, where the config names none."""
     chosen = config.get("optimizer", {})
     name = chosen.get("name", "adam")
     if name == "sgd" and chosen.get("momentum"):
         return f"SGD with momentum {chosen['momentum']:g}"
     return _OPTIMIZERS.get(name, name)
-
-
-def _listed(values: Iterable[object]) -> str:
-    *most, last = map(str, values)
-    return f"{', '.join(most)} and {last}" if most else last

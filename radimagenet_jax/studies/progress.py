@@ -16,6 +16,7 @@ from rich.text import Text
 from radimagenet_jax.console import console
 from radimagenet_jax.studies.plan import Group
 from radimagenet_jax.training.progress import PLAIN_EVERY, Bar, duration
+from radimagenet_jax.wording import counted
 
 _WIDE = 100  # columns of a terminal that has room for the epoch
 
@@ -69,7 +70,7 @@ class StudyProgress(Bar):
         self._waiting.remove(group)
         self._current, self._epoch = group, 0
         self._group_began = self._epoch_ended = time.monotonic()
-        self._say(f"{group.id} ({counted(len(group.runs))}): begins", always=True)
+        self._say(f"{group.id} ({counted(len(group.runs), 'run')}): begins", always=True)
 
     def after_epoch(self, epoch: int) -> None:
         """Notes an epoch of the group that runs."""
@@ -87,7 +88,7 @@ class StudyProgress(Bar):
         self._draw()
         console.say(
             f"{group.id}: {figures['status']} in {duration(figures['seconds'])}; "
-            f"{self._runs}/{counted(self._total)}{self._tail()}"
+            f"{self._runs}/{counted(self._total, 'run')}{self._tail()}"
         )
 
     def skip(self, group: Group) -> None:
@@ -138,7 +139,7 @@ class StudyProgress(Bar):
         self._bar.update(
             self._task,
             completed=self._runs + share,
-            runs=f"{self._runs}/{counted(self._total)}",
+            runs=f"{self._runs}/{counted(self._total, 'run')}",
             rate="" if not rate else f"{rate / 60:.1f}/min" if rate >= 60 else f"{rate:.1f}/h",
             epoch=f"epoch {self._epoch}/{self._epochs}" if self._epoch else "",
         )
@@ -162,11 +163,6 @@ class _Live(ProgressColumn):
         """Of the moment."""
         del task
         return Text(self._text())
-
-
-def counted(count: int) -> str:
-    """So many runs, in words."""
-    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def _kinds(group: Group) -> tuple[tuple[str, ...], ...]:

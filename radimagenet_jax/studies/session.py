@@ -12,7 +12,7 @@ from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.files import expanded
 from radimagenet_jax.studies import embeddings, engine, plan
 from radimagenet_jax.studies.ledger import Ledger
-from radimagenet_jax.studies.progress import counted
+from radimagenet_jax.wording import counted
 
 
 def run(config: ConfigDict, workdir: str, shard: str, command: Sequence[str] = ()) -> int:
@@ -95,9 +95,9 @@ def _close(ledger: Ledger, groups: tuple[plan.Group, ...]) -> int:
     for task, positive in meant.items():
         console.say(f"{task}: AUROC is of the class {positive!r}")
     for reason, count in reasons.items():
-        warn(f"{counted(count)} failed: {reason}")
+        warn(f"{counted(count, 'run')} failed: {reason}")
     if missing:
-        are = "1 group is" if missing == 1 else f"{missing} groups are"
+        are = counted(missing, "group is", "groups are")
         warn(f"{are} not computed yet; the table has the others.")
     return 1 if reasons or missing else 0
 

@@ -23,6 +23,7 @@ from radimagenet_jax.weights.opened import StoredTensor
 from radimagenet_jax.weights.origins import Origin
 from radimagenet_jax.weights.plausibility import Plausibility
 from radimagenet_jax.weights.seal import Seal
+from radimagenet_jax.wording import counted, some
 
 # Half-precision dtypes, each of whose numbers is one of float32.
 HALVES = ("float16", "bfloat16")
@@ -257,15 +258,10 @@ def _mismatches(
         ("not float32 (convert the file to float32 first)", mistyped),
     ):
         if names:
-            problems.append(f"{len(names)} {_tensors(len(names))} {kind}: {listed(names)}")
+            problems.append(f"{counted(len(names), 'tensor')} {kind}: {first_of(names)}")
     return problems
 
 
-def listed(names: Sequence[str]) -> str:
-    """Returns the first few names, and how many more there are."""
-    first = ", ".join(cut(name) for name in names[:_LISTED])
-    return first if len(names) <= _LISTED else f"{first} and {len(names) - _LISTED} more"
-
-
-def _tensors(count: int) -> str:
-    return "tensor" if count == 1 else "tensors"
+def first_of(names: Sequence[str]) -> str:
+    """The first few of a file's names, and how many more there are."""
+    return some(names, _LISTED, cut)

@@ -8,13 +8,14 @@ checkpoint and in every report.
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError, cut
 from radimagenet_jax.models.preprocess import SCHEMES, Input
+from radimagenet_jax.wording import some
 
 PREPROCESSINGS = tuple(SCHEMES)
 CHANNEL_ORDERS = ("RGB", "BGR")
@@ -298,9 +299,8 @@ def _require(holds: bool, field: str, fault: str) -> None:
         raise WeightsError(f"the contract's {field} {fault}; correct it or convert again.")
 
 
-def _listed(names: Any) -> str:
-    shown = ", ".join(repr(name[:80]) for name in names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+def _listed(names: Sequence[str]) -> str:
+    return some(names, _LISTED, lambda name: repr(name[:80]))
 
 
 def _said(version: Any) -> str:

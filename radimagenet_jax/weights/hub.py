@@ -14,6 +14,7 @@ from typing import Any
 
 from radimagenet_jax.errors import WeightsError, cut
 from radimagenet_jax.weights import native
+from radimagenet_jax.wording import some
 
 # A path that was made of an address has lost one of its slashes.
 _PREFIX = re.compile(r"hf:/{1,2}(?=[^/])")
@@ -187,9 +188,7 @@ def _chosen(place: _Place, names: Sequence[str], are_all: bool) -> tuple[bool, l
         return False, files
     if not are_all and (place.file or not files):
         raise _out_of_reach(place)
-    listed = ", ".join(map(cut, files[:_LISTED]))
-    if len(files) > _LISTED:
-        listed += f" and {len(files) - _LISTED:,} more"
+    listed = some(files, _LISTED, cut)
     if place.file:
         raise WeightsError(
             f"{place}: the repository has no file {place.file!r}; "

@@ -23,7 +23,7 @@ from radimagenet_jax.weights.assembly import (
     Target,
     expected_shapes,
     features,
-    listed,
+    first_of,
 )
 from radimagenet_jax.weights.contract import check_architecture
 from radimagenet_jax.weights.opened import Opened, StoredTensor
@@ -207,7 +207,7 @@ class _Base:
             if order is None:
                 problems.append(
                     f"{len(found)} automatically named {kind} layers instead of {len(table)}: "
-                    f"{listed(list(found.values())) or 'none'}"
+                    f"{first_of(list(found.values())) or 'none'}"
                 )
             else:
                 ours.update({names[theirs[c]]: table[rank] for c, rank in order.items()})
@@ -256,7 +256,7 @@ def _notes(opened: Opened, above: Sequence[str]) -> Iterator[str]:
     if opened.lambdas:
         yield f"{len(opened.lambdas)} Lambda layers were left undecoded."
     if above:
-        yield f"Left out, since it is no part of the network: {listed(sorted(above))}."
+        yield f"Left out, since it is no part of the network: {first_of(sorted(above))}."
 
 
 def _name_at(layer: str, place: str) -> str:
@@ -352,7 +352,7 @@ def _found(layers: Layers, opened: Opened, asked: str) -> tuple[str, str]:
         titles = ", ".join(models.architecture(name).title for name in _known())
         raise WeightsError(
             f"{opened.path} is a Keras file of another network than {titles}: it has "
-            f"{len(layers)} layers with weights, such as {listed(sorted(layers)[:3])}; give the "
+            f"{len(layers)} layers with weights, such as {first_of(sorted(layers)[:3])}; give the "
             "weights of one of these networks without its top."
         )
     found = [where for where, score in scores.items() if score == best]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.wording import counted
 
 # Batch variances of a trained network lie below some hundreds; a published file
 # with 56,296 has been reported, whose channels dominate everything behind them.
@@ -88,13 +89,13 @@ class Plausibility:
     def _note_variance(self, name: str, values: np.ndarray) -> None:
         negative = int((values < 0).sum())
         if negative:
-            self.invalid.append(f"{name} has {negative} negative variances")
+            self.invalid.append(f"{name} has {counted(negative, 'negative variance')}")
             return
         largest = float(values.max())
         if largest > EXTREME_VARIANCE:
             count = int((values > EXTREME_VARIANCE).sum())
             self.findings.append(
-                f"{name} has {count} extreme {'variance' if count == 1 else 'variances'}, "
+                f"{name} has {counted(count, 'extreme variance')}, "
                 f"up to {largest:,.0f}: these channels saw outliers in training."
             )
         dead = int((values < DEAD_VARIANCE).sum())

@@ -34,6 +34,7 @@ from radimagenet_jax.weights.loaded import Report, Weights
 from radimagenet_jax.weights.opened import Opened
 from radimagenet_jax.weights.request import Request
 from radimagenet_jax.weights.seal import Seal, verify
+from radimagenet_jax.wording import counted
 
 _TF_CHECKPOINT = (
     "a TensorFlow checkpoint, which says nothing of the network; build the network in Keras, call "
@@ -163,10 +164,8 @@ def _notes(named: Named, contract: Contract, told: str) -> Iterator[str]:
     elif told == "user":
         yield f"Its input is taken as {contract.preprocessing!r}, as you say."
     if named.num_classes:
-        classes = "class" if named.num_classes == 1 else "classes"
-        yield (
-            f"It has a head of {named.num_classes} {classes}, whose names the file does not state."
-        )
+        classes = counted(named.num_classes, "class", "classes")
+        yield f"It has a head of {classes}, whose names the file does not state."
     halves = Counter(tensor.dtype.name for tensor in named.tensors.values())
     for name in HALVES:
         if halves[name]:

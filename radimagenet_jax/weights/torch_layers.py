@@ -4,7 +4,7 @@ The names are torchvision's. The released RadImageNet files hold them under
 `backbone.` and, since the backbone is a `Sequential` of the network's children, with
 the children's numbers in place of their names: `backbone.4.0.conv1.weight` is
 `layer1.0.conv1.weight`. Training scripts put other names before them (`module.`, `model.net.`);
-whatever stands before a whole network is found, not listed.
+whatever stands before a whole network is found, not first_of.
 """
 
 import re
@@ -22,7 +22,7 @@ from radimagenet_jax.weights.assembly import (
     Target,
     expected_shapes,
     features,
-    listed,
+    first_of,
 )
 from radimagenet_jax.weights.opened import Opened, StoredTensor
 from radimagenet_jax.weights.request import Request
@@ -172,9 +172,10 @@ def _found(opened: Opened, asked: str) -> _Place:
     best = max(scores.values(), default=0)
     if best < (0 if asked else _LIKENESS):
         titles = ", ".join(models.architecture(name).title for name in _known())
+        names = first_of(list(opened.tensors)[:3])
         raise WeightsError(
             f"{opened.path} is a PyTorch file of another network than {titles}: it has "
-            f"{len(opened.tensors)} tensors, such as {listed(list(opened.tensors)[:3])}; give the "
+            f"{len(opened.tensors)} tensors, such as {names}; give the "
             "state dict of one of these networks without its head."
         )
     found = [place for place, score in scores.items() if score == best]
@@ -262,7 +263,7 @@ def _head(others: Mapping[str, StoredTensor], width: int) -> str:
 
 def _notes(others: Mapping[str, StoredTensor], counters: int) -> Iterator[str]:
     if others:
-        yield f"Left out, since it is no part of the network: {listed(_modules(others))}."
+        yield f"Left out, since it is no part of the network: {first_of(_modules(others))}."
     if counters:
         yield f"{counters} counters of batches (num_batches_tracked) were left aside."
 

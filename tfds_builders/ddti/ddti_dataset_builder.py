@@ -15,6 +15,7 @@ from radimagenet_jax.data.masks import NO_MASK, encode_mask, fill_outlines, mask
 from radimagenet_jax.data.source_files import SourceFile, grouped, one_of_equals
 from radimagenet_jax.data.splits import FOLDS, Listed, read_tables
 from radimagenet_jax.errors import DataError
+from radimagenet_jax.wording import counted, some
 from tfds_builders.ddti.case_files import Case, Outline, read_case
 
 CLASS_NAMES = ("benign", "malignant")
@@ -125,7 +126,8 @@ class Builder(FoldBuilder[_Source]):
                 if source.cases
                 else "which no published table labels"
             )
-            self.notes.append(f"{len(unlabelled)} images are left out, {why}: {_some(unlabelled)}.")
+            are = counted(len(unlabelled), "image is", "images are")
+            self.notes.append(f"{are} left out, {why}: {some(unlabelled, NAMED)}.")
         return Undivided(
             [self._example(stem, labels[stem], source) for stem in source.images if stem in labels]
         )
@@ -135,12 +137,12 @@ class Builder(FoldBuilder[_Source]):
         if missing := source.missing:
             found.append(
                 f"{len(missing)} rows of the published tables are left out, for which there is no "
-                f"crop: {_some(missing)}."
+                f"crop: {some(missing, NAMED)}."
             )
         if contradicted := source.contradicted:
             found.append(
                 f"the published tables label {len(contradicted)} images other than their TI-RADS "
-                f"category does, and are followed: {_some(contradicted)}."
+                f"category does, and are followed: {some(contradicted, NAMED)}."
             )
         if not self.builder_config.crops:
             used = {Path(example.key).stem for examples in splits.values() for example in examples}
@@ -148,7 +150,7 @@ class Builder(FoldBuilder[_Source]):
             if source.cases and without:
                 found.append(
                     f"{len(without)} images have no nodule outline that can be read, and no mask: "
-                    f"{_some(without)}."
+                    f"{some(without, NAMED)}."
                 )
         return found
 
@@ -221,8 +223,3 @@ def _read_whole(file: SourceFile, outlines: Sequence[Outline]) -> Callable[[], d
         return {"image": encoded, "mask": encode_mask(fill_outlines(outlines, (height, width)))}
 
     return read
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
