@@ -18,9 +18,6 @@ from radimagenet_jax.studies import embeddings, plan
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.training import config as config_pages
 
-# Fields that change where a study's data lie, how fast it is and what is said of it, not what it
-# computes.
-_FREE = ("study.note", "study.memory_gib", "study.side_by_side", "study.trunk_batch", "mesh.data")
 _GROUP = {**study_files.GROUP, "status": str, "failed": dict}
 _REMEDY = "remove it, and the study's command computes the group again"
 _RUN_REMEDY = "remove the file of its group in groups/ too, and the study's command makes both anew"
@@ -62,7 +59,7 @@ class Ledger:
 
     def _claim(self, config: ConfigDict) -> None:
         kept = _read_json(self.path / "study.json", {}, _STUDY_REMEDY)
-        changed = [] if kept is None else _differences(config, kept)
+        changed = [] if kept is None else config_pages.differences(config, kept, plan.ALL_FIELDS)
         if changed and any(self.path.glob("runs/*.json")):
             raise ConfigError(
                 f"{self.path} holds a study with another config ({'; '.join(changed)}); "
@@ -176,14 +173,6 @@ class Ledger:
                 writer.writeheader()
                 writer.writerows(study_files.guarded(row) for row in rows)
         return rows
-
-
-def _differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
-    return [
-        text
-        for text in config_pages.differences(config, kept)
-        if text.partition(":")[0] not in _FREE
-    ]
 
 
 def _open(path: Path) -> TextIO:

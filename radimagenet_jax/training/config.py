@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -18,29 +18,6 @@ from radimagenet_jax.weights import hub
 _MODEL = "--config.model="
 # Checked by the network's class, and by `studies/plan.py`.
 _CHECKED_ELSEWHERE = ("model_options.", "study.", "from_scratch.")
-
-# Fields that earlier versions had not, with the values by which those computed: a working directory
-# that lacks them belongs to the same run.
-_ADDED: dict[str, Any] = {
-    "optimizer.weight_decay": 1e-4,
-    "optimizer.clip_norm": 0.0,
-    "precision": "auto",
-    "deterministic": True,
-    "study.features": [],
-}
-
-# Fields that change how a run is watched or where its data lie, not what it computes.
-_FREE_FIELDS = frozenset(
-    {
-        "dataset.data_dir",
-        "dataset.streaming",
-        "dataset.workers",
-        "dataset.memory_gib",
-        "log_every",
-        "checkpoint_every",
-        "profile",
-    }
-)
 
 
 def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -222,12 +199,17 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
+def differences(
+    config: ConfigDict,
+    kept: dict[str, Any],
+    stated: Mapping[str, fields.Field] = fields.FIELDS,
+) -> list[str]:
     """What a config would compute otherwise than one kept in a working directory.
 
     Args:
       config: The new config.
       kept: The parsed config.json.
+      stated: What is known of the fields.
 
     Returns:
       One 'field: kept -> new' for each difference that matters to the result.
@@ -235,9 +217,10 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
     Raises:
       ConfigError: If what was kept cannot be a config.
     """
-    new = _ADDED | dict(flatten(ConfigDict(json.loads(to_json(config)))))
+    before = {name: field.before for name, field in stated.items() if field.before is not None}
+    new = before | dict(flatten(ConfigDict(json.loads(to_json(config)))))
     try:
-        old = _ADDED | dict(flatten(ConfigDict(kept)))
+        old = before | dict(flatten(ConfigDict(kept)))
     # ConfigDict cannot hold every key that JSON can, nor read every nesting.
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
@@ -250,9 +233,10 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
         if isinstance(init, str) and init != "scratch" and not hub.is_address(init):
             values["init"] = str(expanded(init).absolute())
     return [
-        f"{cut(field)}: {_shown(old.get(field))} -> {_shown(new.get(field))}"
-        for field in sorted(new.keys() | old.keys())
-        if field not in _FREE_FIELDS and new.get(field) != old.get(field)
+        f"{cut(name)}: {_shown(old.get(name))} -> {_shown(new.get(name))}"
+        for name in sorted(new.keys() | old.keys())
+        if new.get(name) != old.get(name)
+        and not (name in stated and stated[name].changes is fields.Changes.NOTHING)
     ]
 
 

@@ -21,7 +21,7 @@ from radimagenet_jax import models
 from radimagenet_jax.data import augment, tasks
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.models.preprocess import Input
-from radimagenet_jax.training import freezing, initialise, losses, optimizers, schedules
+from radimagenet_jax.training import fields, freezing, initialise, losses, optimizers, schedules
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
 
@@ -31,23 +31,6 @@ PyTree = Any
 _MOST_STEPS = 2**31 - 1
 # The largest published batch is 1,024: a batch like it is padded for however few images there are.
 _PADDED_BATCH = 4096
-
-# Fields whose values a step is given, or that change no step: not part of what is compiled.
-_GIVEN = (
-    *(
-        "init",
-        "from_scratch",
-        "seed",
-        "augment_seed",
-        "epochs",
-        "dataset",
-        "export_weights",
-        "mesh",
-        "scan",
-    ),
-    *("sampling", "shuffle", "shard_optimizer", "deterministic"),
-    *("log_every", "checkpoint_every", "profile"),
-)
 
 
 class Values(struct.PyTreeNode):
@@ -143,8 +126,7 @@ class Program:
         devices: int = 1,
     ) -> Self:
         """The program of a config of `configs/base.py`, checked; see the attributes."""
-        form = _with_tuples({k: v for k, v in config.to_dict().items() if k not in _GIVEN})
-        del form["optimizer"]["learning_rate"]
+        form = _compiled(config)
         if form["batch_norm_statistics"] != "per_device":
             devices = 1
         return cls(FrozenConfigDict(form), made_of, class_names, variant, devices)
@@ -258,6 +240,17 @@ class Program:
     def eval_step(self) -> Callable[..., jax.Array]:
         """Of `step.make_eval_step`."""
         return steps.make_eval_step(self.exact_model, self.input)
+
+
+def _compiled(config: ConfigDict) -> dict[str, Any]:
+    """The fields of which a program is made."""
+    form: dict[str, Any] = _with_tuples(config.to_dict())
+    form.pop("from_scratch", None)
+    for name, field in fields.FIELDS.items():
+        *parents, leaf = name.split(".")
+        if field.changes is not fields.Changes.PROGRAM:
+            del functools.reduce(dict.__getitem__, parents, form)[leaf]
+    return form
 
 
 def _with_tuples(value: Any) -> Any:
