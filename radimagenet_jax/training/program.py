@@ -1,7 +1,7 @@
 """What a run computes: one value from which model, steps and losses follow.
 
-`train`, the studies, `estimate`, `aot` and `predict` all compute by a `Program`, so that an option
-is added here once and holds everywhere. Programs that compute alike are equal and have one hash,
+`train`, the studies, `estimate` and `aot` all compute by a `Program`, so that an option is added
+here once and holds everywhere. Programs that compute alike are equal and have one hash,
 whatever their runs' seeds, rates and data: what is compiled for one serves the others.
 """
 
@@ -88,13 +88,12 @@ class Values(struct.PyTreeNode):
 
     def arrays(self) -> "Values":
         """The same as arguments of a compiled function."""
-        return Values(
+        return self.replace(
             learning_rate=np.float32(self.learning_rate),
             seed=np.uint32(self.seed),
             augment_seed=np.uint32(self.augment_seed),
             steps_per_epoch=np.int32(self.steps_per_epoch),
             total_steps=np.int32(self.total_steps),
-            class_weights=self.class_weights,
         )
 
 
