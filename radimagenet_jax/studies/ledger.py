@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
-from radimagenet_jax import locks, own_files
+from radimagenet_jax import locks, models, own_files
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import expanded, make_private, replacing
 from radimagenet_jax.reports import predictions, study_files
@@ -59,7 +59,7 @@ class Ledger:
 
     def _claim(self, config: ConfigDict) -> None:
         kept = _read_json(self.path / "study.json", {}, _STUDY_REMEDY)
-        changed = [] if kept is None else config_pages.differences(config, kept, plan.ALL_FIELDS)
+        changed = [] if kept is None else _differences(config, kept)
         if changed and any(self.path.glob("runs/*.json")):
             raise ConfigError(
                 f"{self.path} holds a study with another config ({'; '.join(changed)}); "
@@ -173,6 +173,15 @@ class Ledger:
                 writer.writeheader()
                 writer.writerows(study_files.guarded(row) for row in rows)
         return rows
+
+
+def _differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
+    # Options of a network that is not in the study are read by nothing.
+    unread = tuple(
+        f"study.model_options.{name}." for name in models.names() if name not in config.study.models
+    )
+    found = config_pages.differences(config, kept, plan.ALL_FIELDS)
+    return [text for text in found if not text.startswith(unread)]
 
 
 def _open(path: Path) -> TextIO:

@@ -361,16 +361,20 @@ def validate(config: ConfigDict) -> None:
     _check_files(config)
 
 
+def instead_of(field: fields.Field) -> str:
+    """What to do about a field that a study passes over."""
+    if field.instead:
+        return f"set config.{field.instead}"
+    return f"only single runs (radimagenet_jax.main) take another value than {field.in_study!r}"
+
+
 def of_single_runs(config: ConfigDict) -> Iterator[str]:
     """What a config asks for that only single runs do, as parts of a sentence."""
     values = dict(config_pages.flatten(config))
     for name, field in fields.FIELDS.items():
         only = field.in_study
         if only is not None and values.get(name, only) != only:
-            yield (
-                f"config.{name} has no effect in this study: it is {only!r} there, and only "
-                "single runs (radimagenet_jax.main) take another value"
-            )
+            yield f"config.{name} has no effect in this study: {instead_of(field)}"
 
 
 def _check_number(config: ConfigDict) -> None:

@@ -12,7 +12,7 @@ from radimagenet_jax.console import console
 from radimagenet_jax.data import augment
 from radimagenet_jax.errors import ConfigError, cut
 from radimagenet_jax.files import expanded
-from radimagenet_jax.training import fields, freezing, pages, profiling
+from radimagenet_jax.training import fields, freezing, optimizers, pages, profiling
 from radimagenet_jax.weights import hub
 
 _MODEL = "--config.model="
@@ -34,8 +34,8 @@ def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
       The config, locked: it takes no further keys.
 
     Raises:
-      ConfigError: If the page cannot be loaded, or an override names no field of it or has
-        another type.
+      ConfigError: If the page cannot be loaded, or an override names no field of it, has
+        another type, or is an option of another optimiser.
     """
     config = pages.config_of(page)
     # The network first: it decides which options there are.
@@ -47,8 +47,24 @@ def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
     _follow(config, before)
     for override in others:
         _override(config, override)
+    _check_optimizer(config, overrides)
     config.lock()
     return config
+
+
+def _check_optimizer(config: ConfigDict, overrides: Sequence[str]) -> None:
+    """Refuses options of an optimiser that another one is asked for by the command line."""
+    name = config.get("optimizer", {}).get("name")
+    if name not in optimizers.OPTIMIZERS:
+        return  # `validate` says so
+    given = (text.removeprefix("--config.optimizer.").partition("=")[0] for text in overrides)
+    for option in given:
+        takers = [one for one, (_, takes) in optimizers.OPTIMIZERS.items() if option in takes]
+        if takers and name not in takers:
+            raise ConfigError(
+                f"config.optimizer.{option} has no effect: {name} has no such option; leave it "
+                f"out, or set config.optimizer.name to {' or '.join(takers)}."
+            )
 
 
 def _follow(config: ConfigDict, before: Any) -> None:
@@ -218,6 +234,7 @@ def differences(
       ConfigError: If what was kept cannot be a config.
     """
     before = {name: field.before for name, field in stated.items() if field.before is not None}
+    before = json.loads(json.dumps(before))  # in the form in which a config is kept
     new = before | dict(flatten(ConfigDict(json.loads(to_json(config)))))
     try:
         old = before | dict(flatten(ConfigDict(kept)))

@@ -50,6 +50,7 @@ class Field:
       rule: What it must be, as in 'must be true or false'.
       changes: What another value makes another of.
       in_study: The only value that a study takes; None where it takes any.
+      instead: What a study has in the place of the field, such as 'study.models'.
       before: By which value versions computed that had not the field, so that a working directory
         without it belongs to the same run; None for a field that was always there.
     """
@@ -58,6 +59,7 @@ class Field:
     rule: str | Callable[[], str]
     changes: Changes = Changes.PROGRAM
     in_study: Any = None
+    instead: str = ""
     before: Any = None
 
     def of_run(self) -> Self:
@@ -71,6 +73,10 @@ class Field:
     def single(self, value: Any) -> Self:
         """The same, of single runs: a study takes this value only."""
         return dataclasses.replace(self, in_study=value)
+
+    def study_has(self, instead: str, value: Any = None) -> Self:
+        """The same, for which a study has a field of its own: this one stays at its value."""
+        return dataclasses.replace(self, in_study=value, instead=instead)
 
     def added(self, before: Any) -> Self:
         """The same, which earlier versions had not: they computed as by this value."""
@@ -198,10 +204,10 @@ def pair(first: Field, second: Field, rule: str) -> Field:
 
 # What is not said to be of a run or its feeding is compiled into the program.
 FIELDS: Mapping[str, Field] = {
-    "task": one_of(lambda: ("", *tasks.TASKS)),
+    "task": one_of(lambda: ("", *tasks.TASKS)).study_has("study.tasks"),
     "dataset.name": text(255).of_run(),
     "dataset.data_dir": text().of_feeding(),
-    "dataset.fold": whole(0, 1000).of_run(),
+    "dataset.fold": whole(0, 1000).of_run().study_has("study.folds"),
     "dataset.streaming": one_of(("auto", "true", "false", "sharded", "decoded")).of_feeding(),
     "dataset.workers": whole(0, 1000).of_feeding().single(0),
     "dataset.memory_gib": Field(
@@ -210,11 +216,13 @@ FIELDS: Mapping[str, Field] = {
     ).of_feeding(),
     "dataset.positive": text().of_run(),
     "dataset.prevalence": share().of_run().single(0.0),
-    "model": one_of(models.names),
-    "init": text().of_run(),
-    "preprocessing": one_of(("published", "native", *preprocess.SCHEMES)),
+    "model": one_of(models.names).study_has("study.models", "resnet50"),
+    "init": text().of_run().study_has("study.inits", "scratch"),
+    "preprocessing": one_of(("published", "native", *preprocess.SCHEMES)).study_has(
+        "study.preprocessing", "published"
+    ),
     "allow_preprocessing_mismatch": flag().single(False),
-    "structure": text(1000),
+    "structure": text(1000).study_has("study.settings", "unfreezeall"),
     "dropout": share(),
     "head_init": one_of(("glorot_uniform", "zeros")),
     "loss": one_of(tuple(losses.LOSSES)),
@@ -224,7 +232,9 @@ FIELDS: Mapping[str, Field] = {
     "precision": one_of(tuple(PRECISIONS)).added("auto"),
     "deterministic": flag().of_run().added(True),
     "optimizer.name": one_of(tuple(optimizers.OPTIMIZERS)),
-    "optimizer.learning_rate": positive(_LARGEST).of_run(),  # a run says at which step it diverges
+    "optimizer.learning_rate": positive(_LARGEST)
+    .of_run()
+    .study_has("study.settings"),  # a run says at which step it diverges
     "optimizer.b1": share(),
     "optimizer.b2": share(),
     "optimizer.eps": positive(1),
@@ -241,9 +251,13 @@ FIELDS: Mapping[str, Field] = {
     "image_size": whole(1, 8192),
     "epochs": whole(1, 100_000).of_run(),
     "augment": one_of(lambda: ("published", *augment.POLICIES)),
-    "augment_seed": whole(-1, _SEEDS, f"must be a whole number from -1 to {_SEEDS}").of_run(),
+    "augment_seed": whole(-1, _SEEDS, f"must be a whole number from -1 to {_SEEDS}")
+    .of_run()
+    .study_has("study.augment_seed", -1),
     "shuffle": flag().of_run(),
-    "seed": whole(0, _SEEDS, f"must be a whole number from 0 to {_SEEDS}").of_run(),
+    "seed": whole(0, _SEEDS, f"must be a whole number from 0 to {_SEEDS}")
+    .of_run()
+    .study_has("study.seeds", 0),
     "accumulate": whole(1, 2**20, f"must be a whole number, 1 or more, and at most {2**20}").single(
         1
     ),

@@ -10,6 +10,7 @@ from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.studies import plan
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training.fields import FIELDS, Changes
+from radimagenet_jax.training.optimizers import OPTIMIZERS
 from radimagenet_jax.training.program import Program
 
 
@@ -64,5 +65,42 @@ def test_a_study_takes_the_default_of_what_is_of_single_runs_and_refuses_a_page_
     config = study_base.get_config("covid")
     assert dict(config_pages.flatten(config))[name] == FIELDS[name].in_study
     plan.validate(config)
-    with pytest.raises(ConfigError, match=f"config.{name} has no effect.*single runs"):
+    says = f"config.{FIELDS[name].instead}" if FIELDS[name].instead else "single runs"
+    with pytest.raises(ConfigError, match=f"config.{name} has no effect.*{says}"):
         plan.validate(changed(name, config))
+
+
+# Those of the first version; of a later one it has to be known by what versions before it computed.
+FIRST = {
+    *("task", "dataset.name", "dataset.data_dir", "dataset.fold", "dataset.streaming"),
+    *("dataset.memory_gib", "dataset.positive", "dataset.prevalence", "model", "init"),
+    *("preprocessing", "allow_preprocessing_mismatch", "structure", "dropout"),
+    *("head_init", "loss", "batch_norm_momentum", "batch_norm_statistics", "dtype"),
+    *("optimizer.name", "optimizer.learning_rate", "optimizer.b1", "optimizer.b2"),
+    *("optimizer.eps", "optimizer.momentum", "schedule.name", "schedule.warmup_epochs"),
+    *("label_smoothing", "sampling", "class_weights", "export_weights", "batch_size"),
+    *("image_size", "epochs", "augment", "augment_seed", "shuffle", "seed", "accumulate"),
+    *("remat", "ema", "scan", "shard_optimizer", "profile", "mesh.data", "log_every"),
+    "checkpoint_every",
+}
+
+
+def test_of_each_field_that_was_added_it_is_known_by_what_was_computed_before_it():
+    for name, field in FIELDS.items():
+        matters = field.changes is not Changes.NOTHING
+        assert (field.before is not None) == (matters and name not in FIRST), name
+
+
+def test_every_option_of_an_optimiser_is_a_field_and_every_field_of_one_or_of_all():
+    taken = {f"optimizer.{option}" for _, takes in OPTIMIZERS.values() for option in takes}
+    of_all = {f"optimizer.{name}" for name in ("name", "learning_rate", "clip_norm")}
+    assert taken | of_all == {name for name in FIELDS if name.startswith("optimizer.")}
+
+
+@pytest.mark.parametrize("page", ["quickstart", "study_covid"])
+def test_an_option_of_another_optimiser_is_refused(page):
+    override = ["--config.optimizer.weight_decay=0.5"]
+    with pytest.raises(ConfigError, match=r"weight_decay has no effect: adam .*adamw or lion"):
+        config_pages.load(page, override)
+    taken = config_pages.load(page, [*override, "--config.optimizer.name=adamw"])
+    assert taken.optimizer.weight_decay == 0.5
