@@ -129,7 +129,7 @@ def create_model(
         )
     entry = models.architecture(name)
     try:
-        model = models.create(name, num_classes=classes, **{"variant": entry.variants[0], **fields})
+        model = entry.build(num_classes=classes, **{"variant": entry.variants[0], **fields})
         variables = initialise.scratch(model, entry.min_image_size, seed, model.head_init)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{entry.title} cannot be made so: {error}") from error

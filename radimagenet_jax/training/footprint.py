@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.training import initialise
 
 # Parameters, their gradients and Adam's two moments, all float32.
 _BYTES_A_PARAMETER = 16
@@ -66,7 +65,7 @@ def sizes(network: models.Network, image_size: int) -> tuple[int, int]:
       The number of its parameters, and the bytes of the largest output at each resolution for an
       image, which is less than what a forward pass holds.
     """
-    variables = initialise.shapes(network, image_size)
+    variables = models.variable_shapes(network, image_size)
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     _, out = jax.eval_shape(network.apply, variables, images)
     largest: dict[tuple[int, ...], int] = {images.shape[1:3]: images.size * 4}

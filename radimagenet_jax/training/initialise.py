@@ -4,18 +4,13 @@ import zlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
+from radimagenet_jax import models
+
 PyTree = Any
-
-
-def shapes(model: nn.Module, image_size: int) -> dict[str, PyTree]:
-    """Shapes and dtypes of a network's variables, without computing anything."""
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
 
 
 def scratch(model: nn.Module, image_size: int, seed: int, head_init: str) -> dict[str, PyTree]:
@@ -30,7 +25,7 @@ def scratch(model: nn.Module, image_size: int, seed: int, head_init: str) -> dic
     Returns:
       {'params', 'batch_stats'} of float32 arrays on the host.
     """
-    return drawn(shapes(model, image_size), seed, head_init)
+    return drawn(models.variable_shapes(model, image_size), seed, head_init)
 
 
 def drawn(shapes: dict[str, PyTree], seed: int, head_init: str) -> dict[str, PyTree]:

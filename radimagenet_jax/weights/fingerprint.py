@@ -67,13 +67,14 @@ def precise_features(
     }
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         exact = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), headless)
-        if contract.variant:
-            options["variant"] = contract.variant
-        spatial = _network(contract.architecture, **options)(exact, jnp.asarray(x))
+        network = _network(contract.architecture, contract.variant, **options)
+        spatial = network(exact, jnp.asarray(x))
         return np.asarray(spatial, np.float64).mean(axis=(0, 1, 2))
 
 
 @functools.lru_cache(maxsize=4)
-def _network(architecture: str, **options: Any) -> Callable[[Any, jax.Array], jax.Array]:
-    network = models.create(architecture, dtype=jnp.float64, **options)
+def _network(
+    architecture: str, variant: str, **options: Any
+) -> Callable[[Any, jax.Array], jax.Array]:
+    network = models.create(architecture, variant=variant, dtype=jnp.float64, **options)
     return jax.jit(lambda variables, x: network.apply(variables, x, train=False)[1]["spatial"])

@@ -69,9 +69,5 @@ class Weights:
 
     def network(self, **fields: Any) -> models.Network:
         """The network that these variables are of; `fields` are further ones of its class."""
-        fields = {**self.options, **fields}
-        if self.contract.variant:
-            fields["variant"] = self.contract.variant
-        if self.num_classes is not None:
-            fields["num_classes"] = self.num_classes
-        return models.create(self.contract.architecture, **fields)
+        stated = {"variant": self.contract.variant, "num_classes": self.num_classes}
+        return models.create(self.contract.architecture, **{**self.options, **fields, **stated})
