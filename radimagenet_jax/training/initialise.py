@@ -9,6 +9,9 @@ from flax import linen as nn
 from flax import traverse_util
 
 from radimagenet_jax import models
+from radimagenet_jax.models.preprocess import Input
+from radimagenet_jax.training.state import digest
+from radimagenet_jax.weights.contract import Contract
 
 PyTree = Any
 
@@ -45,6 +48,27 @@ def drawn(shapes: dict[str, PyTree], seed: int, head_init: str) -> dict[str, PyT
     leaves = traverse_util.flatten_dict(shapes, sep="/")
     return traverse_util.unflatten_dict(
         {name: _leaf(name, leaf, seed, head_init) for name, leaf in leaves.items()}, sep="/"
+    )
+
+
+def contract(
+    architecture: str,
+    variant: str,
+    made_of: Input,
+    variables: dict[str, PyTree],
+    seed: int,
+    labels: tuple[str, ...] | None,
+) -> Contract:
+    """What a network is that has random variables; see the attributes of `Contract`."""
+    return Contract(
+        architecture=architecture,
+        variant=variant,
+        preprocessing=made_of.scheme,
+        channel_order=made_of.channel_order,
+        origin=f"random initialisation, seed {seed}",
+        licence="Made by whoever trained it: the terms of the training data apply.",
+        sha256=digest(variables["params"], variables["batch_stats"]),
+        labels=labels,
     )
 
 
