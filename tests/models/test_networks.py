@@ -11,7 +11,8 @@ import pytest
 from flax import traverse_util
 
 from radimagenet_jax import models
-from radimagenet_jax.models.layers import Head, residual_relu
+from radimagenet_jax.models.layers import Head
+from radimagenet_jax.models.ops.activation import residual_relu
 from tests.models.test_architectures import FEATURES
 
 SIZE = 75
