@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.training import initialise
 
 # A parameter is float32; one that learns by Adam has a gradient and two moments of that size.
 _BYTES, _BYTES_BY_ADAM = 4, 16
@@ -69,7 +68,7 @@ def sizes(network: models.Network, image_size: int, *, all_kept: bool = True) ->
       The number of its parameters, and the bytes of the largest output at each resolution for an
       image, which is less than what is kept; or of the largest of all.
     """
-    variables = initialise.shapes(network, image_size)
+    variables = models.variable_shapes(network, image_size)
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     _, out = jax.eval_shape(network.apply, variables, images)
     largest: dict[tuple[int, ...], int] = {images.shape[1:3]: images.size * 4}

@@ -167,7 +167,7 @@ class Program:
     @functools.cached_property
     def shapes(self) -> dict[str, PyTree]:
         """Shapes and dtypes of the network's variables."""
-        return initialise.shapes(self._network, self.form.image_size)
+        return models.variable_shapes(self._network, self.form.image_size)
 
     def scratch(self, seed: int) -> dict[str, PyTree]:
         """Random variables on the host, see `initialise.scratch`."""
