@@ -2,9 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +11,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer, file_adapters, writer
 
+from radimagenet_jax.data.ahead import mapped
 from radimagenet_jax.data.beam_reading import reading_with_beam
 from radimagenet_jax.data.images import check_image
 from radimagenet_jax.data.local_builder import LocalBuilder
@@ -219,15 +218,13 @@ class ImageBuilder(LocalBuilder):
         for _ in self.counted(range(spool.num_examples)):
             pass
         waiting = (one for one in examples if not spool.has(one.key, [one.label, one.patient]))
-        for example, reading in self.counted(_read_ahead(waiting, self.workers)):
+        readings = mapped(_read, waiting, workers=self.workers, ahead=4 * self.workers)
+        for example, found, files in self.counted(readings):
             # A bad image does not hide the next: all of them are told at the end.
-            try:
-                found, files = reading.result()
-            except DataError as error:
-                problems.add(str(error))
+            if isinstance(found, DataError):
+                problems.add(str(found))
                 unread[f"{split}/{example.key}"] = example.label
-                continue
-            if found:
+            elif found:
                 record = features.encode_example(example.named(found))
                 serialized = serializer.serialize_example(record)
                 spool.keep(example.key, serialized, [example.label, example.patient], files)
@@ -281,30 +278,12 @@ class ImageBuilder(LocalBuilder):
         raise NotImplementedError
 
 
-_Reading = tuple[Mapping[str, Any], list[FileState]]
-
-
-def _read(example: Example) -> _Reading:
+def _read(example: Example) -> tuple[Example, Mapping[str, Any] | DataError, list[FileState]]:
     with noting_files() as files:
-        return example.read(), files
-
-
-def _read_ahead(
-    examples: Iterable[Example], workers: int
-) -> Iterator[tuple[Example, "Future[_Reading]"]]:
-    """Reads in threads, in order; a few examples per thread are ahead, never all."""
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[tuple[Example, Future[_Reading]]] = deque()
         try:
-            for example in examples:
-                ahead.append((example, pool.submit(_read, example)))
-                if len(ahead) >= 4 * workers:
-                    yield ahead.popleft()
-            while ahead:
-                yield ahead.popleft()
-        finally:
-            for _, future in ahead:
-                future.cancel()
+            return example, example.read(), files
+        except DataError as error:
+            return example, error, files
 
 
 def _counts(counts: Mapping[str, int]) -> str:
