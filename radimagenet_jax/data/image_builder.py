@@ -3,13 +3,13 @@
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
-from tensorflow_datasets.core import example_serializer, file_adapters, writer
 
 from radimagenet_jax.data.ahead import mapped
 from radimagenet_jax.data.beam_reading import reading_with_beam
@@ -64,7 +64,7 @@ def verified(file: SourceFile) -> Callable[[], dict[str, bytes]]:
     return read
 
 
-class ImageRecordWriter(writer.ExampleWriter):
+class ImageRecordWriter(tfds.core.ExampleWriter):
     """TFDS's writer, but array_record files are not compressed: PNG and JPEG are already.
 
     Brotli, the files' default, takes a millisecond for a PNG of 224 x 224 pixels, most of what
@@ -73,9 +73,9 @@ class ImageRecordWriter(writer.ExampleWriter):
 
     def write(
         self, path: os.PathLike[str] | str, examples: Iterable[tuple[int, bytes]]
-    ) -> file_adapters.ExamplePositions | None:
-        """Writes one file; see `tensorflow_datasets.core.writer.ExampleWriter`."""
-        if self.file_format is not file_adapters.FileFormat.ARRAY_RECORD:
+    ) -> list[Any] | None:
+        """Writes one file; see `tfds.core.ExampleWriter`."""
+        if self.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
             return super().write(path, examples)
         records = array_record_module.ArrayRecordWriter(os.fspath(path), _RECORD_OPTIONS)
         try:
@@ -176,15 +176,18 @@ class ImageBuilder(LocalBuilder):
         # TFDS finds all records in the spools.
         return {name: iter(()) for name in splits}
 
-    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
-        super()._download_and_prepare(dl_manager, download_config)
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Removes, too, what was kept for the case that the records do not become complete."""
+        with super().writing():
+            yield
         if not self.beam:
             remove_unfinished(unfinished_folder(*self._unfinished_place()))
         self._problems_file().unlink(missing_ok=True)
 
     def _problems_file(self) -> Path:
         config = f"-{self.builder_config.name}" if self.builder_config else ""
-        return Path(self._data_dir_root) / f"{self.name}{config}-problems.txt"
+        return Path(self.data_dir_root) / f"{self.name}{config}-problems.txt"
 
     def _unfinished_place(self) -> tuple[Path, str, str]:
         config = self.builder_config
@@ -192,7 +195,7 @@ class ImageBuilder(LocalBuilder):
             *(self.name, str(self.version), repr(self.info.features), *self.class_names()),
             repr(config),
         ]
-        home = Path(self._data_dir_root) / self.name
+        home = Path(self.data_dir_root) / self.name
         return home, config.name if config else self.name, "\0".join(description)
 
     def _filled_spool(
@@ -213,7 +216,7 @@ class ImageBuilder(LocalBuilder):
           unread: Takes the label of each example that cannot be read, by key.
         """
         features = self.info.features
-        serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+        serializer = tfds.core.ExampleSerializer(features.get_serialized_info())
         spool = KeptSpool(folder, split)
         for _ in self.counted(range(spool.num_examples)):
             pass
@@ -250,7 +253,7 @@ class ImageBuilder(LocalBuilder):
     def _note_unread(self, unread: Mapping[str, str], total: int) -> None:
         """Notes what was left out, and writes all names beside the records."""
         names = [escaped(key.partition("/")[2]) for key in unread]
-        Path(self._data_dir, UNREADABLE).write_text("\n".join([*names, ""]), encoding="utf-8")
+        Path(self.data_dir, UNREADABLE).write_text("\n".join([*names, ""]), encoding="utf-8")
         shown = some(names, _NAMES_SHOWN, further=f"more, all named in {UNREADABLE}")
         self.notes.append(
             f"{len(names):,} of {total:,} images cannot be read and are left out "
