@@ -35,7 +35,6 @@ from radimagenet_jax.data import dicom_frames, native_worker
 from radimagenet_jax.data.dicom_display import KEYWORDS, Window, grey_image
 from radimagenet_jax.data.dicom_signature import MAGIC, MAGIC_OFFSET, is_dicom
 from radimagenet_jax.data.images import MAX_PIXELS
-from radimagenet_jax.data.patients import is_no_patient
 from radimagenet_jax.errors import DataError
 
 __all__ = [
@@ -44,7 +43,7 @@ __all__ = [
     "Window",
     "decode_dicom",
     "is_dicom",
-    "patient_pseudonym",
+    "pseudonym",
     "read_header",
 ]
 
@@ -203,30 +202,19 @@ def read_header(encoded: bytes, *, name: str) -> Header:
     return Header(patient, may_wrap)
 
 
-def patient_pseudonym(encoded: bytes, *, name: str, salt: str) -> str:
+def pseudonym(patient: str, salt: str) -> str:
     """Returns what images of one patient share, without telling who it is.
 
-    It is the first 16 hexadecimal digits of SHA-256 over the salt and the file's PatientID. A
-    PatientID can be guessed and tried, so a pseudonym with a salt that is public is only for files
-    whose PatientID is a pseudonym already; otherwise it must not leave the program.
+    A PatientID can be guessed and tried, so a pseudonym with a salt that is public is only for
+    files whose PatientID is a pseudonym already; otherwise it must not leave the program.
 
     Args:
-      encoded: The file's bytes; its beginning up to the pixels is enough.
-      name: What to call the file in a message.
+      patient: The PatientID.
       salt: Any text; one for each data set, so that pseudonyms of two sets cannot be linked.
 
     Returns:
-      '' where the file has no PatientID, or one that stands for nobody, such as 'ANONYMOUS'.
-
-    Raises:
-      DataError: If the file is empty, no DICOM, or damaged before its pixels.
+      The first 16 hexadecimal digits of SHA-256 over the salt and the PatientID.
     """
-    patient = read_header(encoded, name=name).patient
-    return "" if is_no_patient(patient) else pseudonym(patient, salt)
-
-
-def pseudonym(patient: str, salt: str) -> str:
-    """Returns the pseudonym of a PatientID; see `patient_pseudonym`."""
     return hashlib.sha256(f"{salt}\0{patient}".encode()).hexdigest()[:16]
 
 

@@ -1,6 +1,6 @@
 """What users bring, as training reads it: PNG, JPEG, BMP, TIFF and DICOM, by content.
 
-`read_image` gives pixels, `readable_image` the file that a data set keeps; decoded, it has the same
+`ImageFile` gives pixels, `readable_image` the file that a data set keeps; decoded, it has the same
 pixels. So an image that is scored is the image that was learnt from, bit for bit.
 """
 
@@ -17,34 +17,6 @@ _KEPT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
-def read_image(
-    encoded: bytes,
-    *,
-    name: str,
-    windows: Sequence[Window] = (),
-    frame: int | None = None,
-    unwrap: bool = False,
-) -> np.ndarray:
-    """Verifies and decodes an image.
-
-    Args:
-      encoded: The file's bytes: PNG, JPEG, TIFF or BMP with 8 bits a channel, or DICOM.
-      name: What to call the image in a message; its end tells a damaged DICOM file from a
-        damaged picture.
-      windows: For grey DICOM images, in place of the file's own; see `dicom.decode_dicom`.
-      frame: For files with several, from 0.
-      unwrap: See `dicom.decode_dicom`.
-
-    Returns:
-      (H, W, 1) uint8 where the image is grey, else (H, W, 3) uint8, RGB.
-
-    Raises:
-      DataError: If it cannot be read, has more than 8 bits a channel and is no DICOM, has several
-        frames and none was chosen, or is given a window or a frame that it cannot have.
-    """
-    return ImageFile(encoded, name=name).image(windows=windows, frame=frame, unwrap=unwrap)
-
-
 class ImageFile:
     """An image file that is opened once for all its frames.
 
@@ -54,7 +26,16 @@ class ImageFile:
     """
 
     def __init__(self, encoded: bytes, *, name: str):
-        """Opens a file; arguments and errors are those of `read_image`."""
+        """Opens a file.
+
+        Args:
+          encoded: Its bytes: PNG, JPEG, TIFF or BMP with 8 bits a channel, or DICOM.
+          name: What to call it in a message; its end tells a damaged DICOM file from a damaged
+            picture.
+
+        Raises:
+          DataError: If it is DICOM and cannot be read.
+        """
         self._encoded, self._name = encoded, name
         self._dicom = DicomFile(encoded, name=name) if _means_dicom(encoded, name) else None
         self.is_dicom = self._dicom is not None
@@ -77,7 +58,20 @@ class ImageFile:
         frame: int | None = None,
         unwrap: bool = False,
     ) -> np.ndarray:
-        """Decodes one frame; arguments, result and errors are those of `read_image`."""
+        """Verifies and decodes one frame.
+
+        Args:
+          windows: For grey DICOM images, in place of the file's own; see `dicom.decode_dicom`.
+          frame: For files with several, from 0.
+          unwrap: See `dicom.decode_dicom`.
+
+        Returns:
+          (H, W, 1) uint8 where the image is grey, else (H, W, 3) uint8, RGB.
+
+        Raises:
+          DataError: If it cannot be read, has more than 8 bits a channel and is no DICOM, has
+            several frames and none was chosen, or is given a window or a frame that it cannot have.
+        """
         if self._dicom is not None:
             return self._dicom.image(windows=windows, frame=frame, unwrap=unwrap)
         if windows:
@@ -94,13 +88,13 @@ def readable_image(
     """Verifies an image and returns it as PNG or JPEG.
 
     Args:
-      encoded: As for `read_image`. A PNG's or JPEG's bytes are kept.
-      name: As for `read_image`.
+      encoded: As for `ImageFile`. A PNG's or JPEG's bytes are kept.
+      name: As for `ImageFile`.
       window: For grey DICOM images, in place of the file's own.
       frame: For files with several, from 0.
 
     Raises:
-      DataError: As `read_image`.
+      DataError: As `ImageFile.image`.
     """
     file = ImageFile(encoded, name=name)
     image = file.image(windows=[window] if window else [], frame=frame)

@@ -21,7 +21,7 @@ from pydicom.pixels import (
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from radimagenet_jax.data import dicom
-from radimagenet_jax.data.dicom import Window, decode_dicom, is_dicom, patient_pseudonym
+from radimagenet_jax.data.dicom import Window, decode_dicom, is_dicom, pseudonym, read_header
 from radimagenet_jax.errors import DataError
 
 SECRET = "Doe^Jane"
@@ -364,6 +364,11 @@ def test_what_pydicom_says_of_odd_files_reaches_no_terminal():
         check=True,
     )
     assert (said.stdout, said.stderr) == ("", "")
+
+
+def patient_pseudonym(encoded, *, name, salt):
+    patient = read_header(encoded, name=name).patient
+    return pseudonym(patient, salt) if patient else ""
 
 
 def test_a_pseudonym_depends_on_patient_and_salt_and_tells_neither():
