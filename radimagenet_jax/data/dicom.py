@@ -35,6 +35,7 @@ from radimagenet_jax.data import dicom_frames, native_worker
 from radimagenet_jax.data.dicom_display import KEYWORDS, Window, grey_image
 from radimagenet_jax.data.dicom_signature import MAGIC, MAGIC_OFFSET, is_dicom
 from radimagenet_jax.data.images import MAX_PIXELS
+from radimagenet_jax.data.source_files import SourceFile
 from radimagenet_jax.errors import DataError
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Header",
     "Window",
     "decode_dicom",
+    "header_of",
     "is_dicom",
     "pseudonym",
     "read_header",
@@ -200,6 +202,28 @@ def read_header(encoded: bytes, *, name: str) -> Header:
     patient = str(_quietly(lambda: dataset.get("PatientID", ""), name) or "").strip()
     may_wrap = _quietly(lambda: _may_wrap(dataset), name)
     return Header(patient, may_wrap)
+
+
+def header_of(file: SourceFile, *, beginning: int) -> Header | None:
+    """Reads a file's header, None of other files and where it cannot be read.
+
+    An image that cannot be read is told of when its pixels are.
+
+    Args:
+      file: Any file.
+      beginning: Bytes that mostly hold all that comes before the pixels; else the rest is read.
+    """
+    try:
+        with file.open() as stream:
+            start = stream.read(beginning)
+            if not is_dicom(start):
+                return None
+            try:
+                return read_header(start, name=file.shown)
+            except DataError:
+                return read_header(start + stream.read(), name=file.shown)
+    except DataError:
+        return None
 
 
 def pseudonym(patient: str, salt: str) -> str:

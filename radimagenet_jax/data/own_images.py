@@ -6,15 +6,12 @@ pixels. So an image that is scored is the image that was learnt from, bit for bi
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from radimagenet_jax.data.dicom import DicomFile, Window, is_dicom
-from radimagenet_jax.data.images import check_image, count_pages
+from radimagenet_jax.data.formats import DICOM_SUFFIXES, JPEG, PNG
+from radimagenet_jax.data.images import check_image, count_pages, encode_png
 from radimagenet_jax.errors import DataError
-
-_KEPT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 class ImageFile:
@@ -98,15 +95,9 @@ def readable_image(
     """
     file = ImageFile(encoded, name=name)
     image = file.image(windows=[window] if window else [], frame=frame)
-    return encoded if encoded.startswith(_KEPT) and not file.is_dicom else _png(image)
+    return encoded if encoded.startswith((PNG, JPEG)) and not file.is_dicom else encode_png(image)
 
 
 def _means_dicom(encoded: bytes, name: str) -> bool:
     """Tells whether a file is read as DICOM: by its content, or, if it is damaged, by its name."""
-    return is_dicom(encoded) or name.lower().endswith(_DICOM_SUFFIXES)
-
-
-def _png(image: np.ndarray) -> bytes:
-    """Encodes (H, W, 1) or (H, W, 3) RGB uint8 without loss."""
-    pixels = image if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", pixels)[1].tobytes()
+    return is_dicom(encoded) or name.lower().endswith(DICOM_SUFFIXES)

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -147,8 +147,7 @@ def _read_table(home: Path, split: str, labels: dict[str, int], problems: Proble
     if not path.is_file():
         raise DataError(f"{home} has no {path.name}; {Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}.")
     listing = Listing(path.name)
-    file = SourceFile(PurePosixPath(path.name), str(path), path)
-    for row in iterate_csv(file, ["filename", "label"]):
+    for row in iterate_csv(SourceFile.at(path), ["filename", "label"]):
         with problems.collecting():
             listing.append(entry_of(row, labels))
     return listing
@@ -212,7 +211,7 @@ def _example(home: Path, is_clean: bool, entry: Entry) -> Example:
 
 
 def _read(path: Path, class_name: str, is_clean: bool) -> dict[str, Any]:
-    encoded = SourceFile(PurePosixPath(path.name), str(path), path).read()
+    encoded = SourceFile.at(path).read()
     image = check_image(encoded, name=str(path))
     if is_clean and (image == image.flat[0]).all():
         return {}
@@ -229,8 +228,7 @@ def _digests(home: Path, listing: Listing, workers: int) -> np.ndarray:
     """
 
     def digest(entry: Entry) -> int:
-        path = home / entry.key
-        content = SourceFile(PurePosixPath(entry.key), str(path), path).read()
+        content = SourceFile.at(home / entry.key).read()
         return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
     found = mapped(digest, listing, workers=workers, ahead=_FILES_AHEAD * workers)
