@@ -25,6 +25,7 @@ from radimagenet_jax.console import console
 from radimagenet_jax.data.ahead import mapped
 from radimagenet_jax.data.preparation import progress_bar
 from radimagenet_jax.errors import DataError
+from radimagenet_jax.files import force_to_disk
 
 _PAGE = "decoded.json"
 _VERSION = 1
@@ -213,9 +214,9 @@ def _write(encoded: Encoded, unfinished: Path) -> None:
             for more in _write_split(encoded, split, count, unfinished / f"{split}.pixels"):
                 done += more
                 report(done, total)
-    _force_to_disk(page, unfinished)
+    force_to_disk(page, unfinished)
     unfinished.rename(encoded.place)
-    _force_to_disk(encoded.folder)
+    force_to_disk(encoded.folder)
 
 
 def _check_room(encoded: Encoded, unfinished: Path) -> None:
@@ -287,15 +288,6 @@ def _sole_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _force_to_disk(*paths: Path) -> None:
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _amount(size: int) -> str:
