@@ -100,6 +100,20 @@ def check_output(folder: Path, flag: str) -> None:
         raise ConfigError(f"{flag}={folder}: {nearest} cannot be written to; give another folder.")
 
 
+def force_to_disk(*paths: Path) -> None:
+    """Returns once the disk has what was written into files, or which names a folder has.
+
+    Raises:
+      OSError: If the disk refuses.
+    """
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def make_private(folder: Path) -> None:
     """Makes an output folder whose content git ignores, since it will hold patients' pictures.
 

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from radimagenet_jax import outcome, own_files
 from radimagenet_jax.console import console
-from radimagenet_jax.data import datasets
+from radimagenet_jax.data import datasets, registry
 from radimagenet_jax.errors import ConfigError, UserError
 from radimagenet_jax.models import ops
 from radimagenet_jax.network import activation_maps
@@ -156,7 +156,7 @@ def _run(
     console.print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
 
     # ---------------------------------------------------------------- Data
-    name = datasets.with_fold(config.dataset.name, config.dataset.fold)
+    name = registry.with_fold(config.dataset.name, config.dataset.fold)
     room = residence.room(config, mesh)
     dataset = residence.load(config, name, room.whole)
     distributed.agree({"data set": dataset.fingerprint})
