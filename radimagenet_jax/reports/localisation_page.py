@@ -244,15 +244,14 @@ def _curves(own: Judged, disc: Judged) -> list[str]:
     return drawn
 
 
-def select(dice: NDArray[np.float64], n: int = EXAMPLES) -> dict[str, list[int]]:
+def select(dice: NDArray[np.float64]) -> dict[str, list[int]]:
     """Numbers of the images with the highest, the middle and the lowest Dice, no image twice.
 
     Args:
       dice: (N,) of the images.
-      n: At most so many a group.
     """
     order = np.argsort(-dice, kind="stable")
-    n = min(n, max(1, len(order) // 3))
+    n = min(EXAMPLES, max(1, len(order) // 3))
     middle = (len(order) - n) // 2
     groups = {"Best": order[:n], "Middle": order[middle : middle + n], "Worst": order[-n:]}
     chosen: dict[str, list[int]] = {}

@@ -79,17 +79,16 @@ class Evaluated:
         return overlays.overlay(grown, raw, self.limit)
 
 
-def select_examples(predictions: Predictions, n: int = EXAMPLES) -> tuple[str, ...]:
+def select_examples(predictions: Predictions) -> tuple[str, ...]:
     """Keys of the images that a report shows: for each class the surest, right and wrong.
 
     Args:
       predictions: Scores of the test split.
-      n: Images a group; a report shows `EXAMPLES`.
 
     Returns:
-      Different keys, at most 2 n a class (2 n in all with more than four classes).
+      Different keys, at most 2 x `EXAMPLES` a class (in all with more than four classes).
     """
-    groups = examples.select(predictions, n)
+    groups = examples.select(predictions, EXAMPLES)
     return tuple(dict.fromkeys(example.key for group in groups for example in group.examples))
 
 
