@@ -16,7 +16,7 @@ from rich.text import Text
 from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import SPLITS, Dataset
 from radimagenet_jax.errors import cut
-from radimagenet_jax.files import replacing
+from radimagenet_jax.files import write_json
 from radimagenet_jax.reports import provenance
 from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import writers
@@ -108,9 +108,7 @@ def write(
     )
     kept = {name: value for name, value in record.items() if name != "trainable"}
     whole: dict[str, Any] = _strict({**result, "provenance": kept})
-    with replacing(workdir / "result.json") as file:
-        json.dump(whole, file, indent=2, allow_nan=False)
-        file.write("\n")
+    write_json(workdir / "result.json", whole, indent=2)
     return whole
 
 

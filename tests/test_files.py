@@ -9,7 +9,13 @@ import pytest
 from radimagenet_jax import predict
 from radimagenet_jax.data import inputs, registry
 from radimagenet_jax.errors import ConfigError, WeightsError
-from radimagenet_jax.files import check_output, expanded, make_private, plainly_named
+from radimagenet_jax.files import (
+    check_output,
+    expanded,
+    make_private,
+    plainly_named,
+    write_json,
+)
 from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import workdir
@@ -108,3 +114,11 @@ def test_what_is_written_about_patients_is_kept_from_git(tmp_path):
     (tmp_path / "mine/code.py").touch()
     make_private(tmp_path / "mine")
     assert not (tmp_path / "mine/.gitignore").exists()
+
+
+def test_a_record_that_json_has_no_number_for_leaves_the_file_as_it_was(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, None]}, indent=2)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    1,\n    null\n  ]\n}\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

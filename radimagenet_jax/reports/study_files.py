@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 
@@ -12,6 +12,7 @@ import numpy as np
 from radimagenet_jax import own_files
 from radimagenet_jax.data.positive import positive_by_name
 from radimagenet_jax.errors import DataError, cut
+from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import predictions
 from radimagenet_jax.statistics.pooled import Pooled, Row, identity
 
@@ -168,9 +169,22 @@ def read_rows(workdir: Path) -> list[dict[str, str]]:
     return rows
 
 
-def guarded(row: Mapping[str, object]) -> dict[str, object]:
-    """A row as it is written: no spreadsheet runs a cell of it, and `read_rows` gives it back."""
-    return {name: own_files.guarded(value) for name, value in row.items()}
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes a table, such as `read_rows` reads; no spreadsheet runs a cell of it.
+
+    Args:
+      path: The file.
+      columns: Their names, in order.
+      rows: Of these columns each.
+
+    Raises:
+      DataError: If the file cannot be written.
+    """
+    with replacing(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: own_files.guarded(value) for name, value in row.items()})
 
 
 def _problem(row: Mapping[str, str]) -> str | None:
