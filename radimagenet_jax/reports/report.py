@@ -297,8 +297,7 @@ def _evaluation(evaluated: Evaluated) -> dict[str, Any] | None:
 def _theory(scored: Predictions, positive: int) -> NormalScores | None:
     """How the scores of two classes depend on each other; None of too few patients to tell."""
     clusters, is_positive = intervals.units(scored.patients), scored.labels == positive
-    held = [intervals.held(chosen, clusters) for chosen in (is_positive, ~is_positive)]
-    if min(held) < intervals.FEWEST:
+    if not intervals.enough(is_positive, clusters):
         return None
     own = np.asarray(scored.scores[None, :, positive], np.float64)
     return normal_scores(own, is_positive, clusters)
