@@ -2,12 +2,13 @@
 
 import atexit
 import contextlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from radimagenet_jax.errors import ConfigError, DataError
 
@@ -54,6 +55,23 @@ def replacing(
                 "make room, or choose a folder that can be written to."
             ) from error
         raise
+
+
+def write_json(path: Path, record: Mapping[str, Any], *, indent: int = 1) -> None:
+    """Writes an object as strict JSON; the file appears whole or not at all.
+
+    Args:
+      path: The file; its folder exists.
+      record: Its numbers are finite.
+      indent: Of a level, in spaces.
+
+    Raises:
+      DataError: If the file cannot be written.
+      ValueError: If a number is not finite.
+    """
+    with replacing(path) as file:
+        json.dump(record, file, indent=indent, allow_nan=False)
+        file.write("\n")
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

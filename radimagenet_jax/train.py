@@ -428,10 +428,10 @@ def _finish(
         predictions.write(session.folder / f"predictions_{split}.csv", values)
     if config.export_weights:
         network.export(session.folder / "weights", best, contract)
-    made_of = outcome.Provenance(command, dataset, session.start)
+    made_of = outcome.made_of(config, command, dataset, session.start)
     program = session.start.program
     maps = functools.partial(activation_maps, program.exact_model, contract.input, best)
-    whole = outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)
+    whole = outcome.write(session.folder, config, result, scored, dataset, made_of, maps)
     outcome.show(whole, session.folder)
     return 0
 

@@ -16,6 +16,7 @@ from radimagenet_jax.files import (
     force_to_disk,
     make_private,
     plainly_named,
+    write_json,
 )
 from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.training import config as config_pages
@@ -127,3 +128,11 @@ def test_files_and_folders_are_forced_to_the_disk_and_its_refusal_is_passed_on(
     assert forced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
     with pytest.raises(FileNotFoundError):
         force_to_disk(tmp_path / "b")
+
+
+def test_a_record_that_json_has_no_number_for_leaves_the_file_as_it_was(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, None]}, indent=2)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    1,\n    null\n  ]\n}\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
