@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +69,7 @@ class _Audited:
     title: str
     where: str
     terms: str
-    command: str
+    command: Sequence[str]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,12 +84,7 @@ def main(arguments: Sequence[str]) -> int:
         "--dataset", metavar="NAME[/CONFIG]", help="a data set; it is prepared first if need be"
     )
     source.add_argument("--folder", metavar="DIR", help="a folder of images, or of zips")
-    parser.add_argument(
-        "--data_dir",
-        default=registry.DEFAULT_DATA_DIR,
-        metavar="DIR",
-        help="where prepared data sets and downloads live (default: %(default)s)",
-    )
+    parser.add_data_dir()
     parser.add_argument(
         "--output", metavar="DIR", help="where the result goes (default: audit/<name>)"
     )
@@ -112,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
             title,
             str(options.data_dir if options.dataset else options.folder),
             terms,
-            shlex.join(["python", "-m", "radimagenet_jax.audit", *arguments]),
+            parser.line(arguments),
         ),
         items,
         output,

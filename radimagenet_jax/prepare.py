@@ -82,12 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME[/CONFIG]",
         help="a data set of the list below, with a configuration where it has several",
     )
-    parser.add_argument(
-        "--data_dir",
-        default=registry.DEFAULT_DATA_DIR,
-        metavar="DIR",
-        help="where prepared data sets and downloads live (default: %(default)s)",
-    )
+    parser.add_data_dir()
     parser.add_argument(
         "--workers",
         type=int,

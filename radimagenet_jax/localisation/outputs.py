@@ -27,7 +27,9 @@ def compared(measured: Measured) -> Compared:
     return Compared(measured.judged, measured.differences, DISC, against)
 
 
-def write(folder: Path, run: Run, other: Run | None, measured: Measured, command: str) -> Path:
+def write(
+    folder: Path, run: Run, other: Run | None, measured: Measured, command: Sequence[str]
+) -> Path:
     """Writes all files; localisation.json, the last, says that they are there.
 
     Args:
@@ -133,7 +135,7 @@ def _record(run: Run, other: Run | None, measured: Measured) -> dict[str, Any]:
     }
 
 
-def _provenance(run: Run, command: str) -> Provenance:
+def _provenance(run: Run, command: Sequence[str]) -> Provenance:
     net, dataset = run.net, run.dataset
     contract = net.contract
     return {

@@ -76,7 +76,7 @@ class Session:
 
     network: Source
     found: inputs.Found
-    command: str
+    command: Sequence[str]
     images: str = ""
     split: str = ""
     features: bool = False
