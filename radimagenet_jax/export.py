@@ -89,9 +89,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     agreement = _write(options.to, output, source, images)
     megabytes = output.stat().st_size / 1e6
-    console.console.print(f"written to {output}: {megabytes:.0f} MB", markup=False)
+    console.console.print(f"written to {output}: {megabytes:.0f} MB")
     if agreement is not None:
-        console.console.print(f"  {agreement}", markup=False)
+        console.console.print(f"  {agreement}")
     return 0
 
 
@@ -103,13 +103,13 @@ def _source(path: Path, image_size: int | None, preprocessing: str | None) -> "S
 
     network = load_pretrained(path, preprocessing=preprocessing)
     for line in network.report.lines():
-        console.console.print(line, markup=False)
+        console.console.print(line)
     contract = network.contract
     if contract.labels is None:
         why = "it has no head"
         if network.num_classes:
             why = "nobody names the classes of its head, which `convert --labels=NAME,NAME` does"
-        console.console.print(f"  only features are exported: {why}", markup=False)
+        console.console.print(f"  only features are exported: {why}")
     size = network.image_size if image_size is None else image_size
     entry = models.architecture(contract.architecture)
     if not entry.min_image_size <= size <= _LARGEST:

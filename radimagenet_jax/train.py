@@ -177,9 +177,9 @@ def _run(
     program, values = start.program, Values.of(config, labels, len(classes))
     if hub.is_address(config.init):
         contract = start.contract
-        console.print(f"weights: {contract.origin}. {contract.licence}", markup=False)
+        console.print(f"weights: {contract.origin}. {contract.licence}")
     for finding in start.findings:
-        console.print(f"weights: {finding}", markup=False)
+        console.print(f"weights: {finding}")
     console.print(freezing.table(program.freeze))
 
     # ---------------------------------------------------------------- Evaluation

@@ -82,8 +82,8 @@ def prepare(
     if Path(built.data_dir).is_dir():
         return built
     _check_source(built, data_dir)
-    console.print(f"preparing {name} in {built.data_dir}", markup=False)
-    console.print(f"terms: {built.TERMS}", markup=False)
+    console.print(f"preparing {name} in {built.data_dir}")
+    console.print(f"terms: {built.TERMS}")
     home = expanded(data_dir) / built.name
     try:
         with _sole_builder(home):
@@ -189,7 +189,6 @@ def _sole_builder(home: Path) -> Iterator[None]:
         if (home / UNFINISHED).is_dir():
             console.print(
                 f"what was read so far is kept in {home / UNFINISHED}; the next run goes on there.",
-                markup=False,
             )
             _remove_empty(home.iterdir())
         elif any(home.rglob("dataset_info.json")):  # another configuration is prepared there
