@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from radimagenet_jax import locks
 from radimagenet_jax.console import console
@@ -17,6 +17,7 @@ from radimagenet_jax.data.beam_reading import beam_failures, beam_pipeline_setti
 from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, UNFINISHED, builder, manual_dir
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.files import expanded
+from radimagenet_jax.progress import Bar
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -154,19 +155,9 @@ def progress_bar(doing: str, on_progress: OnProgress | None = None) -> Iterator[
     if on_progress is not None:
         yield on_progress
         return
-    if not console.is_terminal:
-        # Not a bar that is disabled: older releases of rich end it with an empty line.
-        yield lambda done, total: None
-        return
-    columns = (
-        TextColumn(doing),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("prepare", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns) as bar:
+        yield lambda done, total: bar.update(completed=done, total=total)
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 import functools
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from radimagenet_jax import models
 from radimagenet_jax.console import console
@@ -17,7 +19,7 @@ from radimagenet_jax.prediction import evaluation, flow, sinks
 from radimagenet_jax.prediction.journal import Journal
 from radimagenet_jax.prediction.maps import FOLDER as MAPS
 from radimagenet_jax.prediction.maps import Maps, Wanted
-from radimagenet_jax.prediction.progress import ScoringProgress
+from radimagenet_jax.progress import Bar, duration
 from radimagenet_jax.reports import maps_page, provenance, report
 from radimagenet_jax.statistics import operating_points
 from radimagenet_jax.weights.contract import Contract
@@ -164,7 +166,7 @@ class Session:
             batch_size=batch_size(),
             start=position,
         )
-        with ScoringProgress(position.entries, len(found.entries)) as progress:
+        with _Progress(position.entries, len(found.entries)) as progress:
             for result in results:
                 if result.failures and self.strict:
                     journal.remove()
@@ -244,6 +246,36 @@ class Session:
         if self.found.others:
             line += f"; no images: {inputs.described(self.found.others)}"
         console.print(line)
+
+
+class _Progress(Bar):
+    """Counts files, images a second and the time left; use as a context manager."""
+
+    def __init__(self, done: int, total: int):
+        """Begins; `done`: files, or rows of a table, that an earlier process has done."""
+        self._total, self._first, self._images = total, done, 0
+        self._began = time.monotonic()
+        super().__init__(
+            TextColumn("files"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            total=total,
+            completed=done,
+            rate="",
+        )
+
+    def advance(self, done: int, images: int) -> None:
+        """Notes that so many files are done in all, and so many images since the last time."""
+        passed = time.monotonic() - self._began
+        self._images += images
+        rate = f"{self._images / max(passed, 1e-9):.1f} images/s"
+        self.update(completed=done, rate=rate)
+        if done > self._first and self.is_line_due():
+            left = duration(passed / (done - self._first) * (self._total - done))
+            console.print(f"{done:,} of {self._total:,} files, {rate}, about {left} left")
 
 
 def batch_size() -> int:
