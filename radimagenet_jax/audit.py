@@ -13,7 +13,7 @@ from rich.table import Table
 
 from radimagenet_jax import command, console
 from radimagenet_jax.data import registry
-from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.errors import ConfigError, DataError, telling
 from radimagenet_jax.files import check_output, expanded, make_private
 
 if TYPE_CHECKING:
@@ -159,17 +159,13 @@ def _audit(of: _Audited, items: Sequence[_Item], output: Path) -> None:
             "split": "the data set's own" if any(sizes) else "none: a folder",
         },
     }
-    try:
+    with telling(f"{output} cannot be written", DataError, "name another --output"):
         make_private(output)
         with replacing(output / "audit.json") as file:
             found = findings.to_json() | {"provenance": record}
             json.dump(found, file, indent=1, allow_nan=False)
         facts = {"title": of.title, "in": of.where}
         page = audit_page.write(output / "audit.html", findings, pixels, facts, record)
-    except OSError as error:
-        raise DataError(
-            f"{output} cannot be written ({error.strerror or error}); name another --output."
-        ) from error
     # The page is the result, so it alone goes to standard output.
     print(page)
 

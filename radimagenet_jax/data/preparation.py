@@ -15,7 +15,7 @@ from radimagenet_jax import locks
 from radimagenet_jax.console import console
 from radimagenet_jax.data.beam_reading import beam_failures, beam_pipeline_settings
 from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, UNFINISHED, builder, manual_dir
-from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.errors import ConfigError, DataError, telling
 from radimagenet_jax.files import expanded
 from radimagenet_jax.progress import Bar
 
@@ -86,20 +86,15 @@ def prepare(
     console.print(f"preparing {name} in {built.data_dir}")
     console.print(f"terms: {built.TERMS}")
     home = expanded(data_dir) / built.name
-    try:
-        with _sole_builder(home):
-            # Another process may have finished while this one waited.
-            if not Path(built.data_dir).is_dir():
-                built.workers = workers or os.cpu_count() or 1
-                built.beam = bool(beam)
-                built.skip_unreadable = skip_unreadable
-                with progress_bar("writing examples", on_progress) as report:
-                    _build(built, data_dir, report, beam)
-    except OSError as error:
-        raise DataError(
-            f"{home} cannot be written ({error.strerror or error}); free some space, mend its "
-            "rights, or choose another data_dir."
-        ) from error
+    remedy = "free some space, mend its rights, or choose another data_dir"
+    with telling(f"{home} cannot be written", DataError, remedy), _sole_builder(home):
+        # Another process may have finished while this one waited.
+        if not Path(built.data_dir).is_dir():
+            built.workers = workers or os.cpu_count() or 1
+            built.beam = bool(beam)
+            built.skip_unreadable = skip_unreadable
+            with progress_bar("writing examples", on_progress) as report:
+                _build(built, data_dir, report, beam)
     return builder(name, data_dir)
 
 
@@ -108,10 +103,8 @@ def _check_source(built: "tfds.core.GeneratorBasedBuilder", data_dir: str | Path
     if not built.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return
     folder = manual_dir(built.name, data_dir)
-    try:
+    with telling(f"{folder} cannot be read", DataError, "mend its rights"):
         missing = not folder.is_dir() or not any(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error.strerror}); mend its rights.") from error
     if missing:
         raise DataError(
             f"the data set '{built.name}' is not in {folder}: "

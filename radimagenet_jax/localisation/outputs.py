@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from radimagenet_jax import own_files
-from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.errors import ConfigError, telling
 from radimagenet_jax.files import make_private, replacing
 from radimagenet_jax.localisation.measure import AGAINST, DISC, MAP, Measured
 from radimagenet_jax.localisation.runs import SPLITS, Run
@@ -46,12 +46,8 @@ def write(
       ConfigError: If the folder cannot be made.
       DataError: If a file cannot be written.
     """
-    try:
+    with telling(f"--output={folder} cannot be made", ConfigError, "give another folder"):
         make_private(folder)
-    except OSError as error:
-        raise ConfigError(
-            f"--output={folder} cannot be made ({error.strerror}); give another folder."
-        ) from error
     (folder / RESULT).unlink(missing_ok=True)
     _write_table(folder / SWEEP, _sweep_rows(measured))
     _write_table(folder / IMAGES, _image_rows(run, measured))

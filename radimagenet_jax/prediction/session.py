@@ -1,5 +1,6 @@
 """One network on one set of images, from the first file to the last line on the terminal."""
 
+import contextlib
 import functools
 import json
 import time
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from radimagenet_jax import models
 from radimagenet_jax.console import console
 from radimagenet_jax.data import inputs
-from radimagenet_jax.errors import DataError, UserError
+from radimagenet_jax.errors import DataError, UserError, telling
 from radimagenet_jax.prediction import evaluation, flow, sinks
 from radimagenet_jax.prediction.journal import Journal
 from radimagenet_jax.prediction.maps import FOLDER as MAPS
@@ -106,7 +107,11 @@ class Session:
         if self.strict and self.found.failures:
             raise _strict(self.found.failures[0])
         journal = Journal(output, self._fingerprint())
-        try:
+        room = "make room, and the same command goes on"
+        with (
+            contextlib.closing(journal),
+            telling(f"{output} cannot be written to", UserError, room),
+        ):
             errors, takers = sinks.Errors(journal), self._sinks(journal)
             self._stream(journal, errors, takers)
             result = None
@@ -118,13 +123,6 @@ class Session:
                 taker.finish(output)
             errors.finish(output, journal.counts.failed)
             journal.remove()
-        except OSError as error:
-            raise UserError(
-                f"{output} cannot be written to ({error.strerror or error}); make room, and the "
-                "same command goes on."
-            ) from error
-        finally:
-            journal.close()
         self._tell(output, journal, result)
         return SOME_FAILED if journal.counts.failed else 0
 
