@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         "Compile the training step for TPUs or GPUs and say what it takes.",
         _EPILOG,
     )
-    parser.add_argument("--config", required=True, metavar="PAGE[:ARGUMENTS]", help="a config page")
+    parser.add_config("a config page")
     parser.add_argument(
         "--topology", required=True, metavar="NAME", help="such as v5e:2x4, or h100"
     )
@@ -51,12 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         action="store_true",
         help="also list the largest buffers and the collectives, on standard error",
     )
-    parser.add_argument(
-        "--config.FIELD",
-        metavar="VALUE",
-        dest="ignored",
-        help="sets a field of the config, such as --config.dtype=bfloat16",
-    )
+    parser.add_fields("--config.dtype=bfloat16")
     options, rest = parser.split_fields(arguments)
     if options.per_device is not None and options.per_device < 1:
         raise ConfigError(f"--per_device is {options.per_device}; give 1 or more images.")

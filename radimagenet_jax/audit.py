@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from radimagenet_jax import command, console
 from radimagenet_jax.data import registry
-from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.errors import ConfigError, DataError, telling
 from radimagenet_jax.files import check_output, expanded, make_private
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class _Audited:
     title: str
     where: str
     terms: str
-    command: str
+    command: Sequence[str]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,12 +84,7 @@ def main(arguments: Sequence[str]) -> int:
         "--dataset", metavar="NAME[/CONFIG]", help="a data set; it is prepared first if need be"
     )
     source.add_argument("--folder", metavar="DIR", help="a folder of images, or of zips")
-    parser.add_argument(
-        "--data_dir",
-        default=registry.DEFAULT_DATA_DIR,
-        metavar="DIR",
-        help="where prepared data sets and downloads live (default: %(default)s)",
-    )
+    parser.add_data_dir()
     parser.add_argument(
         "--output", metavar="DIR", help="where the result goes (default: audit/<name>)"
     )
@@ -112,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
             title,
             str(options.data_dir if options.dataset else options.folder),
             terms,
-            shlex.join(["python", "-m", "radimagenet_jax.audit", *arguments]),
+            parser.line(arguments),
         ),
         items,
         output,
@@ -165,17 +159,13 @@ def _audit(of: _Audited, items: Sequence[_Item], output: Path) -> None:
             "split": "the data set's own" if any(sizes) else "none: a folder",
         },
     }
-    try:
+    with telling(f"{output} cannot be written", DataError, "name another --output"):
         make_private(output)
         with replacing(output / "audit.json") as file:
             found = findings.to_json() | {"provenance": record}
             json.dump(found, file, indent=1, allow_nan=False)
         facts = {"title": of.title, "in": of.where}
         page = audit_page.write(output / "audit.html", findings, pixels, facts, record)
-    except OSError as error:
-        raise DataError(
-            f"{output} cannot be written ({error.strerror or error}); name another --output."
-        ) from error
     # The page is the result, so it alone goes to standard output.
     print(page)
 

@@ -6,12 +6,14 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 from radimagenet_jax import huge_pages, interruption
 from radimagenet_jax.console import fail
-from radimagenet_jax.errors import UserError, shown
+from radimagenet_jax.errors import ConfigError, UserError, shown
+from radimagenet_jax.files import expanded
 
 _CLOSED_PIPE = 128 + 13  # SIGPIPE, which Windows has not
 # What stands in a column of its own within a line: two spaces or more after some text.
@@ -69,6 +71,23 @@ class Parser(argparse.ArgumentParser):
         """Says what is wrong with the flags, and exits with code 2."""
         super().error(shown(message))
 
+    def line(self, arguments: Sequence[str]) -> list[str]:
+        """The command line, for pages and results: the command's name, then its arguments."""
+        return [*self.prog.split(), *arguments]
+
+    def add_config(self, what: str, *, required: bool = True) -> None:
+        """Adds --config; `what` is its help."""
+        self.add_argument("--config", required=required, metavar="PAGE[:ARGUMENTS]", help=what)
+
+    def add_fields(self, example: str) -> None:
+        """Adds to the help that fields can be set, which `split_fields` sorts out."""
+        self.add_argument(
+            "--config.FIELD",
+            metavar="VALUE",
+            dest="ignored",
+            help=f"sets a field of the config, such as {example}",
+        )
+
     def split_fields(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """Parses flags, and returns beside them those that set a field of a config."""
         options, rest = self.parse_known_args(arguments)
@@ -76,6 +95,42 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unknown arguments: {' '.join(unknown)}")
         return options, rest
+
+    def add_network(self, weights: str) -> None:
+        """Adds --workdir or --weights, whose help is `weights`, and --preprocessing."""
+        source = self.add_mutually_exclusive_group(required=True)
+        source.add_argument("--workdir", metavar="RUN", help="working directory of a finished run")
+        source.add_argument("--weights", metavar="FILE", help=weights)
+        self.add_argument(
+            "--preprocessing",
+            metavar="NAME",
+            help="with --weights, the input that they expect where the file does not tell: "
+            "caffe_div255, caffe, torch or tf",
+        )
+
+    def add_data_dir(self) -> None:
+        """Adds --data_dir, of those who prepare data sets."""
+        from radimagenet_jax.data.registry import DEFAULT_DATA_DIR
+
+        self.add_argument(
+            "--data_dir",
+            default=DEFAULT_DATA_DIR,
+            metavar="DIR",
+            help="where prepared data sets and downloads live (default: %(default)s)",
+        )
+
+
+def network_of(options: argparse.Namespace) -> Path:
+    """The run or the weight file that the flags of `Parser.add_network` name.
+
+    Raises:
+      ConfigError: If a preprocessing is given for a run.
+    """
+    if options.workdir and options.preprocessing:
+        raise ConfigError(
+            f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
+        )
+    return expanded(options.workdir or options.weights)
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:

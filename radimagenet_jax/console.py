@@ -89,7 +89,7 @@ def _without_breaks(line: str) -> str:
 
 # Everything for people goes to standard error, so that standard output stays
 # free for results (JSON, paths) that another program may read.
-console = _PlainConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+console = _PlainConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:

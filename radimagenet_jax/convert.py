@@ -104,23 +104,21 @@ def main(arguments: Sequence[str]) -> int:
         classes = ", ".join(contract.labels or ())
         first = f"{options.weights}: a run's best {contract.architecture}, classes {classes}"
     for line in (first, *further):
-        console.console.print(line, markup=False)
+        console.console.print(line)
     console.console.print(
         f"  input: {contract.preprocessing}, {contract.channel_order}; origin: {contract.origin}; "
         f"sha256 {contract.sha256}",
-        markup=False,
     )
     if weights.num_classes and contract.labels is None and options.output:
         console.console.print(
             "  the head is left out of what is written, since nobody names its classes; say them "
             "with --labels=NAME,NAME",
-            markup=False,
         )
     if options.output:
         output = expanded(options.output)
         writer = {"native": native, "keras_h5": keras_export}[options.to]
         writer.write(output, variables, contract)
-        console.console.print(f"written to {output}", markup=False)
+        console.console.print(f"written to {output}")
         if options.verify:
             variables = reading.read(output).variables
     if options.verify:

@@ -1,5 +1,8 @@
 """Errors that a person can put right, each told in one sentence."""
 
+import contextlib
+from collections.abc import Iterator
+
 # A sentence, and a list of twenty of them: beyond that a terminal scrolls the beginning away.
 LONGEST_LINE = 1500
 LONGEST = 12_000
@@ -59,6 +62,24 @@ class UserError(Exception):
     def __str__(self) -> str:
         """The message, as a terminal can show it."""
         return shown(super().__str__())
+
+
+@contextlib.contextmanager
+def telling(problem: str, kind: type[UserError], remedy: str) -> Iterator[None]:
+    """Tells in a sentence what the system refuses in its block, such as a disk that is full.
+
+    Args:
+      problem: What does not go, such as 'out/a.json cannot be written'.
+      kind: Of the error.
+      remedy: What to do.
+
+    Raises:
+      UserError: Of the kind, in place of an `OSError`: '<problem> (<reason>); <remedy>.'
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{problem} ({error.strerror or error}); {remedy}.") from error
 
 
 class ConfigError(UserError):

@@ -53,15 +53,7 @@ _LARGEST = 4096
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line, exports, and returns the exit code."""
     parser = command.Parser("export", _DESCRIPTION, _EPILOG)
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--workdir", metavar="RUN", help="working directory of a finished run")
-    given.add_argument("--weights", metavar="FILE", help="a weight file or a converted folder")
-    parser.add_argument(
-        "--preprocessing",
-        metavar="NAME",
-        help="with --weights, the input that they expect where the file does not tell: "
-        "caffe_div255, caffe, torch or tf",
-    )
+    parser.add_network("a weight file or a converted folder")
     parser.add_argument(
         "--to", required=True, choices=("onnx", "stablehlo", "keras"), help="the form to write"
     )
@@ -76,10 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         "--images", metavar="DIR", help="compare on ten images from here, not on drawn ones"
     )
     options = parser.parse_args(arguments)
-    if options.workdir and options.preprocessing:
-        raise ConfigError(
-            f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
-        )
+    given = command.network_of(options)
     output = expanded(options.output)
     if output.exists():
         raise ConfigError(f"--output={output} exists already; remove it, or give another name.")
@@ -91,10 +80,8 @@ def main(arguments: Sequence[str]) -> int:
 
     ops.keep_compiled_programs()
     if options.workdir:
-        run.check_finished(expanded(options.workdir))
-    source = _source(
-        expanded(options.workdir or options.weights), options.image_size, options.preprocessing
-    )
+        run.check_finished(given)
+    source = _source(given, options.image_size, options.preprocessing)
     images = (
         pictures.read(options.images, source.image_size)
         if options.images
@@ -102,9 +89,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     agreement = _write(options.to, output, source, images)
     megabytes = output.stat().st_size / 1e6
-    console.console.print(f"written to {output}: {megabytes:.0f} MB", markup=False)
+    console.console.print(f"written to {output}: {megabytes:.0f} MB")
     if agreement is not None:
-        console.console.print(f"  {agreement}", markup=False)
+        console.console.print(f"  {agreement}")
     return 0
 
 
@@ -116,13 +103,13 @@ def _source(path: Path, image_size: int | None, preprocessing: str | None) -> "S
 
     network = load_pretrained(path, preprocessing=preprocessing)
     for line in network.report.lines():
-        console.console.print(line, markup=False)
+        console.console.print(line)
     contract = network.contract
     if contract.labels is None:
         why = "it has no head"
         if network.num_classes:
             why = "nobody names the classes of its head, which `convert --labels=NAME,NAME` does"
-        console.console.print(f"  only features are exported: {why}", markup=False)
+        console.console.print(f"  only features are exported: {why}")
     size = network.image_size if image_size is None else image_size
     entry = models.architecture(contract.architecture)
     if not entry.min_image_size <= size <= _LARGEST:

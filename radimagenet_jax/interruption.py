@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn
 
 EXIT_CODE = 128 + signal.SIGINT  # as shells have it
@@ -50,12 +50,7 @@ class Interruption:
     def __enter__(self) -> None:
         self._unwinds = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._unwinds = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:

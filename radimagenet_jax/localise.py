@@ -1,6 +1,5 @@
 """Whether a run's network looks at the lesion: `python -m radimagenet_jax.localise`."""
 
-import shlex
 from collections.abc import Sequence
 
 from radimagenet_jax import command
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         options.of,
         options.data_dir,
         output,
-        shlex.join(["python", "-m", "radimagenet_jax.localise", *arguments]),
+        parser.line(arguments),
     )
     # The page is the result, so it alone goes to standard output.
     print(session.localise(asked))

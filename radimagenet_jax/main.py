@@ -27,21 +27,13 @@ def main(arguments: Sequence[str]) -> int:
         "Fine-tune a network on a radiology data set and report its AUROC.",
         _EPILOG,
     )
-    parser.add_argument(
-        "--config",
-        required=True,
-        metavar="PAGE[:ARGUMENTS]",
-        help="a config page: covid, covid:smoke, or the path of one, such as configs/covid.py",
+    parser.add_config(
+        "a config page: covid, covid:smoke, or the path of one, such as configs/covid.py"
     )
     parser.add_argument(
         "--workdir", required=True, metavar="DIR", help="where the run is kept, and resumed from"
     )
-    parser.add_argument(
-        "--config.FIELD",
-        metavar="VALUE",
-        dest="ignored",
-        help="sets a field of the config, such as --config.seed=1 (any number of times)",
-    )
+    parser.add_fields("--config.seed=1 (any number of times)")
     together = parser.add_argument_group(
         "several processes", "found by themselves on TPU pods, Slurm and Open MPI"
     )
@@ -61,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     distributed.start(options.coordinator, options.processes, options.process_id)
     beginning.settle(config, rest, options.workdir)
     config_pages.validate(config)
-    return train.train(config, options.workdir, command=[*parser.prog.split(), *arguments])
+    return train.train(config, options.workdir, command=parser.line(arguments))
 
 
 if __name__ == "__main__":

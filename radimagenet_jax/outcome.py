@@ -17,11 +17,11 @@ from radimagenet_jax.console import console
 from radimagenet_jax.data.datasets import SPLITS, Dataset
 from radimagenet_jax.errors import cut
 from radimagenet_jax.files import write_json
+from radimagenet_jax.progress import duration
 from radimagenet_jax.reports import provenance
 from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.training import writers
 from radimagenet_jax.training.network import Start
-from radimagenet_jax.training.progress import duration
 from radimagenet_jax.wording import counted
 
 # (images (N, S, S, 1 or 3) uint8, classes (N,)) -> activation maps (N, h, w).

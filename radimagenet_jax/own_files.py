@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from radimagenet_jax.errors import DataError, UserError, cut
+from radimagenet_jax.errors import DataError, UserError, cut, telling
 
 # What a field must be: a type, several, what a list holds and perhaps how many of it, or the fields
 # of an object, or null or one of these. A field whose name ends in a question mark may be missing.
@@ -56,12 +56,10 @@ def read_json(
     Raises:
       UserError: Of the kind `error`, if the file is missing, unreadable or not of that form.
     """
-    try:
+    with telling(f"{path} cannot be read", error, remedy):
         if path.stat().st_size > _MOST_BYTES:
             raise error(f"{path} is damaged (it has {path.stat().st_size:,} bytes); {remedy}.")
         content = path.read_bytes()
-    except OSError as refused:
-        raise error(f"{path} cannot be read ({refused.strerror}); {remedy}.") from refused
     try:
         return parse_json(content, fields)
     except ValueError as wrong:

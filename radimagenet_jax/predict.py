@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -59,11 +58,9 @@ _WINDOW = re.compile(r"(-?\d+(?:\.\d+)?),(\d+(?:\.\d+)?)")
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and predicts; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    if options.workdir and options.preprocessing:
-        raise ConfigError(
-            f"--preprocessing is for --weights; {options.workdir} has its own: leave it out."
-        )
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    given = command.network_of(options)
     if options.maps and options.features:
         raise ConfigError("--maps goes with scores, not with --features; give two commands.")
     output = expanded(options.output)
@@ -78,7 +75,6 @@ def main(arguments: Sequence[str]) -> int:
 
     from radimagenet_jax.models import ops
 
-    given = expanded(options.workdir or options.weights)
     ops.keep_compiled_programs()
     from radimagenet_jax.prediction import maps
 
@@ -94,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     session = Session(
         network,
         found,
-        command=shlex.join(["python", "-m", "radimagenet_jax.predict", *arguments]),
+        command=parser.line(arguments),
         images=options.inputs,
         split=options.split or "",
         features=options.features,
@@ -110,18 +106,8 @@ def _parser() -> command.Parser:
         "Score images with a trained run, or take a weight file's features of them.",
         _EPILOG,
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--workdir", metavar="RUN", help="working directory of a finished run")
-    source.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a weight file or a converted folder; without classes of its own, for --features",
-    )
-    parser.add_argument(
-        "--preprocessing",
-        metavar="NAME",
-        help="with --weights, the input that they expect where the file does not tell: "
-        "caffe_div255, caffe, torch or tf",
+    parser.add_network(
+        "a weight file or a converted folder; without classes of its own, for --features"
     )
     parser.add_argument(
         "--inputs",

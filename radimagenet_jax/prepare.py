@@ -52,19 +52,19 @@ def main(arguments: Sequence[str]) -> int:
     )
     say = console.console.print
     if already:
-        say(f"{options.dataset} is prepared already.", markup=False)
-        say(f"terms: {built.TERMS}", markup=False)
+        say(f"{options.dataset} is prepared already.")
+        say(f"terms: {built.TERMS}")
     classes = built.info.features["label"].names
     for split, info in built.info.splits.items():
-        say(f"{split:>6}: {info.num_examples:,} images", markup=False)
+        say(f"{split:>6}: {info.num_examples:,} images")
     shown = ", ".join(classes[:_CLASSES_SHOWN])
     more = f" ... ({len(classes)} in all)" if len(classes) > _CLASSES_SHOWN else ""
-    say(f"classes: {shown}{more}", markup=False)
+    say(f"classes: {shown}{more}")
     for note in built.info.metadata.get("notes", []) if built.info.metadata else []:
-        say(f"note: {note}", markup=False)
+        say(f"note: {note}")
     if options.decoded is not None:
         datasets.load(options.dataset, options.data_dir, options.decoded, streaming="decoded")
-        say(f"decoded: {options.decoded} x {options.decoded} pixels, every split", markup=False)
+        say(f"decoded: {options.decoded} x {options.decoded} pixels, every split")
     # The folder is the result, so it alone goes to standard output.
     print(built.data_dir)
     return 0
@@ -82,12 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME[/CONFIG]",
         help="a data set of the list below, with a configuration where it has several",
     )
-    parser.add_argument(
-        "--data_dir",
-        default=registry.DEFAULT_DATA_DIR,
-        metavar="DIR",
-        help="where prepared data sets and downloads live (default: %(default)s)",
-    )
+    parser.add_data_dir()
     parser.add_argument(
         "--workers",
         type=int,

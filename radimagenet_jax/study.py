@@ -42,10 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         "Compare initialisations over networks, structures, learning rates and folds.",
         _EPILOG,
     )
-    parser.add_argument(
-        "--config",
-        metavar="PAGE[:ARGUMENTS]",
-        help="a study's page: study_breast, study_breast:smoke, or the path of one",
+    parser.add_config(
+        "a study's page: study_breast, study_breast:smoke, or the path of one", required=False
     )
     parser.add_argument(
         "--workdir", required=True, metavar="DIR", help="where the study is kept, and resumed from"
@@ -63,12 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     what.add_argument(
         "--report_only", action="store_true", help="rebuild the report from the files in DIR"
     )
-    parser.add_argument(
-        "--config.FIELD",
-        metavar="VALUE",
-        dest="ignored",
-        help="sets a field of the config, such as --config.epochs=10 (any number of times)",
-    )
+    parser.add_fields("--config.epochs=10 (any number of times)")
     options, rest = parser.split_fields(arguments)
     if options.config is None and not options.report_only:
         parser.error("--config is needed, except with --report_only")
@@ -87,10 +80,9 @@ def main(arguments: Sequence[str]) -> int:
         return session.preview(config, options.workdir, options.shard)
     if options.merge:
         return session.merge(config, options.workdir)
-    made_by = [*parser.prog.split(), *arguments]
     # Before JAX looks at the devices: afterwards XLA hears nothing.
     determinism.ask(config.deterministic, options.workdir)
-    return session.run(config, options.workdir, options.shard, made_by)
+    return session.run(config, options.workdir, options.shard, parser.line(arguments))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from radimagenet_jax.data import datasets, registry
 from radimagenet_jax.errors import ConfigError, UserError
 from radimagenet_jax.models import ops
 from radimagenet_jax.network import activation_maps
+from radimagenet_jax.progress import waiting
 from radimagenet_jax.reports import predictions
 from radimagenet_jax.statistics import groups, metrics, operating_points
 from radimagenet_jax.statistics.scores import Predictions
@@ -46,7 +47,7 @@ from radimagenet_jax.training import state as states
 from radimagenet_jax.training.feed import ResidentFeed, StreamedFeed, feed
 from radimagenet_jax.training.order import Classes, DataOrder
 from radimagenet_jax.training.program import Values
-from radimagenet_jax.training.progress import TrainingProgress, waiting
+from radimagenet_jax.training.progress import TrainingProgress
 from radimagenet_jax.training.tally import FORM, Tally
 from radimagenet_jax.weights import hub
 from radimagenet_jax.weights.contract import Contract
@@ -177,9 +178,9 @@ def _run(
     program, values = start.program, Values.of(config, labels, len(classes))
     if hub.is_address(config.init):
         contract = start.contract
-        console.print(f"weights: {contract.origin}. {contract.licence}", markup=False)
+        console.print(f"weights: {contract.origin}. {contract.licence}")
     for finding in start.findings:
-        console.print(f"weights: {finding}", markup=False)
+        console.print(f"weights: {finding}")
     console.print(freezing.table(program.freeze))
 
     # ---------------------------------------------------------------- Evaluation

@@ -3,7 +3,15 @@
 import pytest
 
 from radimagenet_jax import command, console
-from radimagenet_jax.errors import LONGEST, LONGEST_LINE, ConfigError, UserError, shown
+from radimagenet_jax.errors import (
+    LONGEST,
+    LONGEST_LINE,
+    ConfigError,
+    DataError,
+    UserError,
+    shown,
+    telling,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,22 @@ def test_a_long_message_keeps_its_beginning_its_remedy_and_says_its_length():
 def test_a_list_of_findings_keeps_its_lines():
     lines = "\n".join(f"row {number}: no such file" for number in range(20))
     assert str(UserError(lines)) == lines
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("full"), "full"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_its_reason_and_a_remedy(refusal, reason):
+    with pytest.raises(DataError) as told, telling("a.csv cannot be written", DataError, "wait"):
+        raise refusal
+    assert str(told.value) == f"a.csv cannot be written ({reason}); wait."
+    assert told.value.__cause__ is refusal
+    with pytest.raises(ConfigError, match="other"), telling("", DataError, ""):
+        raise ConfigError("other")
 
 
 def test_a_mistyped_flag_is_shown_escaped(capsys):

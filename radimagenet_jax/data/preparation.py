@@ -9,14 +9,15 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from radimagenet_jax import locks
 from radimagenet_jax.console import console
 from radimagenet_jax.data.beam_reading import beam_failures, beam_pipeline_settings
 from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, UNFINISHED, builder, manual_dir
-from radimagenet_jax.errors import ConfigError, DataError
+from radimagenet_jax.errors import ConfigError, DataError, telling
 from radimagenet_jax.files import expanded
+from radimagenet_jax.progress import Bar
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -82,23 +83,18 @@ def prepare(
     if Path(built.data_dir).is_dir():
         return built
     _check_source(built, data_dir)
-    console.print(f"preparing {name} in {built.data_dir}", markup=False)
-    console.print(f"terms: {built.TERMS}", markup=False)
+    console.print(f"preparing {name} in {built.data_dir}")
+    console.print(f"terms: {built.TERMS}")
     home = expanded(data_dir) / built.name
-    try:
-        with _sole_builder(home):
-            # Another process may have finished while this one waited.
-            if not Path(built.data_dir).is_dir():
-                built.workers = workers or os.cpu_count() or 1
-                built.beam = bool(beam)
-                built.skip_unreadable = skip_unreadable
-                with progress_bar("writing examples", on_progress) as report:
-                    _build(built, data_dir, report, beam)
-    except OSError as error:
-        raise DataError(
-            f"{home} cannot be written ({error.strerror or error}); free some space, mend its "
-            "rights, or choose another data_dir."
-        ) from error
+    remedy = "free some space, mend its rights, or choose another data_dir"
+    with telling(f"{home} cannot be written", DataError, remedy), _sole_builder(home):
+        # Another process may have finished while this one waited.
+        if not Path(built.data_dir).is_dir():
+            built.workers = workers or os.cpu_count() or 1
+            built.beam = bool(beam)
+            built.skip_unreadable = skip_unreadable
+            with progress_bar("writing examples", on_progress) as report:
+                _build(built, data_dir, report, beam)
     return builder(name, data_dir)
 
 
@@ -107,10 +103,8 @@ def _check_source(built: "tfds.core.GeneratorBasedBuilder", data_dir: str | Path
     if not built.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return
     folder = manual_dir(built.name, data_dir)
-    try:
+    with telling(f"{folder} cannot be read", DataError, "mend its rights"):
         missing = not folder.is_dir() or not any(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error.strerror}); mend its rights.") from error
     if missing:
         raise DataError(
             f"the data set '{built.name}' is not in {folder}: "
@@ -154,19 +148,9 @@ def progress_bar(doing: str, on_progress: OnProgress | None = None) -> Iterator[
     if on_progress is not None:
         yield on_progress
         return
-    if not console.is_terminal:
-        # Not a bar that is disabled: older releases of rich end it with an empty line.
-        yield lambda done, total: None
-        return
-    columns = (
-        TextColumn(doing),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("prepare", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns) as bar:
+        yield lambda done, total: bar.update(completed=done, total=total)
 
 
 @contextmanager
@@ -189,7 +173,6 @@ def _sole_builder(home: Path) -> Iterator[None]:
         if (home / UNFINISHED).is_dir():
             console.print(
                 f"what was read so far is kept in {home / UNFINISHED}; the next run goes on there.",
-                markup=False,
             )
             _remove_empty(home.iterdir())
         elif any(home.rglob("dataset_info.json")):  # another configuration is prepared there

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from radimagenet_jax import own_files
-from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.errors import ConfigError, telling
 from radimagenet_jax.files import make_private, replacing, write_json
 from radimagenet_jax.localisation.measure import AGAINST, DISC, MAP, Measured
 from radimagenet_jax.localisation.runs import SPLITS, Run
@@ -27,7 +27,9 @@ def compared(measured: Measured) -> Compared:
     return Compared(measured.judged, measured.differences, DISC, against)
 
 
-def write(folder: Path, run: Run, other: Run | None, measured: Measured, command: str) -> Path:
+def write(
+    folder: Path, run: Run, other: Run | None, measured: Measured, command: Sequence[str]
+) -> Path:
     """Writes all files; localisation.json, the last, says that they are there.
 
     Args:
@@ -44,12 +46,8 @@ def write(folder: Path, run: Run, other: Run | None, measured: Measured, command
       ConfigError: If the folder cannot be made.
       DataError: If a file cannot be written.
     """
-    try:
+    with telling(f"--output={folder} cannot be made", ConfigError, "give another folder"):
         make_private(folder)
-    except OSError as error:
-        raise ConfigError(
-            f"--output={folder} cannot be made ({error.strerror}); give another folder."
-        ) from error
     (folder / RESULT).unlink(missing_ok=True)
     _write_table(folder / SWEEP, _sweep_rows(measured))
     _write_table(folder / IMAGES, _image_rows(run, measured))
@@ -131,7 +129,7 @@ def _record(run: Run, other: Run | None, measured: Measured) -> dict[str, Any]:
     }
 
 
-def _provenance(run: Run, command: str) -> Provenance:
+def _provenance(run: Run, command: Sequence[str]) -> Provenance:
     net, dataset = run.net, run.dataset
     contract = net.contract
     return {

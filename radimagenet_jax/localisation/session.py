@@ -1,5 +1,6 @@
 """One localisation from top to bottom."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Asked:
     of: str
     data_dir: str
     output: Path
-    command: str
+    command: Sequence[str]
 
 
 def localise(asked: Asked) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from radimagenet_jax import locks, own_files
-from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.errors import ConfigError, telling
 from radimagenet_jax.files import make_private
 from radimagenet_jax.reports.predictions import STRAY_BYTES
 
@@ -74,25 +74,18 @@ class Journal:
         self._files: dict[str, IO[Any]] = {}
         self.position, self.counts = Position(), Counts()
         self._sizes: dict[str, int] = {}
-        try:
+        refused = f"--output={output} cannot be written to"
+        with telling(refused, ConfigError, "give another folder"), contextlib.ExitStack() as stack:
             make_private(output)
             self.folder.mkdir(exist_ok=True)
-            self._file = open(self.folder / _JOURNAL, "a+", encoding="utf-8")  # noqa: SIM115
-        except OSError as error:
-            raise _unwritable(output, error) from error
-        try:
+            self._file = stack.enter_context(open(self.folder / _JOURNAL, "a+", encoding="utf-8"))
             if not locks.take(self._file.fileno(), self.folder / _JOURNAL):
                 raise ConfigError(
                     f"another process is predicting into {output}; wait for it, or give another "
                     "--output."
                 )
             self._resume(command)
-        except ConfigError:
-            self._file.close()
-            raise
-        except OSError as error:
-            self._file.close()
-            raise _unwritable(output, error) from error
+            stack.pop_all()
         self._written = time.monotonic()
 
     def _resume(self, command: Mapping[str, str]) -> None:
@@ -178,12 +171,6 @@ class Journal:
         # What makes it private is all that is left of what this command made in vain.
         if self._is_new and [one.name for one in self._output.iterdir()] == [".gitignore"]:
             shutil.rmtree(self._output, ignore_errors=True)
-
-
-def _unwritable(output: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"--output={output} cannot be written to ({error.strerror}); give another folder."
-    )
 
 
 def _lines(file: IO[str]) -> list[dict[str, Any]]:

@@ -1,23 +1,26 @@
 """One network on one set of images, from the first file to the last line on the terminal."""
 
+import contextlib
 import functools
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from radimagenet_jax import models
 from radimagenet_jax.console import console
 from radimagenet_jax.data import inputs
-from radimagenet_jax.errors import DataError, UserError
+from radimagenet_jax.errors import DataError, UserError, telling
 from radimagenet_jax.prediction import evaluation, flow, sinks
 from radimagenet_jax.prediction.journal import Journal
 from radimagenet_jax.prediction.maps import FOLDER as MAPS
 from radimagenet_jax.prediction.maps import Maps, Wanted
-from radimagenet_jax.prediction.progress import ScoringProgress
+from radimagenet_jax.progress import Bar, duration
 from radimagenet_jax.reports import maps_page, provenance, report
 from radimagenet_jax.statistics import operating_points
 from radimagenet_jax.weights.contract import Contract
@@ -76,7 +79,7 @@ class Session:
 
     network: Source
     found: inputs.Found
-    command: str
+    command: Sequence[str]
     images: str = ""
     split: str = ""
     features: bool = False
@@ -104,7 +107,11 @@ class Session:
         if self.strict and self.found.failures:
             raise _strict(self.found.failures[0])
         journal = Journal(output, self._fingerprint())
-        try:
+        room = "make room, and the same command goes on"
+        with (
+            contextlib.closing(journal),
+            telling(f"{output} cannot be written to", UserError, room),
+        ):
             errors, takers = sinks.Errors(journal), self._sinks(journal)
             self._stream(journal, errors, takers)
             result = None
@@ -116,13 +123,6 @@ class Session:
                 taker.finish(output)
             errors.finish(output, journal.counts.failed)
             journal.remove()
-        except OSError as error:
-            raise UserError(
-                f"{output} cannot be written to ({error.strerror or error}); make room, and the "
-                "same command goes on."
-            ) from error
-        finally:
-            journal.close()
         self._tell(output, journal, result)
         return SOME_FAILED if journal.counts.failed else 0
 
@@ -164,7 +164,7 @@ class Session:
             batch_size=batch_size(),
             start=position,
         )
-        with ScoringProgress(position.entries, len(found.entries)) as progress:
+        with _Progress(position.entries, len(found.entries)) as progress:
             for result in results:
                 if result.failures and self.strict:
                     journal.remove()
@@ -244,6 +244,36 @@ class Session:
         if self.found.others:
             line += f"; no images: {inputs.described(self.found.others)}"
         console.print(line)
+
+
+class _Progress(Bar):
+    """Counts files, images a second and the time left; use as a context manager."""
+
+    def __init__(self, done: int, total: int):
+        """Begins; `done`: files, or rows of a table, that an earlier process has done."""
+        self._total, self._first, self._images = total, done, 0
+        self._began = time.monotonic()
+        super().__init__(
+            TextColumn("files"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            total=total,
+            completed=done,
+            rate="",
+        )
+
+    def advance(self, done: int, images: int) -> None:
+        """Notes that so many files are done in all, and so many images since the last time."""
+        passed = time.monotonic() - self._began
+        self._images += images
+        rate = f"{self._images / max(passed, 1e-9):.1f} images/s"
+        self.update(completed=done, rate=rate)
+        if done > self._first and self.is_line_due():
+            left = duration(passed / (done - self._first) * (self._total - done))
+            console.print(f"{done:,} of {self._total:,} files, {rate}, about {left} left")
 
 
 def batch_size() -> int:

@@ -17,10 +17,10 @@ from radimagenet_jax.console import console
 from radimagenet_jax.data import datasets, registry
 from radimagenet_jax.data.preparation import prepare
 from radimagenet_jax.data.tasks import TASKS
+from radimagenet_jax.progress import duration
 from radimagenet_jax.studies import embeddings, plan, shared
 from radimagenet_jax.training import network
 from radimagenet_jax.training.program import Program
-from radimagenet_jax.training.progress import duration
 
 _SIDE = 2048  # of the matrix product that the machine's speed is measured by
 # Share of a matrix product's speed that whole networks are taken to reach: a guess, which the

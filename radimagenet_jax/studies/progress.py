@@ -14,8 +14,8 @@ from rich.progress import (
 from rich.text import Text
 
 from radimagenet_jax.console import console
+from radimagenet_jax.progress import Bar, duration
 from radimagenet_jax.studies.plan import Group
-from radimagenet_jax.training.progress import PLAIN_EVERY, Bar, duration
 from radimagenet_jax.wording import counted
 
 _WIDE = 100  # columns of a terminal that has room for the epoch
@@ -25,8 +25,7 @@ class StudyProgress(Bar):
     """Counts runs and estimates the time left, which goes down between two epochs too.
 
     Groups of the same form that are done tell how long the others take; before there is one, the
-    epochs of the group that runs. Use as a context manager; lines printed through `console` appear
-    above the bar.
+    epochs of the group that runs. Use as a context manager.
     """
 
     def __init__(
@@ -59,10 +58,9 @@ class StudyProgress(Bar):
             TimeElapsedColumn(),
             _Live(self._time_left),
         ]
-        super().__init__(*columns)
         if console.width >= _WIDE:
-            self._bar.columns = (*columns[:2], TextColumn("{task.fields[epoch]}"), *columns[2:])
-        self._task = self._bar.add_task("study", total=self._total, runs="", rate="", epoch="")
+            columns.insert(2, TextColumn("{task.fields[epoch]}"))
+        super().__init__(*columns, total=self._total, runs="", rate="", epoch="")
         self._draw()
 
     def begin(self, group: Group) -> None:
@@ -136,8 +134,7 @@ class StudyProgress(Bar):
         share = self._epoch / self._epochs * len(self._current.runs) if self._current else 0.0
         hours = (time.monotonic() - self._began) / 3600
         rate = (self._runs - self._first + share) / hours if hours > 0 else 0.0
-        self._bar.update(
-            self._task,
+        self.update(
             completed=self._runs + share,
             runs=f"{self._runs}/{counted(self._total, 'run')}",
             rate="" if not rate else f"{rate / 60:.1f}/min" if rate >= 60 else f"{rate:.1f}/h",
@@ -146,9 +143,7 @@ class StudyProgress(Bar):
 
     def _say(self, now: str, *, always: bool = False) -> None:
         self._draw()
-        passed = time.monotonic() - self._last_line
-        if not self._has_bar and (always or passed >= PLAIN_EVERY):
-            self._last_line = time.monotonic()
+        if self.is_line_due(always=always):
             console.say(now)
 
 

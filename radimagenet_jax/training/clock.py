@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 # Where the time of a training goes. What the devices do while the host waits for input or sends is
@@ -110,11 +110,5 @@ class Clock:
 
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {
-            "seconds": self.seconds,
-            "images": self.images,
-            "rated_seconds": self.rated_seconds,
-            "waited": self.waited,
-            "computed": self.computed,
-            "parts": {name: round(seconds, 3) for name, seconds in self.parts.items()},
-        }
+        parts = {name: round(seconds, 3) for name, seconds in self.parts.items()}
+        return {**asdict(self), "parts": parts}

@@ -1,7 +1,6 @@
 """Recording a few training steps for `xprof` or Perfetto."""
 
 from pathlib import Path
-from types import TracebackType
 
 import jax
 
@@ -34,12 +33,7 @@ class Profiler:
         self._turn(1)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop()
 
     def step(self, done: int) -> None:

@@ -80,11 +80,10 @@ class Tally:
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "Tally":
         """What `to_json` gave, of the form `FORM`."""
-        # Earlier versions kept less.
-        clock = {
-            each.name: kept["clock"][each.name]
-            for each in fields(Clock)
-            if each.name in kept["clock"]
-        }
-        own = {each.name: kept[each.name] for each in fields(cls) if each.name in kept}
+        own, clock = _known(cls, kept), _known(Clock, kept["clock"])
         return cls(**{**own, "clock": Clock(**clock)})
+
+
+def _known(kind: type, kept: dict[str, Any]) -> dict[str, Any]:
+    """Those fields of a dataclass that were kept; earlier versions kept less."""
+    return {each.name: kept[each.name] for each in fields(kind) if each.name in kept}

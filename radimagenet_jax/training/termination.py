@@ -4,7 +4,7 @@ Launchers, Slurm and clouds that take a machine back send it as their notice.
 """
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 
 from radimagenet_jax.training import distributed
 
@@ -29,12 +29,7 @@ class Termination:
             self._former = signal.signal(signal.SIGTERM, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._alone:
             signal.signal(signal.SIGTERM, self._former)
 

@@ -15,7 +15,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from radimagenet_jax import own_files
-from radimagenet_jax.errors import DataError, cut
+from radimagenet_jax.errors import DataError, cut, telling
 from radimagenet_jax.files import replacing
 
 METRICS = "metrics.jsonl"
@@ -37,20 +37,18 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_ROW), b""), start=1):
-                if not line.endswith(b"\n") and not file.peek(1):
-                    break  # what a kill cut off
-                try:
-                    rows.append(own_files.parse_json(line, _ROW))
-                except ValueError as error:
-                    raise DataError(
-                        f"{path}, line {number}, is damaged ({cut(str(error))}); remove "
-                        "this line and start the command again."
-                    ) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); look at its folder.") from error
+    refused = f"{path} cannot be read"
+    with telling(refused, DataError, "look at its folder"), path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_ROW), b""), start=1):
+            if not line.endswith(b"\n") and not file.peek(1):
+                break  # what a kill cut off
+            try:
+                rows.append(own_files.parse_json(line, _ROW))
+            except ValueError as error:
+                raise DataError(
+                    f"{path}, line {number}, is damaged ({cut(str(error))}); remove "
+                    "this line and start the command again."
+                ) from error
     return rows
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from radimagenet_jax import command
 from radimagenet_jax.__main__ import COMMANDS
+from radimagenet_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,3 +62,22 @@ def test_each_help_fits_80_columns(name, monkeypatch, capsys):
     assert "examples:" in shown
     too_long = [line for line in shown.splitlines() if len(line) > 80]
     assert not too_long, too_long
+
+
+def test_a_network_is_a_run_or_weights_of_which_alone_the_input_can_be_said():
+    parser = command.Parser("export", "", "")
+    parser.add_network("a weight file")
+
+    def named(*arguments):
+        return command.network_of(parser.parse_args(arguments))
+
+    assert named("--workdir=runs/a") == Path("runs/a")
+    assert named("--weights=~/a.h5", "--preprocessing=tf") == Path.home() / "a.h5"
+    with pytest.raises(ConfigError, match="runs/a has its own: leave it out"):
+        named("--workdir=runs/a", "--preprocessing=tf")
+
+
+def test_a_command_line_is_told_as_it_was_given():
+    arguments = ["--folder=my images", "--output=audit"]
+    told = command.Parser("audit", "", "").line(arguments)
+    assert told == ["python", "-m", "radimagenet_jax.audit", *arguments]

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
+from radimagenet_jax import progress as bars
 from radimagenet_jax.studies import plan, progress
-from radimagenet_jax.training import progress as bars
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from radimagenet_jax import progress as bars
 from radimagenet_jax.training import progress
 
 
@@ -17,9 +18,9 @@ def clock(monkeypatch):
 
 def console_on(monkeypatch, **options):
     out = io.StringIO()
-    monkeypatch.setattr(
-        progress, "console", Console(file=out, highlight=False, soft_wrap=True, **options)
-    )
+    terminal = Console(file=out, highlight=False, soft_wrap=True, **options)
+    for module in (progress, bars):
+        monkeypatch.setattr(module, "console", terminal)
     return out
 
 
