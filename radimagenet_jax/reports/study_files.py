@@ -102,7 +102,7 @@ def run_id(row: Mapping[str, object]) -> str:
     """
     if row.get("run"):
         return str(row["run"])
-    # For a table of runs from elsewhere: its author can name files so, but not as ours, by a hash.
+    # A table of runs from elsewhere has no names of ours; its files can be called so by hand.
     name = "{dataset}-{model}-{init}-{structure}-".format(**row) + _member(row)
     preprocessing = row.get("preprocessing") or _DEFAULT_PREPROCESSING
     if preprocessing != _DEFAULT_PREPROCESSING:

@@ -68,7 +68,7 @@ def held(chosen: NDArray[np.bool_], clusters: Units) -> int:
 
 
 def enough(positive: NDArray[np.bool_], clusters: Units) -> bool:
-    """Whether either class has the units that an interval needs.
+    """Whether both classes have the units that an interval needs.
 
     Args:
       positive: (N,) bool.
