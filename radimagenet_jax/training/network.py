@@ -114,7 +114,7 @@ def said_input(name: str) -> str | None:
 
 def _input(name: str, contract: Contract) -> Input:
     """The input that a config names, for weights with a contract."""
-    scheme = {"published": PUBLISHED, "native": contract.preprocessing}.get(name, name)
+    scheme = said_input(name) or contract.preprocessing
     # One that is forced on the weights comes in its own order.
     return contract.input if scheme == contract.preprocessing else Input(scheme)
 

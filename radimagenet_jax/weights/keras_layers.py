@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.models import KerasLayer
-from radimagenet_jax.weights import origins
+from radimagenet_jax.weights import origins, search
 from radimagenet_jax.weights.assembly import (
     Known,
     Named,
@@ -26,9 +26,9 @@ from radimagenet_jax.weights.assembly import (
     first_of,
 )
 from radimagenet_jax.weights.contract import check_architecture
-from radimagenet_jax.weights.likeness import Place, likeliest
 from radimagenet_jax.weights.opened import Opened, StoredTensor
 from radimagenet_jax.weights.request import Request
+from radimagenet_jax.weights.search import Place
 
 _AUTOMATIC = re.compile(r"(?P<kind>conv2d|batch_normalization)(?:_v\d)?(?:_(?P<count>\d+))?")
 
@@ -79,7 +79,7 @@ def describe(opened: Opened, request: Request) -> Named:
     for source, tensor in opened.tensors.items():
         layer, _, role = source.removesuffix(":0").rpartition("/")
         layers.setdefault(layer, {})[role] = tensor
-    name, place, _ = likeliest(
+    name, place, _ = search.likeliest(
         opened.path,
         request.architecture,
         _known(),
@@ -100,10 +100,14 @@ def describe(opened: Opened, request: Request) -> Named:
     base = _Base(layers, place, opened, rows, expected_shapes(name, variant))
     tensors, problems = base.sources()
     above, amid = base.others()
+    head = ""
     if stated is not None and stated.labels is not None:
         head = HEAD.name
-    else:
-        head = _head(layers, above, opened, features(name, variant))
+    elif opened.average_pooled:
+        around = {
+            layer: {role: tensor.shape for role, tensor in layers[layer].items()} for layer in above
+        }
+        head = search.head(around, features(name, variant), "kernel", inputs=0)
     if head:
         rows += (KerasLayer(head, HEAD.path, HEAD.kind),)
     if head in above:
@@ -243,21 +247,6 @@ class _Base:
     @functools.cached_property
     def _rule(self) -> Callable[[Target], Rule]:
         return rules(self.rows)
-
-
-def _head(layers: Layers, above: Sequence[str], opened: Opened, width: int) -> str:
-    """The layer above a network that is a dense head on its pooled features; '' if none is."""
-    heads = []
-    for layer in above:
-        shapes = [tensor.shape for tensor in layers[layer].values()]
-        if sorted(map(len, shapes)) == [1, 2] and set(layers[layer]) == {"kernel", "bias"}:
-            kernel = layers[layer]["kernel"].shape
-            if kernel[0] != width or layers[layer]["bias"].shape != kernel[1:]:
-                return ""
-            heads.append(layer)
-        elif any(len(shape) > 1 or shape == (width,) for shape in shapes):
-            return ""  # something else computes between the features and the classes
-    return heads[0] if len(heads) == 1 and opened.average_pooled else ""
 
 
 def _notes(opened: Opened, above: Sequence[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights import origins
+from radimagenet_jax.weights import origins, search
 from radimagenet_jax.weights.assembly import (
     Known,
     Named,
@@ -23,9 +23,9 @@ from radimagenet_jax.weights.assembly import (
     features,
     first_of,
 )
-from radimagenet_jax.weights.likeness import Place, likeliest
 from radimagenet_jax.weights.opened import Opened, StoredTensor
 from radimagenet_jax.weights.request import Request
+from radimagenet_jax.weights.search import Place
 
 # What PyTorch calls our leaves; its convolutions are (out, in, height, width).
 _LEAVES = {
@@ -74,7 +74,7 @@ def describe(opened: Opened, request: Request) -> Named:
             f"for {', '.join(_known())}."
         )
     theirs = {name.rpartition(".")[0] for name in opened.tensors if not name.endswith(_COUNTER)}
-    place = likeliest(
+    place = search.likeliest(
         opened.path,
         request.architecture,
         _known(),
@@ -93,7 +93,7 @@ def describe(opened: Opened, request: Request) -> Named:
     shapes = expected_shapes(entry.name, variant)
     modules = {names.module(_path(target)) for target in shapes}
     tensors, others, counters = _sources(opened.tensors, place, modules)
-    head = _head(others, features(entry.name, variant))
+    head = search.head(_shapes(others), features(entry.name, variant), "weight", inputs=1)
 
     def rule(target: Target) -> Rule:
         leaf = target.rpartition("/")[2]
@@ -199,23 +199,14 @@ def _sources(
     return named, others, counters
 
 
-def _head(others: Mapping[str, StoredTensor], width: int) -> str:
-    """The module beside a network that is a linear head on its pooled features; '' if none is."""
+def _shapes(others: Mapping[str, StoredTensor]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes of what is beside a network by module and leaf, without what only training needs."""
     modules: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, tensor in others.items():
         module, _, leaf = name.rpartition(".")
         if _AUXILIARY not in module.split("."):
             modules.setdefault(module, {})[leaf] = tensor.shape
-    heads = []
-    for module, shapes in modules.items():
-        kernel = shapes.get("weight", ())
-        if set(shapes) == {"weight", "bias"} and len(kernel) == 2:
-            if kernel[1] != width or shapes["bias"] != kernel[:1]:
-                return ""
-            heads.append(module)
-        elif any(len(shape) > 1 or shape == (width,) for shape in shapes.values()):
-            return ""  # something else computes between the features and the classes
-    return heads[0] if len(heads) == 1 else ""
+    return modules
 
 
 def _notes(others: Mapping[str, StoredTensor], counters: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where in a file a network is, and which: the one that has the most names in common with it."""
+"""Finds a network within a file, whatever is built around it, and the head that it has there."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -69,3 +69,29 @@ def likeliest(
             f"told; save {alone}."
         )
     return found[0] if found else Place(asked, "")
+
+
+def head(
+    around: Mapping[str, Mapping[str, tuple[int, ...]]], width: int, kernel: str, inputs: int
+) -> str:
+    """Finds the one dense layer around a network that is a head on its pooled features.
+
+    Args:
+      around: Shapes of what is no part of the network, by layer and leaf.
+      width: Of the pooled features.
+      kernel: What a dense layer's kernel is called; beside it is a 'bias'.
+      inputs: The kernel's axis of inputs, 0 or 1.
+
+    Returns:
+      The layer's name; '' if there is none, or it is not all that computes on the features.
+    """
+    heads = []
+    for layer, shapes in around.items():
+        sides = shapes.get(kernel, ())
+        if set(shapes) == {kernel, "bias"} and len(sides) == 2:
+            if sides[inputs] != width or shapes["bias"] != (sides[1 - inputs],):
+                return ""
+            heads.append(layer)
+        elif any(len(shape) > 1 or shape == (width,) for shape in shapes.values()):
+            return ""  # something else computes between the features and the classes
+    return heads[0] if len(heads) == 1 else ""
