@@ -1,6 +1,7 @@
 """How every command runs: one way to fail, and exit codes as shells have them."""
 
 import argparse
+import importlib
 import os
 import re
 import sys
@@ -15,6 +16,8 @@ from radimagenet_jax.console import fail
 from radimagenet_jax.errors import ConfigError, UserError, shown
 from radimagenet_jax.files import expanded
 
+# Modules that call `models.register`, separated by commas.
+_NETWORKS = "RADIMAGENET_NETWORKS"
 _CLOSED_PIPE = 128 + 13  # SIGPIPE, which Windows has not
 # What stands in a column of its own within a line: two spaces or more after some text.
 _WHOLE_WORDS: Any = {"break_on_hyphens": False, "break_long_words": False}
@@ -146,6 +149,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     try:
         huge_pages.restart_with()
         with stop:
+            _import_networks()
             code = main(sys.argv[1:])
     except KeyboardInterrupt:
         stop.leave()
@@ -157,6 +161,22 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         stop.leave()
     stop.end()
     sys.exit(code or 0)
+
+
+def _import_networks() -> None:
+    """Imports the modules that register networks of the user's own."""
+    named = [name for name in os.environ.get(_NETWORKS, "").split(",") if name]
+    if named:
+        sys.path.append("")  # a console script does not look where it was started
+    for name in named:
+        try:
+            importlib.import_module(name.strip())
+        # A module of somebody's may fail in any way.
+        except Exception as error:
+            raise ConfigError(
+                f"{_NETWORKS} names the module {name.strip()!r}, which cannot be imported "
+                f"({type(error).__name__}: {error}); correct it, or take the name out."
+            ) from error
 
 
 def _pass_over_closed_loops() -> None:

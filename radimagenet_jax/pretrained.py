@@ -178,8 +178,8 @@ def freeze(variables: Mapping[str, Any] | Network, structure: str) -> freezing.F
         if layers := models.architecture(name).keras_layers_of(own):
             return freezing.specify(structure, variables, layers)
     raise ConfigError(
-        "these variables are of no network of this package; give {'params', 'batch_stats'} as "
-        "load_pretrained or create_model return them."
+        "these variables are of no network of this package; give the network itself, or "
+        "{'params', 'batch_stats'} as load_pretrained or create_model return them."
     )
 
 

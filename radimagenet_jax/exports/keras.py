@@ -57,11 +57,11 @@ def write(path: Path, source: Source, images: np.ndarray) -> comparison.Agreemen
 def _model(keras: Any, source: Source) -> Any:
     """Builds Keras' network around its preprocessing, with our weights in it."""
     contract = source.contract
-    build = getattr(keras.applications, models.architecture(contract.architecture).title)
     with tempfile.TemporaryDirectory(prefix="radimagenet-") as folder:
         # First, since it refuses the networks that Keras has not.
         weights = Path(folder, "weights.h5")
         keras_export.write(weights, source.variables, contract)
+        build = getattr(keras.applications, models.architecture(contract.architecture).title)
         base = build(weights=None, include_top=False, pooling="avg", input_shape=source.shape)
         head = None
         if contract.labels:

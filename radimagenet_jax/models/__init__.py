@@ -19,6 +19,7 @@ from radimagenet_jax.models.network import (
     KerasLayer,
     Network,
     TorchNames,
+    nested,
     variable_shapes,
 )
 from radimagenet_jax.models.resnet import ResNet50
@@ -35,6 +36,7 @@ __all__ = [
     "architecture",
     "create",
     "names",
+    "nested",
     "register",
     "variable_shapes",
 ]
@@ -54,13 +56,19 @@ def register(entry: Architecture) -> None:
     """Makes a network of your own known by its name, in this process.
 
     Args:
-      entry: What is known of it; registering the same again changes nothing.
+      entry: What is known of it; a class that is defined anew, as in a notebook, takes the place
+        of the one before.
 
     Raises:
       ValueError: If another network has the name.
     """
-    if _architectures().setdefault(entry.name, entry) != entry:
+
+    def place(one: Architecture) -> tuple[str, str]:
+        return one.build.__module__, one.build.__qualname__
+
+    if place(_architectures().setdefault(entry.name, entry)) != place(entry):
         raise ValueError(f"there is another network {entry.name!r}; choose another name.")
+    _architectures()[entry.name] = entry
 
 
 def names() -> tuple[str, ...]:

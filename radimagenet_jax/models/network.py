@@ -6,7 +6,7 @@ own is made known by `radimagenet_jax.models.register`.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -16,6 +16,11 @@ from flax import traverse_util
 
 from radimagenet_jax.models.layers import Head, Layers
 from radimagenet_jax.models.preprocess import PUBLISHED
+
+# Fields that every network has and that whoever makes one gives it.
+_NOT_OPTIONS = frozenset(
+    ("parent", "name", "num_classes", "dropout", "head_init", "dtype", "bn_momentum")
+) | {"frozen_stats", "stats_groups", "precision"}
 
 HEAD = "head"
 
@@ -132,11 +137,14 @@ class KerasLayer:
         something.
       path: Our layer's name, such as 'stage4_block3/bn1', or None if it has no variables.
       kind: 'conv', 'batch_norm' or 'other'.
+      within: Of a layer without variables, the name of our block that it belongs to; '' where that
+        is the one of the layer before it.
     """
 
     name: str
     path: str | None = None
     kind: str = "other"
+    within: str = ""
 
 
 @dataclass(frozen=True)
@@ -246,13 +254,24 @@ class Architecture:
         if not own <= {layer.path for layer in layers}:
             return ()
         *inner, pooling = layers
+        blocks = {name.partition("/")[0] for name in own}
         found, is_there = [], True
         for layer in inner:
-            # Activations and sums belong to the block of the layers before them.
-            is_there = is_there if layer.path is None else layer.path in own
+            if layer.within:
+                is_there = layer.within in blocks
+            elif layer.path is not None:
+                is_there = layer.path in own
+            # Else it is an activation or a sum, which goes with the layer before it.
             if is_there:
                 found.append(layer)
         return (*found, pooling)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The fields that networks of this class differ by, with the values of the published."""
+        return {
+            each.name: each.default for each in fields(self.build) if each.name not in _NOT_OPTIONS
+        }
 
     def size(self, network: Network) -> Size:
         """How large a network of this architecture is, its head left out."""
@@ -271,7 +290,16 @@ def variable_shapes(network: nn.Module, image_size: int) -> dict[str, Any]:
     Returns:
       {'params', 'batch_stats'}, nested by layer.
     """
-    return _traced(network, image_size, lambda variables: variables)
+    # Flax leaves out a collection that has nothing in it.
+    return _traced(
+        network, image_size, lambda variables: {"params": {}, "batch_stats": {}, **variables}
+    )
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """{'params', 'batch_stats'} of leaves by their whole names; either may be empty."""
+    tree = traverse_util.unflatten_dict(dict(leaves), sep="/")
+    return {"params": {}, "batch_stats": {}, **tree}
 
 
 def _sizes(network: Network, image_size: int) -> dict[str, int]:

@@ -180,8 +180,11 @@ def of_network(module: models.Network, architecture: str, image_size: int) -> Pr
       architecture: A name of `models.names()`.
       image_size: Side of its square input, in pixels.
     """
-    names = [*type(module).limits, *(["variant"] if hasattr(module, "variant") else [])]
-    options = {name: getattr(module, name) for name in names}
+    own = models.architecture(architecture).options
+    values = {name: getattr(module, name) for name in own}
+    options = {
+        name: value for name, value in values.items() if name == "variant" or value != own[name]
+    }
     return {"network": network(architecture, options, image_size)}
 
 

@@ -97,7 +97,7 @@ def _override(config: ConfigDict, override: str) -> None:
     if "study" in config and parent.startswith("study.model_options."):
         model = parent.removeprefix("study.model_options.")
     if name not in values and model in models.names():
-        known = fields.options(model)
+        known = models.architecture(model).options
         if option in known:
             values[name] = known[option]
         near = fields.near(name, [*values, *(f"{parent}.{each}" for each in known)])

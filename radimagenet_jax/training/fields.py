@@ -27,10 +27,6 @@ _TEXT = 4000
 _SHOWN = 100
 # Blocks of a network in all: DenseNet-264 has 130. Compiling takes time with each.
 _MOST_BLOCKS = 160
-# Fields of `Network` that a config has under names of its own, or that a run works out.
-_NOT_OPTIONS = frozenset(
-    ("parent", "name", "num_classes", "dropout", "head_init", "dtype", "bn_momentum")
-) | {"frozen_stats", "stats_groups", "precision"}
 
 
 class Changes(enum.Enum):
@@ -298,15 +294,6 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
 
 
-def options(model: str) -> dict[str, Any]:
-    """What `config.model_options` of a network may hold, with the values there are otherwise."""
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(models.architecture(model).build)
-        if field.name not in _NOT_OPTIONS
-    }
-
-
 def option_problems(model: str, given: Any, where: str = "model_options") -> Iterator[str]:
     """What is wrong with the further fields of a network's class.
 
@@ -318,7 +305,8 @@ def option_problems(model: str, given: Any, where: str = "model_options") -> Ite
     if not isinstance(given, Mapping):
         yield f"config.{where} is {brief(given)}, but must hold fields of the network's class"
         return
-    known, entry = options(model), models.architecture(model)
+    entry = models.architecture(model)
+    known = entry.options
     for name, value in given.items():
         if name not in known:
             yield (

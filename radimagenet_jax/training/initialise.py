@@ -45,10 +45,11 @@ def drawn(shapes: dict[str, PyTree], seed: int, head_init: str) -> dict[str, PyT
     Returns:
       The same tree of float32 arrays on the host.
     """
-    leaves = traverse_util.flatten_dict(shapes, sep="/")
-    return traverse_util.unflatten_dict(
-        {name: _leaf(name, leaf, seed, head_init) for name, leaf in leaves.items()}, sep="/"
-    )
+    leaves = {
+        name: _leaf(name, leaf, seed, head_init)
+        for name, leaf in traverse_util.flatten_dict(shapes, sep="/").items()
+    }
+    return models.nested(leaves)
 
 
 def contract(

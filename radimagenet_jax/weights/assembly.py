@@ -219,7 +219,7 @@ def assemble(
         placed[rule.target] = jax.device_put(values)
     seen.refuse_invalid(file)
     seen.note_untrained()
-    return traverse_util.unflatten_dict(placed, sep="/"), seen
+    return models.nested(placed), seen
 
 
 def _mismatches(

@@ -19,14 +19,14 @@ import numpy as np
 from radimagenet_jax import models
 from radimagenet_jax.weights.contract import Contract
 
-_SIZE = 96  # above every network's smallest input
+_SIZE = 96  # above the smallest input of every published network
 _STEPS = 10_000  # of the largest feature
 
 
-def picture() -> np.ndarray:
-    """Returns the fixed picture: (1, 96, 96, 3) uint8, integer arithmetic only."""
+def picture(size: int = _SIZE) -> np.ndarray:
+    """Returns the fixed picture: (1, S, S, 3) uint8, integer arithmetic only."""
     row, column, channel = np.meshgrid(
-        np.arange(_SIZE), np.arange(_SIZE), np.arange(3), indexing="ij"
+        np.arange(size), np.arange(size), np.arange(3), indexing="ij"
     )
     rings = (row - 50) ** 2 + (column - 70) ** 2 * (channel + 1)
     return ((rings // 16 + row * (channel + 2)) % 256).astype(np.uint8)[None]
@@ -59,7 +59,8 @@ def precise_features(
     }
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         exact = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), headless)
-        x = contract.input.of(jnp.asarray(picture()), jnp.float64)
+        size = max(_SIZE, models.architecture(contract.architecture).min_image_size)
+        x = contract.input.of(jnp.asarray(picture(size)), jnp.float64)
         spatial = _network(contract.architecture, contract.variant, **options)(exact, x)
         return np.asarray(spatial, np.float64).mean(axis=(0, 1, 2))
 

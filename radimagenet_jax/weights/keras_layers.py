@@ -323,8 +323,10 @@ def _known() -> list[str]:
     return [name for name in models.names() if models.architecture(name).keras_layers()]
 
 
-def _likeness(layers: Layers, entry: models.Architecture, positional: bool) -> dict[Place, float]:
-    """Returns, by place, the share of layers that a file and a table have in common, 0 to 1."""
+def _likeness(
+    layers: Layers, entry: models.Architecture, positional: bool
+) -> dict[Place, tuple[float, int]]:
+    """Returns, by place, which share of layers and how many a file and a table have in common."""
     rows = {layer.name: layer.kind for layer in entry.keras_layers() if layer.path is not None}
     automatic_rows = {}
     for kind, table_kind in (("conv2d", "conv"), ("batch_normalization", "batch_norm")):
@@ -354,7 +356,7 @@ def _likeness(layers: Layers, entry: models.Architecture, positional: bool) -> d
         for kind, of_kind in automatic_rows.items():
             common += min(theirs[kind], len(of_kind))
             strange += max(0, theirs[kind] - len(of_kind))
-        shares[Place(entry.name, place)] = common / max(1, len(rows) + strange)
+        shares[Place(entry.name, place)] = common / max(1, len(rows) + strange), common
     return shares
 
 

@@ -128,10 +128,13 @@ def of_keras(architecture: str, opened: Opened, *, md5: str, sha256: str, whole:
     return Origin(f"{writer}, origin not stated", LICENCES[""])
 
 
-def of_torch(file_name: str, *, with_biases: bool, numbered: bool, whole: bool) -> Origin:
+def of_torch(
+    architecture: str, file_name: str, *, with_biases: bool, numbered: bool, whole: bool
+) -> Origin:
     """Returns where a file with PyTorch's names comes from, by the rule of this module.
 
     Args:
+      architecture: What its layers are.
       file_name: Without folders.
       with_biases: True if its convolutions have biases.
       numbered: True if its tensors are called `backbone.<number>`, as in RadImageNet's example.
@@ -140,13 +143,14 @@ def of_torch(file_name: str, *, with_biases: bool, numbered: bool, whole: bool) 
     Returns:
       The origin.
     """
-    if with_biases and "RadImageNet" in file_name:
+    is_released = bool(models.architecture(architecture).released)
+    if is_released and with_biases and "RadImageNet" in file_name:
         return _radimagenet(
             "RadImageNet, Keras weights ported to PyTorch",
             "It has RadImageNet's name and its convolutions have biases, so it is taken as a port "
             f"of the released Keras file, with the input {PUBLISHED!r}.",
         )
-    if numbered and not with_biases:
+    if is_released and numbered and not with_biases:
         return Origin(
             title="RadImageNet, released PyTorch file"
             if whole

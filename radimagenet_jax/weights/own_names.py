@@ -29,7 +29,9 @@ def describe(opened: Opened, request: Request) -> Named:
     if contract.architecture not in models.names():
         raise WeightsError(
             f"{opened.path} is of the architecture {contract.architecture!r}, which this version "
-            f"of radimagenet_jax does not have; it has {', '.join(models.names())}."
+            f"of radimagenet_jax does not have; it has {', '.join(models.names())}. A network of "
+            "your own has to be registered first: name its module in the environment variable "
+            "RADIMAGENET_NETWORKS."
         )
     entry = models.architecture(contract.architecture)
     if contract.variant not in entry.variants:

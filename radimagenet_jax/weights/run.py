@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from flax import core, traverse_util
 
-from radimagenet_jax import own_files
+from radimagenet_jax import models, own_files
 from radimagenet_jax.errors import CheckpointError, ConfigError, cut
 from radimagenet_jax.files import plainly_named
 from radimagenet_jax.weights import native
@@ -185,7 +185,7 @@ def _tensors(folder: Path, step: int) -> dict[str, StoredTensor]:
     @functools.cache
     def values() -> Mapping[str, np.ndarray]:
         flat = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
-        like = traverse_util.unflatten_dict(flat, sep="/")
+        like = models.nested(flat)
         asked = ocp.args.StandardRestore(like)
         read = functools.partial(handler.restore, item, args=asked)
         restored = _whole(folder, step, "network", read)

@@ -30,7 +30,7 @@ def likeliest(
     path: Path,
     asked: str,
     known: Sequence[str],
-    likeness: Callable[[models.Architecture], Mapping[Place, float]],
+    likeness: Callable[[models.Architecture], Mapping[Place, tuple[float, int]]],
     words: tuple[str, str, str, str],
 ) -> Place:
     """Finds a network within a file.
@@ -39,7 +39,8 @@ def likeliest(
       path: The file.
       asked: The architecture that it must be; '' takes any that is known.
       known: The architectures that have names of this scheme.
-      likeness: The share of an architecture's names that the file has, 0 to 1, by place.
+      likeness: The share of an architecture's names that the file has, 0 to 1, and how many they
+        are, by place.
       words: For messages: whose file it is, what it has, what it should be, and how to save that.
 
     Returns:
@@ -54,14 +55,19 @@ def likeliest(
         for name in ([asked] if asked else known)
         for place, score in likeness(models.architecture(name)).items()
     }
-    best = max(scores.values(), default=0)
+    best = max((share for share, _ in scores.values()), default=0)
     if best < _LIKENESS and not asked:
         titles = ", ".join(models.architecture(name).title for name in known)
         raise WeightsError(
             f"{path} is a {writer} file of another network than {titles}: it has {contents}; give "
             f"the {wanted}."
         )
-    found = [place for place, score in scores.items() if score == best]
+    found = [place for place, (share, _) in scores.items() if share == best]
+    # A file of 19 layers has all names of a sibling of 16 at the same place: the larger is meant.
+    most: dict[str, int] = {}
+    for place in found:
+        most[place.prefix] = max(most.get(place.prefix, 0), scores[place][1])
+    found = [place for place in found if scores[place][1] == most[place.prefix]]
     if len(found) > 1 and best >= _LIKENESS:
         places = ", ".join(sorted(repr(place.prefix) for place in found))
         raise WeightsError(

@@ -49,8 +49,8 @@ NAMES = "PyTorch's names"
 
 
 def recognises(opened: Opened) -> bool:
-    """Tells PyTorch's names from others: only it has running variances."""
-    return any(name.endswith(".running_var") for name in opened.tensors)
+    """Tells PyTorch's names from others: only it has a point before 'weight' or 'running_var'."""
+    return any(name.endswith((".running_var", ".weight")) for name in opened.tensors)
 
 
 def describe(opened: Opened, request: Request) -> Named:
@@ -68,7 +68,7 @@ def describe(opened: Opened, request: Request) -> Named:
     """
     if request.architecture and models.architecture(request.architecture).torch is None:
         entry = models.architecture(request.architecture)
-        why = "was released for Keras only" if entry.keras_layers() else "has no names in PyTorch"
+        why = "was released for Keras only" if entry.released else "has no names in PyTorch"
         raise WeightsError(
             f"{opened.path} is a PyTorch file, and {entry.title} {why}; PyTorch files are read "
             f"for {', '.join(_known())}."
@@ -99,7 +99,7 @@ def describe(opened: Opened, request: Request) -> Named:
         leaf = target.rpartition("/")[2]
         if target.startswith(_HEAD):
             return Rule(f"{head}.{_LEAVES[leaf]}", target, (1, 0) if leaf == "kernel" else None)
-        axes = _OIHW if leaf == "kernel" else None
+        axes = _OIHW if leaf == "kernel" and len(shapes[target]) == 4 else None
         return Rule(f"{names.module(_path(target))}.{_LEAVES[leaf]}", target, axes)
 
     if names.biased_variant is not None:
@@ -113,6 +113,7 @@ def describe(opened: Opened, request: Request) -> Named:
         for leaf in ("weight", "bias"):
             tensors[f"{head}.{leaf}"] = others.pop(f"{head}.{leaf}")
     origin = origins.of_torch(
+        entry.name,
         opened.path.name,
         with_biases=variant == names.biased_variant,
         numbered=re.fullmatch(r"(.*\.)?backbone\.(0\.)?", place.prefix) is not None
@@ -133,8 +134,8 @@ def _known() -> list[str]:
     return [name for name in models.names() if models.architecture(name).torch is not None]
 
 
-def _likeness(theirs: set[str], entry: models.Architecture) -> dict[Place, float]:
-    """Returns, by place, the share of a network's modules that a file has, 0 to 1."""
+def _likeness(theirs: set[str], entry: models.Architecture) -> dict[Place, tuple[float, int]]:
+    """Returns, by place, which share of a network's modules and how many a file has."""
     names = entry.torch
     assert names is not None
     # Keras' table has the paths at no cost.
@@ -154,7 +155,7 @@ def _likeness(theirs: set[str], entry: models.Architecture) -> dict[Place, float
             child = children.get(parts[first])
             if child and ".".join([child, *parts[first + 1 :]]) in ours:
                 common[Place(entry.name, prefix, numbered)] += 1
-    return {place: count / len(ours) for place, count in common.items()}
+    return {place: (count / len(ours), count) for place, count in common.items()}
 
 
 def _source(name: str, place: Place) -> str | None:
