@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from radimagenet_jax.data.dicom import Window
     from radimagenet_jax.network import Network
     from radimagenet_jax.prediction.maps import Wanted
-    from radimagenet_jax.prediction.session import Source
+    from radimagenet_jax.prediction.predictor import Predictor
     from radimagenet_jax.reports.provenance import Provenance
     from radimagenet_jax.statistics import operating_points
 
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
 
     if options.maps:
         maps.check(output)
-    network, maps_of = _source(options, given)
+    network, maps_of = _predictor(options, given)
     if options.window:
         network = replace(network, reading=inputs.Reading(_windows(options.window)))
     if network.reading.note:
@@ -185,12 +185,11 @@ def _windows(given: Sequence[str]) -> tuple["Window", ...]:
     return windows
 
 
-def _maps(options: argparse.Namespace, network: "Source", index: int) -> "Wanted":
+def _maps(options: argparse.Namespace, network: "Predictor", index: int) -> "Wanted":
     from radimagenet_jax.prediction.maps import Wanted
 
-    names = network.class_names or ()
     facts = {"title": Path(options.inputs).name or options.inputs, "network": network.name}
-    return Wanted(index, names, facts)
+    return Wanted(index, network.class_names, facts)
 
 
 def _no_classes(given: Path) -> ConfigError:
@@ -216,10 +215,10 @@ def _checked_size(size: int, model: str) -> int:
     return size
 
 
-def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | None]:
+def _predictor(options: argparse.Namespace, given: Path) -> tuple["Predictor", int | None]:
     """The network to apply, and the index of the class whose maps are asked for."""
     from radimagenet_jax.data.dicom import Window
-    from radimagenet_jax.prediction.session import Source
+    from radimagenet_jax.prediction.predictor import Predictor
     from radimagenet_jax.pretrained import load_pretrained
     from radimagenet_jax.training import state
     from radimagenet_jax.weights import run
@@ -236,11 +235,10 @@ def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | N
     maps_of = net.class_index(options.maps) if options.maps else None
     size = net.image_size if options.image_size is None else options.image_size
     shown = inputs.Reading(tuple(Window(*window) for window in net.usage.windows), net.usage.unwrap)
-    source = Source(
+    predictor = Predictor(
         str(given),
         partial(net.apply, maps_of=maps_of),
         _checked_size(size, contract.architecture),
-        contract.labels,
         contract,
         state.digest(variables["params"], variables["batch_stats"]),
         _described(net, size, given if options.workdir else None),
@@ -248,7 +246,7 @@ def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | N
         _points(options, given, net),
         _reading_of_run(given) if options.workdir else shown,
     )
-    return source, maps_of
+    return predictor, maps_of
 
 
 def _described(net: "Network", size: int, run: Path | None) -> "Provenance":
