@@ -159,10 +159,11 @@ def shrink(config: ConfigDict) -> ConfigDict:
     With another `--config.model` it is that network which is small, see `training/config.py`.
     """
     without_weights(config)
+    network = models.architecture(config.model)
     config.epochs = 1
-    config.image_size = 32
+    config.image_size = max(32, network.min_image_size)
     config.batch_size = 64
-    config.model_options.update(models.architecture(config.model).small)
+    config.model_options.update(network.small)
     return config
 
 

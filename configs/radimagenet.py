@@ -63,13 +63,9 @@ def get_config(argument: str | None = None) -> ConfigDict:
     config.checkpoint_every = 1000
     config.export_weights = True
     if arguments.smoke:
-        config.epochs = 1
-        config.image_size = 32 if arguments.model in ("resnet50", "densenet121") else 75
+        base.shrink(config)
         config.batch_size = 128
         config.schedule.warmup_epochs = 0.0
         config.dtype = "float32"
-        if arguments.model == "resnet50":
-            config.model_options.stage_sizes = (1, 1, 1, 1)
-            config.model_options.width = 16
-            config.export_weights = False
+        config.export_weights = not config.model_options  # weights are of whole networks
     return config

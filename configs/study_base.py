@@ -76,6 +76,8 @@ def shrink(config: ConfigDict) -> ConfigDict:
     config.study.settings = (("unfreezeall", 1e-3), ("layers=stage2.*", 1e-3), ("freezeall", 1e-2))
     if all(TASKS[task].folds > 1 for task in config.study.tasks):
         config.study.folds = (1, 2)
+    for name, options in config.study.model_options.items():
+        options.update(models.architecture(name).small)
     config.study.model_options.resnet50.stage_sizes = (1, 1)
     config.study.model_options.resnet50.width = 8
     config.study.model_options.densenet121.block_sizes = (1, 1)

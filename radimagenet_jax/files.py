@@ -2,12 +2,13 @@
 
 import atexit
 import contextlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from radimagenet_jax.errors import ConfigError, DataError
 
@@ -56,6 +57,23 @@ def replacing(
         raise
 
 
+def write_json(path: Path, record: Mapping[str, Any], *, indent: int = 1) -> None:
+    """Writes an object as strict JSON; the file appears whole or not at all.
+
+    Args:
+      path: The file; its folder exists.
+      record: Its numbers are finite.
+      indent: Of a level, in spaces.
+
+    Raises:
+      DataError: If the file cannot be written.
+      ValueError: If a number is not finite.
+    """
+    with replacing(path) as file:
+        json.dump(record, file, indent=indent, allow_nan=False)
+        file.write("\n")
+
+
 def expanded(path: str | os.PathLike[str]) -> Path:
     """A path that a person gave, with `~` and `~name` as the home folders that they stand for.
 
@@ -98,6 +116,20 @@ def check_output(folder: Path, flag: str) -> None:
         raise ConfigError(f"{flag}={folder}: {nearest} is a file; give a folder, or a new name.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"{flag}={folder}: {nearest} cannot be written to; give another folder.")
+
+
+def force_to_disk(*paths: Path) -> None:
+    """Returns once the disk has what was written into files, or which names a folder has.
+
+    Raises:
+      OSError: If the disk refuses.
+    """
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def make_private(folder: Path) -> None:

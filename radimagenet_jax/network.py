@@ -20,7 +20,7 @@ from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.models import ops
 from radimagenet_jax.models.network import HEAD
-from radimagenet_jax.models.preprocess import SCHEMES, Input
+from radimagenet_jax.models.preprocess import Input
 from radimagenet_jax.weights import native
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.loaded import Report
@@ -381,9 +381,8 @@ class Network:
                 f"{entry.title} needs images of at least {entry.min_image_size} pixels a side, "
                 f"not {shape[1]} x {shape[2]}; resize them."
             )
-        scheme = SCHEMES[self.contract.preprocessing]
-        ends = (np.array([[0.0], [255.0]]) / scheme.divisor - scheme.mean) / scheme.std
-        low, high = ends.min(), ends.max()
+        ends = self.preprocess(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
+        low, high = float(ends.min()), float(ends.max())
         # Interpolation may overshoot a little; ten times the range is another scheme.
         largest = float(jnp.max(jnp.abs(x)))
         if largest > 10 * max(-low, high):

@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from radimagenet_jax.console import console
-from radimagenet_jax.data.datasets import Dataset
+from radimagenet_jax.data.datasets import SPLITS, Dataset
 from radimagenet_jax.errors import cut
-from radimagenet_jax.files import replacing
+from radimagenet_jax.files import write_json
 from radimagenet_jax.progress import duration
 from radimagenet_jax.reports import provenance
 from radimagenet_jax.statistics.scores import Predictions
@@ -28,47 +28,42 @@ from radimagenet_jax.wording import counted
 Maps = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What a result was made by and from.
+def made_of(
+    config: ConfigDict, command: Sequence[str], dataset: Dataset, start: Start
+) -> provenance.Provenance:
+    """What a result was made by and from, with date, versions and hardware.
 
-    Attributes:
+    Args:
+      config: Of the run.
       command: The command line.
       dataset: What was learnt from.
       start: The network before its first step.
     """
-
-    command: Sequence[str]
-    dataset: Dataset
-    start: Start
-
-    def record(self, config: ConfigDict) -> provenance.Provenance:
-        """The same for a page and a result, with date, versions and hardware."""
-        dataset, start, fold = self.dataset, self.start, config.dataset.fold
-        network = provenance.network(config.model, config.model_options, config.image_size)
-        smoke = provenance.is_smoke(shlex.join(self.command))
-        lacks = provenance.reservations(network, config.epochs, config.task)
-        from_scratch = config.init == "scratch"
-        return {
-            **provenance.stamp(self.command, provenance.devices()),
-            "smoke": smoke,
-            "less": provenance.less_than_published(lacks, smoke),
-            "network": network,
-            "weights": None if from_scratch else json.loads(start.contract.to_json()),
-            "weights_remarks": [*start.remarks, *start.findings],
-            "dataset": {
-                "name": dataset.name,
-                "fingerprint": dataset.fingerprint,
-                "terms": dataset.terms,
-                "split": f"fold {fold}" if fold else "the data set's own",
-                "sizes": {name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
-            },
-            "trainable": [asdict(row) for row in start.program.freeze.rows],
-            "warnings": [
-                *(f"The initial weights: {finding}" for finding in start.findings),
-                *dataset.notes,
-            ],
-        }
+    fold = config.dataset.fold
+    network = provenance.network(config.model, config.model_options, config.image_size)
+    smoke = provenance.is_smoke(shlex.join(command))
+    lacks = provenance.reservations(network, config.epochs, config.task)
+    from_scratch = config.init == "scratch"
+    return {
+        **provenance.stamp(command, provenance.devices()),
+        "smoke": smoke,
+        "less": provenance.less_than_published(lacks, smoke),
+        "network": network,
+        "weights": None if from_scratch else json.loads(start.contract.to_json()),
+        "weights_remarks": [*start.remarks, *start.findings],
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "terms": dataset.terms,
+            "split": f"fold {fold}" if fold else "the data set's own",
+            "sizes": {name: len(getattr(dataset, name)) for name in SPLITS},
+        },
+        "trainable": [asdict(row) for row in start.program.freeze.rows],
+        "warnings": [
+            *(f"The initial weights: {finding}" for finding in start.findings),
+            *dataset.notes,
+        ],
+    }
 
 
 def write(
@@ -76,8 +71,8 @@ def write(
     config: ConfigDict,
     result: Mapping[str, Any],
     predictions: Mapping[str, Predictions],
-    positive: int,
-    made_of: Provenance,
+    dataset: Dataset,
+    record: provenance.Provenance,
     maps: Maps,
 ) -> dict[str, Any]:
     """Writes report.html and then result.json, whose presence says that the run is finished.
@@ -88,15 +83,15 @@ def write(
     # matplotlib and jinja2 take seconds to import, which only the end of a run should pay.
     from radimagenet_jax.reports import report
 
-    record = made_of.record(config)
-    test = made_of.dataset.test
-    shown = report.select_examples(predictions["test"])
+    scored, test = predictions["test"], dataset.test
+    positive = dataset.class_names.index(result["positive"])
+    shown = report.select_examples(scored)
     places = {key: place for place, key in enumerate(test.keys)}
     chosen = [places[key] for key in shown]
     images = test.read(chosen)
     # Of two classes, a map is for the one whose score is shown; of many, for the one called.
-    called = predictions["test"].scores[chosen].argmax(axis=1)
-    of = np.full(len(chosen), positive) if len(made_of.dataset.class_names) == 2 else called
+    called = scored.scores[chosen].argmax(axis=1)
+    of = np.full(len(chosen), positive) if len(dataset.class_names) == 2 else called
     looked_at = maps(images, of) if len(chosen) else ()
     report.write_report(
         workdir,
@@ -113,9 +108,7 @@ def write(
     )
     kept = {name: value for name, value in record.items() if name != "trainable"}
     whole: dict[str, Any] = _strict({**result, "provenance": kept})
-    with replacing(workdir / "result.json") as file:
-        json.dump(whole, file, indent=2, allow_nan=False)
-        file.write("\n")
+    write_json(workdir / "result.json", whole, indent=2)
     return whole
 
 

@@ -21,9 +21,7 @@ from radimagenet_jax.models.network import HEAD
 from radimagenet_jax.models.preprocess import PUBLISHED, SCHEMES, Input
 from radimagenet_jax.network import Network
 from radimagenet_jax.training import freezing, initialise
-from radimagenet_jax.training.state import digest
 from radimagenet_jax.weights import reading
-from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.loaded import Report, Weights
 from radimagenet_jax.weights.usage import Usage
 
@@ -129,19 +127,12 @@ def create_model(
         )
     entry = models.architecture(name)
     try:
-        model = models.create(name, num_classes=classes, **{"variant": entry.variants[0], **fields})
+        model = entry.build(num_classes=classes, **{"variant": entry.variants[0], **fields})
         variables = initialise.scratch(model, entry.min_image_size, seed, model.head_init)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{entry.title} cannot be made so: {error}") from error
-    contract = Contract(
-        architecture=name,
-        variant=model.variant,
-        preprocessing=preprocessing,
-        channel_order=Input(preprocessing).channel_order,
-        origin=f"random initialisation, seed {seed}",
-        licence="Made by whoever trained it: the terms of the training data apply.",
-        sha256=digest(variables["params"], variables["batch_stats"]),
-        labels=names,
+    contract = initialise.contract(
+        name, model.variant, Input(preprocessing), variables, seed, names
     )
     leaves = jax.tree.leaves(variables)
     report = Report(

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from radimagenet_jax import outcome, own_files
 from radimagenet_jax.console import console
-from radimagenet_jax.data import datasets
+from radimagenet_jax.data import datasets, registry
 from radimagenet_jax.errors import ConfigError, UserError
 from radimagenet_jax.models import ops
 from radimagenet_jax.network import activation_maps
@@ -157,7 +157,7 @@ def _run(
     console.print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
 
     # ---------------------------------------------------------------- Data
-    name = datasets.with_fold(config.dataset.name, config.dataset.fold)
+    name = registry.with_fold(config.dataset.name, config.dataset.fold)
     room = residence.room(config, mesh)
     dataset = residence.load(config, name, room.whole)
     distributed.agree({"data set": dataset.fingerprint})
@@ -429,10 +429,10 @@ def _finish(
         predictions.write(session.folder / f"predictions_{split}.csv", values)
     if config.export_weights:
         network.export(session.folder / "weights", best, contract)
-    made_of = outcome.Provenance(command, dataset, session.start)
+    made_of = outcome.made_of(config, command, dataset, session.start)
     program = session.start.program
     maps = functools.partial(activation_maps, program.exact_model, contract.input, best)
-    whole = outcome.write(session.folder, config, result, scored, session.positive, made_of, maps)
+    whole = outcome.write(session.folder, config, result, scored, dataset, made_of, maps)
     outcome.show(whole, session.folder)
     return 0
 

@@ -1,5 +1,6 @@
 """Laws of paths: `~` is a home folder wherever a path is taken, and letters are only letters."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,14 @@ import pytest
 from radimagenet_jax import predict
 from radimagenet_jax.data import inputs, registry
 from radimagenet_jax.errors import ConfigError, WeightsError
-from radimagenet_jax.files import check_output, expanded, make_private, plainly_named
+from radimagenet_jax.files import (
+    check_output,
+    expanded,
+    force_to_disk,
+    make_private,
+    plainly_named,
+    write_json,
+)
 from radimagenet_jax.pretrained import load_pretrained
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import workdir
@@ -108,3 +116,23 @@ def test_what_is_written_about_patients_is_kept_from_git(tmp_path):
     (tmp_path / "mine/code.py").touch()
     make_private(tmp_path / "mine")
     assert not (tmp_path / "mine/.gitignore").exists()
+
+
+def test_files_and_folders_are_forced_to_the_disk_and_its_refusal_is_passed_on(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "a").write_bytes(b"a")
+    forced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: forced.append(os.fstat(handle).st_ino))
+    force_to_disk(tmp_path / "a", tmp_path)
+    assert forced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
+    with pytest.raises(FileNotFoundError):
+        force_to_disk(tmp_path / "b")
+
+
+def test_a_record_that_json_has_no_number_for_leaves_the_file_as_it_was(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, None]}, indent=2)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    1,\n    null\n  ]\n}\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

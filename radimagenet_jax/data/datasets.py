@@ -17,34 +17,10 @@ from radimagenet_jax.data import decoded
 from radimagenet_jax.data.images import decode, resize_nearest
 from radimagenet_jax.data.positive import positive_by_name
 from radimagenet_jax.data.preparation import prepare
-from radimagenet_jax.data.registry import (
-    DEFAULT_DATA_DIR,
-    builder,
-    damaged,
-    is_prepared,
-    manual_dir,
-    names,
-    summary,
-    with_fold,
-)
+from radimagenet_jax.data.registry import DEFAULT_DATA_DIR, damaged
 from radimagenet_jax.data.streaming import Record, RecordSource, StreamedSplit, read_index
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.wording import counted
-
-__all__ = [
-    "DEFAULT_DATA_DIR",
-    "Dataset",
-    "Split",
-    "builder",
-    "is_prepared",
-    "load",
-    "manual_dir",
-    "names",
-    "positive_class",
-    "prepare",
-    "summary",
-    "with_fold",
-]
 
 SPLITS = ("train", "val", "test")
 
@@ -125,7 +101,7 @@ def load(
     read when they are asked for, with the same result.
 
     Args:
-      name: A name of `names()`, or `<name>/<configuration>`.
+      name: A name of `registry.names()`, or `<name>/<configuration>`.
       data_dir: The TFDS data directory.
       image_size: Side S of the images in pixels.
       streaming: 'false', in memory; 'true', from the encoded records; 'decoded', from decoded ones,

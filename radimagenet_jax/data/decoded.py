@@ -7,13 +7,11 @@ complete; until then it is called `decoded_<S>.unfinished`, and a later run goes
 """
 
 import contextlib
-import functools
 import json
 import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,10 @@ import PIL
 
 from radimagenet_jax import locks, own_files
 from radimagenet_jax.console import console
-from radimagenet_jax.data.ahead import in_order
+from radimagenet_jax.data.ahead import mapped
 from radimagenet_jax.data.preparation import progress_bar
 from radimagenet_jax.errors import DataError
+from radimagenet_jax.files import force_to_disk
 
 _PAGE = "decoded.json"
 _VERSION = 1
@@ -215,9 +214,9 @@ def _write(encoded: Encoded, unfinished: Path) -> None:
             for more in _write_split(encoded, split, count, unfinished / f"{split}.pixels"):
                 done += more
                 report(done, total)
-    _force_to_disk(page, unfinished)
+    force_to_disk(page, unfinished)
     unfinished.rename(encoded.place)
-    _force_to_disk(encoded.folder)
+    force_to_disk(encoded.folder)
 
 
 def _check_room(encoded: Encoded, unfinished: Path) -> None:
@@ -260,14 +259,10 @@ def _write_split(encoded: Encoded, split: str, count: int, path: Path) -> Iterat
             return entries
 
         workers = os.cpu_count() or 1
-        pool = ThreadPoolExecutor(workers)
-        try:
-            portions = (functools.partial(decode, at) for at in range(first, count, _PORTION))
-            for entries in in_order(pool, portions, 2 * workers):
-                file.write(entries.data)
-                yield len(entries)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        starts = range(first, count, _PORTION)
+        for entries in mapped(decode, starts, workers=workers, ahead=2 * workers):
+            file.write(entries.data)
+            yield len(entries)
         file.flush()
         os.fsync(file.fileno())
 
@@ -293,15 +288,6 @@ def _sole_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _force_to_disk(*paths: Path) -> None:
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _amount(size: int) -> str:

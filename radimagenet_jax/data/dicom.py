@@ -35,7 +35,7 @@ from radimagenet_jax.data import dicom_frames, native_worker
 from radimagenet_jax.data.dicom_display import KEYWORDS, Window, grey_image
 from radimagenet_jax.data.dicom_signature import MAGIC, MAGIC_OFFSET, is_dicom
 from radimagenet_jax.data.images import MAX_PIXELS
-from radimagenet_jax.data.patients import is_no_patient
+from radimagenet_jax.data.source_files import SourceFile
 from radimagenet_jax.errors import DataError
 
 __all__ = [
@@ -43,8 +43,9 @@ __all__ = [
     "Header",
     "Window",
     "decode_dicom",
+    "header_of",
     "is_dicom",
-    "patient_pseudonym",
+    "pseudonym",
     "read_header",
 ]
 
@@ -203,30 +204,41 @@ def read_header(encoded: bytes, *, name: str) -> Header:
     return Header(patient, may_wrap)
 
 
-def patient_pseudonym(encoded: bytes, *, name: str, salt: str) -> str:
-    """Returns what images of one patient share, without telling who it is.
+def header_of(file: SourceFile, *, beginning: int) -> Header | None:
+    """Reads a file's header, None of other files and where it cannot be read.
 
-    It is the first 16 hexadecimal digits of SHA-256 over the salt and the file's PatientID. A
-    PatientID can be guessed and tried, so a pseudonym with a salt that is public is only for files
-    whose PatientID is a pseudonym already; otherwise it must not leave the program.
+    An image that cannot be read is told of when its pixels are.
 
     Args:
-      encoded: The file's bytes; its beginning up to the pixels is enough.
-      name: What to call the file in a message.
-      salt: Any text; one for each data set, so that pseudonyms of two sets cannot be linked.
-
-    Returns:
-      '' where the file has no PatientID, or one that stands for nobody, such as 'ANONYMOUS'.
-
-    Raises:
-      DataError: If the file is empty, no DICOM, or damaged before its pixels.
+      file: Any file.
+      beginning: Bytes that mostly hold all that comes before the pixels; else the rest is read.
     """
-    patient = read_header(encoded, name=name).patient
-    return "" if is_no_patient(patient) else pseudonym(patient, salt)
+    try:
+        with file.open() as stream:
+            start = stream.read(beginning)
+            if not is_dicom(start):
+                return None
+            try:
+                return read_header(start, name=file.shown)
+            except DataError:
+                return read_header(start + stream.read(), name=file.shown)
+    except DataError:
+        return None
 
 
 def pseudonym(patient: str, salt: str) -> str:
-    """Returns the pseudonym of a PatientID; see `patient_pseudonym`."""
+    """Returns what images of one patient share, without telling who it is.
+
+    A PatientID can be guessed and tried, so a pseudonym with a salt that is public is only for
+    files whose PatientID is a pseudonym already; otherwise it must not leave the program.
+
+    Args:
+      patient: The PatientID.
+      salt: Any text; one for each data set, so that pseudonyms of two sets cannot be linked.
+
+    Returns:
+      The first 16 hexadecimal digits of SHA-256 over the salt and the PatientID.
+    """
     return hashlib.sha256(f"{salt}\0{patient}".encode()).hexdigest()[:16]
 
 

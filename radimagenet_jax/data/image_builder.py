@@ -2,17 +2,16 @@
 
 import os
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
-from tensorflow_datasets.core import example_serializer, file_adapters, writer
 
+from radimagenet_jax.data.ahead import mapped
 from radimagenet_jax.data.beam_reading import reading_with_beam
 from radimagenet_jax.data.images import check_image
 from radimagenet_jax.data.local_builder import LocalBuilder
@@ -65,7 +64,7 @@ def verified(file: SourceFile) -> Callable[[], dict[str, bytes]]:
     return read
 
 
-class ImageRecordWriter(writer.ExampleWriter):
+class ImageRecordWriter(tfds.core.ExampleWriter):
     """TFDS's writer, but array_record files are not compressed: PNG and JPEG are already.
 
     Brotli, the files' default, takes a millisecond for a PNG of 224 x 224 pixels, most of what
@@ -74,9 +73,9 @@ class ImageRecordWriter(writer.ExampleWriter):
 
     def write(
         self, path: os.PathLike[str] | str, examples: Iterable[tuple[int, bytes]]
-    ) -> file_adapters.ExamplePositions | None:
-        """Writes one file; see `tensorflow_datasets.core.writer.ExampleWriter`."""
-        if self.file_format is not file_adapters.FileFormat.ARRAY_RECORD:
+    ) -> list[Any] | None:
+        """Writes one file; see `tfds.core.ExampleWriter`."""
+        if self.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
             return super().write(path, examples)
         records = array_record_module.ArrayRecordWriter(os.fspath(path), _RECORD_OPTIONS)
         try:
@@ -177,15 +176,18 @@ class ImageBuilder(LocalBuilder):
         # TFDS finds all records in the spools.
         return {name: iter(()) for name in splits}
 
-    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
-        super()._download_and_prepare(dl_manager, download_config)
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Removes, too, what was kept for the case that the records do not become complete."""
+        with super().writing():
+            yield
         if not self.beam:
             remove_unfinished(unfinished_folder(*self._unfinished_place()))
         self._problems_file().unlink(missing_ok=True)
 
     def _problems_file(self) -> Path:
         config = f"-{self.builder_config.name}" if self.builder_config else ""
-        return Path(self._data_dir_root) / f"{self.name}{config}-problems.txt"
+        return Path(self.data_dir_root) / f"{self.name}{config}-problems.txt"
 
     def _unfinished_place(self) -> tuple[Path, str, str]:
         config = self.builder_config
@@ -193,7 +195,7 @@ class ImageBuilder(LocalBuilder):
             *(self.name, str(self.version), repr(self.info.features), *self.class_names()),
             repr(config),
         ]
-        home = Path(self._data_dir_root) / self.name
+        home = Path(self.data_dir_root) / self.name
         return home, config.name if config else self.name, "\0".join(description)
 
     def _filled_spool(
@@ -214,20 +216,18 @@ class ImageBuilder(LocalBuilder):
           unread: Takes the label of each example that cannot be read, by key.
         """
         features = self.info.features
-        serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+        serializer = tfds.core.ExampleSerializer(features.get_serialized_info())
         spool = KeptSpool(folder, split)
         for _ in self.counted(range(spool.num_examples)):
             pass
         waiting = (one for one in examples if not spool.has(one.key, [one.label, one.patient]))
-        for example, reading in self.counted(_read_ahead(waiting, self.workers)):
+        readings = mapped(_read, waiting, workers=self.workers, ahead=4 * self.workers)
+        for example, found, files in self.counted(readings):
             # A bad image does not hide the next: all of them are told at the end.
-            try:
-                found, files = reading.result()
-            except DataError as error:
-                problems.add(str(error))
+            if isinstance(found, DataError):
+                problems.add(str(found))
                 unread[f"{split}/{example.key}"] = example.label
-                continue
-            if found:
+            elif found:
                 record = features.encode_example(example.named(found))
                 serialized = serializer.serialize_example(record)
                 spool.keep(example.key, serialized, [example.label, example.patient], files)
@@ -253,7 +253,7 @@ class ImageBuilder(LocalBuilder):
     def _note_unread(self, unread: Mapping[str, str], total: int) -> None:
         """Notes what was left out, and writes all names beside the records."""
         names = [escaped(key.partition("/")[2]) for key in unread]
-        Path(self._data_dir, UNREADABLE).write_text("\n".join([*names, ""]), encoding="utf-8")
+        Path(self.data_dir, UNREADABLE).write_text("\n".join([*names, ""]), encoding="utf-8")
         shown = some(names, _NAMES_SHOWN, further=f"more, all named in {UNREADABLE}")
         self.notes.append(
             f"{len(names):,} of {total:,} images cannot be read and are left out "
@@ -281,30 +281,12 @@ class ImageBuilder(LocalBuilder):
         raise NotImplementedError
 
 
-_Reading = tuple[Mapping[str, Any], list[FileState]]
-
-
-def _read(example: Example) -> _Reading:
+def _read(example: Example) -> tuple[Example, Mapping[str, Any] | DataError, list[FileState]]:
     with noting_files() as files:
-        return example.read(), files
-
-
-def _read_ahead(
-    examples: Iterable[Example], workers: int
-) -> Iterator[tuple[Example, "Future[_Reading]"]]:
-    """Reads in threads, in order; a few examples per thread are ahead, never all."""
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[tuple[Example, Future[_Reading]]] = deque()
         try:
-            for example in examples:
-                ahead.append((example, pool.submit(_read, example)))
-                if len(ahead) >= 4 * workers:
-                    yield ahead.popleft()
-            while ahead:
-                yield ahead.popleft()
-        finally:
-            for _, future in ahead:
-                future.cancel()
+            return example, example.read(), files
+        except DataError as error:
+            return example, error, files
 
 
 def _counts(counts: Mapping[str, int]) -> str:

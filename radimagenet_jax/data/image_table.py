@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from radimagenet_jax.data.dicom import Window, is_dicom, pseudonym, read_header
+from radimagenet_jax.data.dicom import Window, header_of, pseudonym
 from radimagenet_jax.data.patients import known_patients
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import SourceFile, one_of_equals
@@ -183,8 +183,9 @@ def patients_of(
         named = {one.key: one.row["patient"] for one in images}
         patients, notes = known_patients(named, source="the column patient", are_stated=True)
     else:
-        headers = {one.key: _patient_id(one.file) for one in sorted(images, key=lambda o: o.key)}
-        stated = {key: name for key, name in headers.items() if name is not None}
+        in_order = sorted(images, key=lambda one: one.key)
+        headers = {one.key: header_of(one.file, beginning=_HEADER_BYTES) for one in in_order}
+        stated = {key: header.patient for key, header in headers.items() if header is not None}
         found, notes = known_patients(stated, source="PatientID (0010,0020)", are_stated=False)
         numbers: dict[str, int] = {}
         patients = {}
@@ -195,21 +196,3 @@ def patients_of(
             patients[key] = f"patient-{number:05}" if own else ""
     # A file that holds several frames has one patient, named or not.
     return patients, {one.key: patients[one.key] or str(one.file.path) for one in images}, notes
-
-
-def _patient_id(file: SourceFile) -> str | None:
-    """Returns a DICOM file's PatientID, None for other files and where it cannot be read.
-
-    An image that cannot be read is told of when its pixels are.
-    """
-    try:
-        with file.open() as stream:
-            start = stream.read(_HEADER_BYTES)
-            if not is_dicom(start):
-                return None
-            try:
-                return read_header(start, name=file.shown).patient
-            except DataError:
-                return read_header(start + stream.read(), name=file.shown).patient
-    except DataError:
-        return None

@@ -14,16 +14,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from radimagenet_jax.data import native_worker
+from radimagenet_jax.data import formats, native_worker
 from radimagenet_jax.errors import DataError
 
 # The formats that are opened, by how their files begin; Pillow would read two dozen more.
 FORMATS = "PNG, JPEG, TIFF, BMP or DICOM"
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BMP_SIGNATURE = b"BM"
-_GIF_SIGNATURE = b"GIF8"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
+_ANY_TIFF = (*formats.TIFF, *formats.BIG_TIFF)
 # PNG's IHDR is always the first chunk: signature, length, type, width, height, depth.
 _PNG_DEPTH_OFFSET = 24
 # Start-of-frame markers; C4, C8 and CC lie among them and mean other things.
@@ -69,15 +65,15 @@ def decode(encoded: bytes, *, name: str) -> np.ndarray:
         if image is None:
             raise DataError(_damaged(name))
         return image[..., None]
-    if encoded.startswith(_PNG_SIGNATURE) or (
+    if encoded.startswith(formats.PNG) or (
         # Pillow converts CMYK by a rule of its own, so those few files stay with Pillow.
-        encoded.startswith(_JPEG_SIGNATURE) and _jpeg_channels(encoded) != 4
+        encoded.startswith(formats.JPEG) and _jpeg_channels(encoded) != 4
     ):
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
         if image is None:
             raise DataError(_damaged(name))
-    elif encoded.startswith(_TIFF_SIGNATURES):
+    elif encoded.startswith(_ANY_TIFF):
         image = _tiff_page(encoded, 0, name)
     else:
         image = _rgb(_open_with_pillow(encoded, name), name)
@@ -91,6 +87,17 @@ def _grey_if_equal(image: np.ndarray) -> np.ndarray:
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return np.ascontiguousarray(image[..., :1])
     return image
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encodes an image without loss.
+
+    Args:
+      image: (H, W), (H, W, 1) or (H, W, 3) RGB, uint8.
+    """
+    is_rgb = image.ndim == 3 and image.shape[-1] == 3
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if is_rgb else image
+    return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def encode_grey(image: np.ndarray) -> bytes:
@@ -109,7 +116,7 @@ def encode_grey(image: np.ndarray) -> bytes:
 def _is_plain_grey_png(encoded: bytes) -> bool:
     """Tells whether a PNG has one channel of 8 bits and no transparency, from its header alone."""
     return (
-        encoded.startswith(_PNG_SIGNATURE)
+        encoded.startswith(formats.PNG)
         and encoded[_PNG_DEPTH_OFFSET : _PNG_DEPTH_OFFSET + 2] == b"\x08\x00"
         and encoded.find(b"tRNS", 0, encoded.find(b"IDAT")) < 0
     )
@@ -171,9 +178,9 @@ def check_image(
     """
     if not encoded:
         raise DataError(f"{name} is empty; download or copy it again.")
-    if encoded.startswith(_TIFF_SIGNATURES):
+    if encoded.startswith(_ANY_TIFF):
         return _grey_if_equal(_tiff_page(encoded, frame, name))
-    is_gif = is_mask and encoded.startswith(_GIF_SIGNATURE)
+    is_gif = is_mask and encoded.startswith(formats.GIF)
     image = _open_with_pillow(encoded, name, is_gif=is_gif)
     _check_size(image.width, image.height, name)
     _check_depth(encoded, image, name)
@@ -183,7 +190,7 @@ def check_image(
         raise DataError(
             f"{name} has no frame {frame}, since it is a single image; leave the frame empty."
         )
-    if encoded.startswith(_PNG_SIGNATURE):
+    if encoded.startswith(formats.PNG):
         # Check sums find what transport damages; decoding, once, finds what a writer did wrong.
         if not _has_whole_chunks(encoded):
             raise DataError(_damaged(name))
@@ -203,7 +210,7 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _check_depth(encoded: bytes, image: Image.Image, name: str) -> None:
-    is_png = encoded.startswith(_PNG_SIGNATURE)
+    is_png = encoded.startswith(formats.PNG)
     if (is_png and encoded[_PNG_DEPTH_OFFSET] == 16) or image.mode[0] in "IF":
         raise DataError(
             f"{name} has more than 8 bits a channel; choose a grey-value window "
@@ -286,7 +293,7 @@ def count_pages(encoded: bytes, *, name: str) -> int:
     Raises:
       DataError: If it is a damaged TIFF.
     """
-    if not encoded.startswith(_TIFF_SIGNATURES):
+    if not encoded.startswith(_ANY_TIFF):
         return 1
     found = native_worker.decode(f"{__name__}:count_tiff", encoded, name=name, arguments=(name,))
     return int(found[0])
@@ -300,7 +307,7 @@ def count_tiff(encoded: bytes, name: str) -> np.ndarray:
 def _has_whole_chunks(png: bytes) -> bool:
     """Tells whether a PNG's chunks are all there, each with its check sum, the end included."""
     view = memoryview(png)
-    position = len(_PNG_SIGNATURE)
+    position = len(formats.PNG)
     while position + 12 <= len(png):
         length, kind = struct.unpack_from(">I4s", png, position)
         end = position + 8 + length
@@ -317,22 +324,22 @@ def _has_whole_chunks(png: bytes) -> bool:
 
 def _open_with_pillow(encoded: bytes, name: str, *, is_gif: bool = False) -> Image.Image:
     signatures = {
-        "PNG": (_PNG_SIGNATURE,),
-        "JPEG": (_JPEG_SIGNATURE,),
-        "TIFF": _TIFF_SIGNATURES,
-        "BMP": (_BMP_SIGNATURE,),
+        "PNG": (formats.PNG,),
+        "JPEG": (formats.JPEG,),
+        "TIFF": _ANY_TIFF,
+        "BMP": (formats.BMP,),
     }
-    formats = [kind for kind, begins in signatures.items() if encoded.startswith(begins)]
+    kinds = [kind for kind, begins in signatures.items() if encoded.startswith(begins)]
     if is_gif:
-        formats = ["GIF"]
+        kinds = ["GIF"]
     unknown = (
         f"{name} is not an image that can be read ({FORMATS} is expected); "
         "save it as one of these, or download or copy it again."
     )
-    if not formats:
+    if not kinds:
         raise DataError(unknown)
     try:
-        return Image.open(io.BytesIO(encoded), formats=formats)
+        return Image.open(io.BytesIO(encoded), formats=kinds)
     except Image.DecompressionBombError as error:
         raise DataError(
             f"{name} claims more pixels than the {MAX_PIXELS:,} that are accepted; scale it down."
@@ -343,10 +350,10 @@ def _open_with_pillow(encoded: bytes, name: str, *, is_gif: bool = False) -> Ima
 
 def _claimed_size(encoded: bytes) -> tuple[int, int]:
     """Returns the width and height in the header of a PNG or JPEG, 0 where there is none."""
-    if encoded.startswith(_PNG_SIGNATURE) and len(encoded) >= _PNG_DEPTH_OFFSET:
+    if encoded.startswith(formats.PNG) and len(encoded) >= _PNG_DEPTH_OFFSET:
         width, height = struct.unpack_from(">II", encoded, _PNG_DEPTH_OFFSET - 8)
         return width, height
-    if encoded.startswith(_JPEG_SIGNATURE) and (frame := _jpeg_frame(encoded)):
+    if encoded.startswith(formats.JPEG) and (frame := _jpeg_frame(encoded)):
         height, width = struct.unpack_from(">HH", encoded, frame + 5)
         return width, height
     return 0, 0

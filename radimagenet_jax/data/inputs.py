@@ -10,9 +10,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from radimagenet_jax.data import formats
 from radimagenet_jax.data.dicom_signature import is_dicom
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import (
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
     from radimagenet_jax.data.image_table import NamedImage
 
 # What is taken for an image by its name; any other file is looked into.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".ima")
+_SUFFIXES = (*chain(*formats.SUFFIXES.values()), *formats.DICOM_SUFFIXES)
 # Images that are not read: each of them is a failure that says so, not a file that is no image.
 _UNREAD = (".gif", ".webp", ".jp2", ".heic", ".heif", ".avif", ".nii", ".nii.gz", ".nrrd", ".mha")
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+_SIGNATURES = (formats.PNG, formats.JPEG, *formats.TIFF)
 _START = 4096
 # The index that media of DICOM files carry beside them (PS3.10 8.6); it has no pixels.
 _INDEX = "DICOMDIR"
@@ -236,7 +238,7 @@ def _note(found: Found, key: str, copies: Sequence[SourceFile], *, is_image: boo
 def _kind(file: SourceFile) -> str | None:
     """Returns what a file is that is no image, None for images and what cannot be opened."""
     name = file.name.lower()
-    if name.endswith((*SUFFIXES, *_UNREAD)):
+    if name.endswith((*_SUFFIXES, *_UNREAD)):
         return None
     if name == _INDEX.lower():
         return _INDEX
@@ -286,7 +288,7 @@ def _of_table(path: Path, split: str) -> Found:
 
     refused: dict[Path, DataError] = {}
     files = list_files(path.parent, refused)
-    table = ImageTable(SourceFile(PurePosixPath(path.name), str(path), path), files, ("filename",))
+    table = ImageTable(SourceFile.at(path), files, ("filename",))
     found = Found(table=path)
     if split and "split" not in table.header:
         raise DataError(f"{path} has no column split; leave out --split={split}, or add one.")

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from radimagenet_jax.data.dicom import decode_dicom, is_dicom
+from radimagenet_jax.data.formats import SUFFIXES
 from radimagenet_jax.data.images import check_image, decode
 from radimagenet_jax.errors import DataError
 
@@ -33,8 +34,6 @@ _THUMBNAIL = 32
 _BANDS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
 # Pairs compared at once: 64 MB of differences.
 _BLOCK = 2048
-
-_SUFFIXES = {"PNG": {".png"}, "JPEG": {".jpg", ".jpeg"}, "BMP": {".bmp"}, "TIFF": {".tif", ".tiff"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def examine(encoded: bytes, key: str, split: str, label: str, patient: str) -> P
     cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     bits = np.packbits(cells[:, 1:] > cells[:, :-1])
     suffix = key[key.rfind(".") :].lower() if "." in key else ""
-    claimed = next((name for name, known in _SUFFIXES.items() if suffix in known), kind)
+    claimed = next((name for name, known in SUFFIXES.items() if suffix in known), kind)
     shape = np.array(pixels.shape, np.int64).tobytes()
     return Picture(
         key,

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, TypeVar
 
 import tensorflow_datasets as tfds
 
 from radimagenet_jax.data import spool
+from radimagenet_jax.data.tfds_parts import HookedBuilder
 
 T = TypeVar("T")
 
@@ -23,7 +25,7 @@ class LocalInfo(tfds.core.DatasetInfo):
         """Asks nobody: TFDS would, of each data set not prepared, and leave an empty folder."""
 
 
-class LocalBuilder(tfds.core.GeneratorBasedBuilder):
+class LocalBuilder(HookedBuilder):
     """A builder that `preparation.prepare` runs, and `tfds build` as any other.
 
     Attributes:
@@ -64,15 +66,10 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder):
                 self.report(self._yielded)
             yield example
 
-    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
-        with spool.shuffling_on_disk(self.spools):
-            super()._download_and_prepare(dl_manager, download_config)
+    def writing(self) -> AbstractContextManager[None]:
+        """Shuffles on disk."""
+        return spool.shuffling_on_disk(self.spools)
 
-    # TFDS prints where the data go and that they are done, which whoever reports tells too.
-    def _log_download_bytes(self) -> None:
-        if self.report is None:
-            super()._log_download_bytes()
-
-    def _log_download_done(self) -> None:
-        if self.report is None:
-            super()._log_download_done()
+    def is_silent(self) -> bool:
+        """Whether somebody else tells the user what TFDS would."""
+        return self.report is not None

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.images import check_image, decode
+from radimagenet_jax.data.images import check_image, decode, encode_png
 from radimagenet_jax.data.source_files import SourceFile
 from radimagenet_jax.errors import DataError
 
@@ -36,10 +36,7 @@ def encode_mask(mask: np.ndarray) -> bytes:
     Returns:
       A PNG of one 8-bit channel, 0 and 255.
     """
-    done, encoded = cv2.imencode(".png", mask.astype(np.uint8) * 255)
-    if not done:
-        raise ValueError(f"a mask of shape {mask.shape} cannot be a PNG")
-    return encoded.tobytes()
+    return encode_png(mask.astype(np.uint8) * 255)
 
 
 def decode_mask(encoded: bytes, *, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:

@@ -1,48 +1,17 @@
 """What users bring, as training reads it: PNG, JPEG, BMP, TIFF and DICOM, by content.
 
-`read_image` gives pixels, `readable_image` the file that a data set keeps; decoded, it has the same
+`ImageFile` gives pixels, `readable_image` the file that a data set keeps; decoded, it has the same
 pixels. So an image that is scored is the image that was learnt from, bit for bit.
 """
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from radimagenet_jax.data.dicom import DicomFile, Window, is_dicom
-from radimagenet_jax.data.images import check_image, count_pages
+from radimagenet_jax.data.formats import DICOM_SUFFIXES, JPEG, PNG
+from radimagenet_jax.data.images import check_image, count_pages, encode_png
 from radimagenet_jax.errors import DataError
-
-_KEPT = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-
-
-def read_image(
-    encoded: bytes,
-    *,
-    name: str,
-    windows: Sequence[Window] = (),
-    frame: int | None = None,
-    unwrap: bool = False,
-) -> np.ndarray:
-    """Verifies and decodes an image.
-
-    Args:
-      encoded: The file's bytes: PNG, JPEG, TIFF or BMP with 8 bits a channel, or DICOM.
-      name: What to call the image in a message; its end tells a damaged DICOM file from a
-        damaged picture.
-      windows: For grey DICOM images, in place of the file's own; see `dicom.decode_dicom`.
-      frame: For files with several, from 0.
-      unwrap: See `dicom.decode_dicom`.
-
-    Returns:
-      (H, W, 1) uint8 where the image is grey, else (H, W, 3) uint8, RGB.
-
-    Raises:
-      DataError: If it cannot be read, has more than 8 bits a channel and is no DICOM, has several
-        frames and none was chosen, or is given a window or a frame that it cannot have.
-    """
-    return ImageFile(encoded, name=name).image(windows=windows, frame=frame, unwrap=unwrap)
 
 
 class ImageFile:
@@ -54,7 +23,16 @@ class ImageFile:
     """
 
     def __init__(self, encoded: bytes, *, name: str):
-        """Opens a file; arguments and errors are those of `read_image`."""
+        """Opens a file.
+
+        Args:
+          encoded: Its bytes: PNG, JPEG, TIFF or BMP with 8 bits a channel, or DICOM.
+          name: What to call it in a message; its end tells a damaged DICOM file from a damaged
+            picture.
+
+        Raises:
+          DataError: If it is DICOM and cannot be read.
+        """
         self._encoded, self._name = encoded, name
         self._dicom = DicomFile(encoded, name=name) if _means_dicom(encoded, name) else None
         self.is_dicom = self._dicom is not None
@@ -77,7 +55,20 @@ class ImageFile:
         frame: int | None = None,
         unwrap: bool = False,
     ) -> np.ndarray:
-        """Decodes one frame; arguments, result and errors are those of `read_image`."""
+        """Verifies and decodes one frame.
+
+        Args:
+          windows: For grey DICOM images, in place of the file's own; see `dicom.decode_dicom`.
+          frame: For files with several, from 0.
+          unwrap: See `dicom.decode_dicom`.
+
+        Returns:
+          (H, W, 1) uint8 where the image is grey, else (H, W, 3) uint8, RGB.
+
+        Raises:
+          DataError: If it cannot be read, has more than 8 bits a channel and is no DICOM, has
+            several frames and none was chosen, or is given a window or a frame that it cannot have.
+        """
         if self._dicom is not None:
             return self._dicom.image(windows=windows, frame=frame, unwrap=unwrap)
         if windows:
@@ -94,25 +85,19 @@ def readable_image(
     """Verifies an image and returns it as PNG or JPEG.
 
     Args:
-      encoded: As for `read_image`. A PNG's or JPEG's bytes are kept.
-      name: As for `read_image`.
+      encoded: As for `ImageFile`. A PNG's or JPEG's bytes are kept.
+      name: As for `ImageFile`.
       window: For grey DICOM images, in place of the file's own.
       frame: For files with several, from 0.
 
     Raises:
-      DataError: As `read_image`.
+      DataError: As `ImageFile.image`.
     """
     file = ImageFile(encoded, name=name)
     image = file.image(windows=[window] if window else [], frame=frame)
-    return encoded if encoded.startswith(_KEPT) and not file.is_dicom else _png(image)
+    return encoded if encoded.startswith((PNG, JPEG)) and not file.is_dicom else encode_png(image)
 
 
 def _means_dicom(encoded: bytes, name: str) -> bool:
     """Tells whether a file is read as DICOM: by its content, or, if it is damaged, by its name."""
-    return is_dicom(encoded) or name.lower().endswith(_DICOM_SUFFIXES)
-
-
-def _png(image: np.ndarray) -> bytes:
-    """Encodes (H, W, 1) or (H, W, 3) RGB uint8 without loss."""
-    pixels = image if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", pixels)[1].tobytes()
+    return is_dicom(encoded) or name.lower().endswith(DICOM_SUFFIXES)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radimagenet_jax.data import inputs, own_images
+from radimagenet_jax.data import inputs
 from radimagenet_jax.data.dicom import Window
 from radimagenet_jax.data.images import resize_nearest
+from radimagenet_jax.data.own_images import ImageFile
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.files import expanded
 
@@ -37,7 +38,7 @@ def read_image(
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     windows = [] if window is None else [Window(*window)]
-    return own_images.read_image(encoded, name=str(path), windows=windows, frame=frame)
+    return ImageFile(encoded, name=str(path)).image(windows=windows, frame=frame)
 
 
 def from_array(image: Any, name: str) -> NDArray[np.uint8]:

@@ -89,6 +89,11 @@ class SourceFile:
     location: Path
     member: str | None = None
 
+    @classmethod
+    def at(cls, path: Path) -> "SourceFile":
+        """Returns a plain file that is no part of a larger source."""
+        return cls(PurePosixPath(path.name), str(path), path)
+
     @property
     def name(self) -> str:
         """The file's own name, without folders."""

@@ -80,9 +80,6 @@ def read_tables(
     tables: Mapping[str, SourceFile],
     labels: Sequence[str],
     problems: Problems,
-    *,
-    path_columns: Sequence[str] = PATH_COLUMNS,
-    label_columns: Sequence[str] = LABEL_COLUMNS,
 ) -> dict[str, list[Listed]]:
     """Reads split tables row for row.
 
@@ -94,8 +91,6 @@ def read_tables(
       problems: Takes every row that cannot be used, with the file and the row: an unknown label,
         an absolute path or one that leaves the table's folder, an image listed before, in the same
         table or another; and every table that cannot be read or whose rows all have one label.
-      path_columns: Names of the column of paths; the first one that the header has is read.
-      label_columns: Names of the column of labels, likewise.
 
     Returns:
       Each split's good rows, in the table's order.
@@ -106,7 +101,7 @@ def read_tables(
         listed[split] = []
         known_problems = problems.count
         with problems.collecting():
-            path_column, label_column = _columns(table, path_columns, label_columns)
+            path_column, label_column = _columns(table)
             for row in iterate_csv(table, [path_column, label_column], problems):
                 with problems.collecting():
                     one = Listed(row, relative_path(row, path_column), row[label_column])
@@ -165,32 +160,22 @@ def relative_path(row: Row, column: str) -> PurePosixPath:
     return path
 
 
-def find_image(
-    listed: Listed,
-    files: Mapping[PurePosixPath, Sequence[SourceFile]],
-    folders: Sequence[PurePosixPath] | None = None,
-) -> SourceFile:
-    """Returns the file that a table's row names.
+def find_image(listed: Listed, files: Mapping[PurePosixPath, Sequence[SourceFile]]) -> SourceFile:
+    """Returns the file that a table's row names, by its path from the table's folder.
 
     Args:
       listed: The row.
       files: All files of the source by path, see `by_path`.
-      folders: What the row's path may be relative to; default the table's own folder.
 
     Raises:
       DataError: If there is no such file, or there are two that differ.
     """
     table = listed.row.file
-    for folder in folders if folders is not None else [table.path.parent]:
-        if found := files.get(folder / listed.path):
-            return one_of_equals(found, listed.key)
-    where = (
-        f"in the folder of {table.shown}"
-        if folders is None
-        else "in " + " or ".join(f"'{folder}'" for folder in folders)
-    )
+    if found := files.get(table.path.parent / listed.path):
+        return one_of_equals(found, listed.key)
     raise listed.row.error(
-        f"the image '{listed.key}' is not {where}; put it there or remove the row."
+        f"the image '{listed.key}' is not in the folder of {table.shown}; put it there or remove "
+        "the row."
     )
 
 
@@ -250,9 +235,7 @@ def fold_of(fold: int, unit: str) -> str:
     return f"fold {fold} of a deterministic {FOLDS}-fold split by {unit}, stratified by class"
 
 
-def _columns(
-    table: SourceFile, path_columns: Sequence[str], label_columns: Sequence[str]
-) -> tuple[str, str]:
+def _columns(table: SourceFile) -> tuple[str, str]:
     header = list(next(iterate_csv(table, ())).values)
 
     def choose(names: Sequence[str]) -> str:
@@ -265,7 +248,7 @@ def _columns(
             "names, separated by commas."
         )
 
-    return choose(path_columns), choose(label_columns)
+    return choose(PATH_COLUMNS), choose(LABEL_COLUMNS)
 
 
 def _deal(y: np.ndarray, groups: np.ndarray, parts: int) -> np.ndarray:

@@ -10,11 +10,12 @@ import os
 import tempfile
 from array import array
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 import numpy as np
-from tensorflow_datasets.core import hashing, shuffle
+
+from radimagenet_jax.data.tfds_parts import DuplicatedKeysError, Hasher, shuffling_by
 
 _HASH_BYTES = 16  # of MD5, which TFDS hashes keys with
 
@@ -37,7 +38,7 @@ class SpoolShuffler:
           disable_shuffling: Keep the order in which records are added.
           ignore_duplicates: Of records with one key keep the first, instead of refusing them.
         """
-        self.hasher = hashing.Hasher(hash_salt)
+        self.hasher = Hasher(hash_salt)
         self._keeps_order = disable_shuffling
         self._ignores_duplicates = ignore_duplicates
         self._file = self._opened(dirpath)
@@ -99,7 +100,7 @@ class SpoolShuffler:
             if key == previous and not self._keeps_order:
                 if self._ignores_duplicates:
                     continue
-                raise shuffle.DuplicatedKeysError(data, previous_data)
+                raise DuplicatedKeysError(data, previous_data)
             previous, previous_data = key, data
             yield key, data
         self._file.close()
@@ -121,27 +122,18 @@ class SpoolShuffler:
         return order
 
 
-@contextmanager
-def shuffling_on_disk(filled: MutableMapping[str, SpoolShuffler] | None = None) -> Iterator[None]:
+def shuffling_on_disk(
+    filled: MutableMapping[str, SpoolShuffler] | None = None,
+) -> AbstractContextManager[None]:
     """Makes TFDS write data sets through `SpoolShuffler` within the block.
 
     Args:
       filled: Spools that have their records already, by split; they are taken out as TFDS comes to
         their splits, and may be put in within the block.
-
-    TFDS lets a builder choose what writes a file (`_example_writer`) and not what orders the
-    records before: its writer makes the shuffler by this name, inside of the method that also
-    makes the writer and encodes the examples. To replace one name, here only, repeats less of
-    TFDS than a copy of that method would.
     """
-    original = shuffle.Shuffler
 
     def chosen(dirpath: Any, hash_salt: Any, **options: Any) -> SpoolShuffler:
         own = filled.pop(hash_salt, None) if filled else None
         return own or SpoolShuffler(dirpath, hash_salt, **options)
 
-    shuffle.Shuffler = SpoolShuffler if filled is None else chosen
-    try:
-        yield
-    finally:
-        shuffle.Shuffler = original
+    return shuffling_by(SpoolShuffler if filled is None else chosen)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from radimagenet_jax.data import reader_processes
+from radimagenet_jax.data.ahead import mapped
 from radimagenet_jax.data.decoded import Pixels
 from radimagenet_jax.data.images import decode, resize_nearest
 from radimagenet_jax.data.registry import damaged
@@ -309,7 +309,6 @@ def read_index(source: RecordSource) -> tuple[list[Record], int]:
 def _scan(source: RecordSource) -> tuple[list[Record], bool]:
     records: list[Record] = []
     is_colour = False
-    starts = range(0, source.count, _PORTION)
 
     def portion(start: int) -> tuple[list[Record], bool]:
         found, colour = [], False
@@ -324,12 +323,10 @@ def _scan(source: RecordSource) -> tuple[list[Record], bool]:
         return found, colour
 
     workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        # A bounded number of portions at a time: a pool's map would queue all of them at once.
-        for group in range(0, len(starts), 8 * workers):
-            for found, colour in pool.map(portion, starts[group : group + 8 * workers]):
-                records += found
-                is_colour |= colour
+    starts = range(0, source.count, _PORTION)
+    for found, colour in mapped(portion, starts, workers=workers, ahead=2 * workers):
+        records += found
+        is_colour |= colour
     return records, is_colour
 
 

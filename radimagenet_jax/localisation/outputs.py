@@ -8,7 +8,7 @@ from typing import Any
 
 from radimagenet_jax import own_files
 from radimagenet_jax.errors import ConfigError, telling
-from radimagenet_jax.files import make_private, replacing
+from radimagenet_jax.files import make_private, replacing, write_json
 from radimagenet_jax.localisation.measure import AGAINST, DISC, MAP, Measured
 from radimagenet_jax.localisation.runs import SPLITS, Run
 from radimagenet_jax.reports import localisation_page, provenance
@@ -54,9 +54,7 @@ def write(
     made_of = _provenance(run, command)
     page = _write_page(folder / PAGE, run, other, measured, made_of)
     record = _record(run, other, measured) | {"provenance": made_of}
-    with replacing(folder / RESULT) as file:
-        json.dump(record, file, indent=1, allow_nan=False)
-        file.write("\n")
+    write_json(folder / RESULT, record)
     return page
 
 

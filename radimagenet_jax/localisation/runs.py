@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from radimagenet_jax import own_files
-from radimagenet_jax.data import datasets, lesions
+from radimagenet_jax.data import datasets, lesions, registry
 from radimagenet_jax.errors import ConfigError, DataError
 from radimagenet_jax.network import Network
 from radimagenet_jax.pretrained import load_pretrained
@@ -60,7 +60,7 @@ def opened(folder: Path, of: str = "", data_dir: str = "") -> Run:
     positive = net.usage.positive or config["positive"] or "positive"
     index = net.class_index(of or positive)
     assert net.class_names is not None  # class_index has found one
-    name = datasets.with_fold(config["name"], config["fold"])
+    name = registry.with_fold(config["name"], config["fold"])
     where = data_dir or config["data_dir"]
     dataset = datasets.load(name, where, net.image_size, streaming="true")
     trained_on = runs.data_fingerprint(folder)

@@ -14,7 +14,13 @@ from typing import Any
 from radimagenet_jax.models.densenet import DenseNet121
 from radimagenet_jax.models.inception_resnet_v2 import InceptionResNetV2
 from radimagenet_jax.models.inception_v3 import InceptionV3
-from radimagenet_jax.models.network import Architecture, KerasLayer, Network, TorchNames
+from radimagenet_jax.models.network import (
+    Architecture,
+    KerasLayer,
+    Network,
+    TorchNames,
+    variable_shapes,
+)
 from radimagenet_jax.models.resnet import ResNet50
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "create",
     "names",
     "register",
+    "variable_shapes",
 ]
 
 
@@ -72,10 +79,17 @@ def architecture(name: str) -> Architecture:
     return _architectures()[name]
 
 
-def create(name: str, **fields: Any) -> Network:
-    """Makes a network by its name; `fields` are those of its class.
+def create(name: str, *, variant: str = "", **fields: Any) -> Network:
+    """Makes a network by its name.
+
+    Args:
+      name: One of `names()`.
+      variant: One of its variants; '' for its default.
+      **fields: Further ones of its class.
 
     Raises:
       ValueError: If there is no such network.
     """
+    if variant:
+        fields["variant"] = variant
     return architecture(name).build(**fields)

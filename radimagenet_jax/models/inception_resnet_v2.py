@@ -24,8 +24,9 @@ from radimagenet_jax.models.inception import (
     scaled,
     unit,
 )
-from radimagenet_jax.models.layers import Layers, block_output, relu, residual_relu
+from radimagenet_jax.models.layers import Layers, block_output, relu
 from radimagenet_jax.models.network import Architecture, KerasLayer, Network
+from radimagenet_jax.models.ops.activation import residual_relu
 
 _REPEATS = (10, 20, 10)
 _FEATURES = 1536

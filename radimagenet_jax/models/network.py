@@ -230,7 +230,7 @@ class Architecture:
           Keras' layers, if they name all layers of the network, without those of blocks that it
           has not; else those with variables in the order in which the network makes them.
         """
-        own = _layer_names(network, image_size)
+        own = [name for name in _sizes(network, image_size) if name != HEAD]
         return self.keras_layers_of(own) or tuple(KerasLayer(name, name) for name in own)
 
     def keras_layers_of(self, names: Collection[str]) -> tuple[KerasLayer, ...]:
@@ -261,23 +261,37 @@ class Architecture:
         return Size(len(sizes), sum(sizes.values()))
 
 
-def _layer_names(network: Network, image_size: int) -> list[str]:
-    return [name for name in _sizes(network, image_size) if name != HEAD]
+def variable_shapes(network: nn.Module, image_size: int) -> dict[str, Any]:
+    """Shapes and dtypes of a network's variables, without computing anything.
+
+    Args:
+      network: It takes images.
+      image_size: Side of its square input, in pixels.
+
+    Returns:
+      {'params', 'batch_stats'}, nested by layer.
+    """
+    return _traced(network, image_size, lambda variables: variables)
 
 
 def _sizes(network: Network, image_size: int) -> dict[str, int]:
     """How many numbers each layer with variables has, in the order of the network."""
     found: dict[str, int] = {}
 
-    def record(x: jax.Array) -> None:
+    def record(variables: Mapping[str, Any]) -> None:
         # Here the variables are in the order in which they were made; a tree that leaves a
         # transformation of JAX is sorted.
-        variables = network.init(jax.random.key(0), x)
         for collection in ("params", "batch_stats"):
             leaves = traverse_util.flatten_dict(variables.get(collection, {}), sep="/")
             for name, leaf in leaves.items():
                 layer = name.rpartition("/")[0]
                 found[layer] = found.get(layer, 0) + leaf.size
 
-    jax.eval_shape(record, jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32))
+    _traced(network, image_size, record)
     return found
+
+
+def _traced(network: nn.Module, image_size: int, seen: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """Shapes of what a function makes of a network's first variables."""
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return jax.eval_shape(lambda x: seen(network.init(jax.random.key(0), x, train=False)), images)

@@ -5,6 +5,7 @@ and the one that the published system really applies.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,9 @@ SCHEMES = {
 PUBLISHED = "caffe_div255"
 
 
-def normalize(images: jax.Array, scheme: str, channel_order: str = "") -> jax.Array:
+def normalize(
+    images: jax.Array, scheme: str, channel_order: str = "", dtype: Any = jnp.float32
+) -> jax.Array:
     """Turns grey or RGB images into a network's input.
 
     A grey image becomes three equal channels before the scheme is applied, as an
@@ -57,9 +60,10 @@ def normalize(images: jax.Array, scheme: str, channel_order: str = "") -> jax.Ar
       scheme: A key of `SCHEMES`.
       channel_order: 'RGB' or 'BGR', of the result; '' for the scheme's own. Some weight files
         were trained on a scheme's values in the other order.
+      dtype: Of the result, and of all that is computed.
 
     Returns:
-      (N, H, W, 3) float32 in the scheme's range.
+      (N, H, W, 3) of `dtype` in the scheme's range.
 
     Raises:
       ValueError: If the scheme is unknown or the images have another shape.
@@ -69,12 +73,12 @@ def normalize(images: jax.Array, scheme: str, channel_order: str = "") -> jax.Ar
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(f"images must be (N, H, W, 1 or 3), not {images.shape}.")
     chosen = SCHEMES[scheme]
-    x = images.astype(jnp.float32)
+    x = images.astype(dtype)
     if x.shape[-1] == 3 and chosen.channel_order == "BGR":
         x = x[..., ::-1]
     # Broadcasting a single channel against three means replicates it at no cost.
-    mean = jnp.asarray(chosen.mean, jnp.float32)
-    std = jnp.asarray(chosen.std, jnp.float32)
+    mean = jnp.asarray(chosen.mean, dtype)
+    std = jnp.asarray(chosen.std, dtype)
     x = (x / chosen.divisor - mean) / std
     return x if channel_order in ("", chosen.channel_order) else x[..., ::-1]
 
@@ -95,6 +99,6 @@ class Input:
         if not self.channel_order:
             object.__setattr__(self, "channel_order", SCHEMES[self.scheme].channel_order)
 
-    def of(self, images: jax.Array) -> jax.Array:
+    def of(self, images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
         """Turns images into it; see `normalize`."""
-        return normalize(images, self.scheme, self.channel_order)
+        return normalize(images, self.scheme, self.channel_order, dtype)

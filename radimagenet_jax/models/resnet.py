@@ -12,8 +12,9 @@ from typing import ClassVar
 import jax
 from flax import linen as nn
 
-from radimagenet_jax.models.layers import Layers, block_output, relu, residual_relu
+from radimagenet_jax.models.layers import Layers, block_output, relu
 from radimagenet_jax.models.network import Architecture, KerasLayer, Network, TorchNames
+from radimagenet_jax.models.ops.activation import residual_relu
 from radimagenet_jax.models.ops.pooling import max_pool
 
 _PAD_1 = ((1, 1), (1, 1))

@@ -1,6 +1,5 @@
 """What scores of labelled images are worth: evaluation.json and report.html, as of a test split."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from radimagenet_jax import models
 from radimagenet_jax.data.inputs import Entry, Found
 from radimagenet_jax.errors import DataError, cut
-from radimagenet_jax.files import replacing
+from radimagenet_jax.files import write_json
 from radimagenet_jax.prediction import sinks
 from radimagenet_jax.prediction.predictor import Predictor
 from radimagenet_jax.reports import predictions, report
@@ -133,9 +132,7 @@ def write(
         provenance=provenance,
         new_data=new_data,
     )
-    with replacing(output / EVALUATION) as file:
-        json.dump(result, file, indent=2, allow_nan=False)
-        file.write("\n")
+    write_json(output / EVALUATION, result, indent=2)
     return result
 
 

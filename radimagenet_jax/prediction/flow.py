@@ -4,13 +4,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radimagenet_jax.data.ahead import in_order
+from radimagenet_jax.data.ahead import mapped
 from radimagenet_jax.data.inputs import FRAMES, Entry, Failure, Part
 from radimagenet_jax.errors import DataError
 from radimagenet_jax.prediction.journal import Position
@@ -148,24 +147,22 @@ def _items(
     entries: Sequence[Entry], read: Callable[..., Part], start: Position, *, ahead: int
 ) -> Iterator[_Item]:
     workers = threads()
-    places = range(start.entries, len(entries))
+    begins = (
+        Position(place, start.frames if place == start.entries else 0)
+        for place in range(start.entries, len(entries))
+    )
 
-    def first(place: int) -> int:
-        return start.frames if place == start.entries else 0
+    def read_at(at: Position) -> tuple[Position, Part]:
+        return at, read(entries[at.entries], first=at.frames)
 
-    pool = ThreadPoolExecutor(workers)
-    try:
-        tasks = (partial(read, entries[place], first=first(place)) for place in places)
-        for place, part in zip(places, in_order(pool, tasks, ahead + workers), strict=True):
-            entry, frame = entries[place], first(place)
-            yield from _of_part(entry, place, part, frame)
+    with ThreadPoolExecutor(workers) as pool:
+        for at, part in mapped(read_at, begins, workers=pool, ahead=ahead + workers):
+            yield from _of_part(entries[at.entries], at.entries, part, at.frames)
             # Of a file with many frames, some are read at a time.
-            later = range(frame + FRAMES, part.frames, FRAMES)
-            rest = (partial(read, entry, first=begin) for begin in later)
-            for begin, more in zip(later, in_order(pool, rest, workers), strict=True):
-                yield from _of_part(entry, place, more, begin)
-    finally:
-        pool.shutdown(cancel_futures=True)
+            frames = range(at.frames + FRAMES, part.frames, FRAMES)
+            later = (Position(at.entries, frame) for frame in frames)
+            for then, more in mapped(read_at, later, workers=pool, ahead=workers):
+                yield from _of_part(entries[then.entries], then.entries, more, then.frames)
 
 
 def _of_part(entry: Entry, place: int, part: Part, first: int) -> Iterator[_Item]:

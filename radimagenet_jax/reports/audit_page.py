@@ -16,8 +16,7 @@ from radimagenet_jax.data.inspection import (
     is_contradictory,
     is_leaking,
 )
-from radimagenet_jax.files import replacing
-from radimagenet_jax.reports.pages import environment, photograph
+from radimagenet_jax.reports import pages
 from radimagenet_jax.reports.provenance import Provenance
 
 GROUPS_SHOWN = 24
@@ -50,7 +49,7 @@ def write(
         return [
             {
                 "picture": picture,
-                "image": photograph(pixels(picture)),
+                "image": pages.photograph(pixels(picture)),
                 "caption": " · ".join(filter(None, (picture.split, picture.label))),
             }
             for picture in pictures[:PICTURES_SHOWN]
@@ -68,41 +67,36 @@ def write(
         ]
 
     splits = sorted({picture.split for picture in findings.pictures}, key=_split_order)
-    page = (
-        environment()
-        .get_template("audit.html")
-        .render(
-            facts=facts,
-            record=record,
-            headline=headline(findings),
-            splits=splits,
-            class_counts=findings.class_counts,
-            sizes=findings.sizes.most_common(ROWS_SHOWN),
-            different_sizes=len(findings.sizes),
-            modes=findings.modes.most_common(),
-            unreadable=findings.unreadable,
-            wrong_suffixes=findings.wrong_suffixes,
-            empty=tiles(findings.empty),
-            empty_count=len(findings.empty),
-            shared_patients=sorted(findings.shared_patients.items()),
-            kinds=[
-                ("Exact copies", "The same pixels.", len(findings.exact), shown(findings.exact)),
-                (
-                    "Near copies",
-                    f"Difference hashes within {MAX_HASH_DISTANCE} of 64 bits and thumbnails with "
-                    f"a correlation of {MIN_CORRELATION} at least; of exact copies the first only.",
-                    len(findings.near),
-                    shown(findings.near),
-                ),
-            ],
-            min_contrast=MIN_CONTRAST,
-            groups_shown=GROUPS_SHOWN,
-            rows_shown=ROWS_SHOWN,
-        )
+    return pages.write(
+        path,
+        "audit.html",
+        facts=facts,
+        record=record,
+        headline=headline(findings),
+        splits=splits,
+        class_counts=findings.class_counts,
+        sizes=findings.sizes.most_common(ROWS_SHOWN),
+        different_sizes=len(findings.sizes),
+        modes=findings.modes.most_common(),
+        unreadable=findings.unreadable,
+        wrong_suffixes=findings.wrong_suffixes,
+        empty=tiles(findings.empty),
+        empty_count=len(findings.empty),
+        shared_patients=sorted(findings.shared_patients.items()),
+        kinds=[
+            ("Exact copies", "The same pixels.", len(findings.exact), shown(findings.exact)),
+            (
+                "Near copies",
+                f"Difference hashes within {MAX_HASH_DISTANCE} of 64 bits and thumbnails with "
+                f"a correlation of {MIN_CORRELATION} at least; of exact copies the first only.",
+                len(findings.near),
+                shown(findings.near),
+            ),
+        ],
+        min_contrast=MIN_CONTRAST,
+        groups_shown=GROUPS_SHOWN,
+        rows_shown=ROWS_SHOWN,
     )
-    with replacing(path, errors="replace") as file:
-        file.write(page)
-    return path
 
 
 def headline(findings: Findings) -> list[tuple[str, int, bool]]:

@@ -11,9 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from radimagenet_jax.files import replacing
-from radimagenet_jax.reports import figures, overlays, provenance, svg
-from radimagenet_jax.reports.pages import data_uri, environment
+from radimagenet_jax.reports import figures, overlays, pages, provenance, svg
 from radimagenet_jax.reports.provenance import Provenance
 from radimagenet_jax.statistics import intervals, localisation
 from radimagenet_jax.statistics.localisation import (
@@ -104,36 +102,30 @@ def write(
     groups = localisation.units(patients)
     with svg.drawing():
         curves = [Markup(each) for each in _curves(own, compared.judged[compared.disc])]
-    page = (
-        environment()
-        .get_template("localisation.html")
-        .render(
-            facts=facts,
-            record=record,
-            model=provenance.title(record),
-            lead=provenance.application(record, f"{len(patients):,} test images with a lesion"),
-            grid=tested.maps.shape[1:],
-            groups=groups,
-            over=intervals.in_words(groups.patients, groups.unknown),
-            headline=_headline(compared, patients),
-            rows=rows(compared, patients),
-            against=comparison(compared) if compared.against else "",
-            classes=_classes(compared, tested),
-            curves=curves,
-            threshold=in_words(own.threshold),
-            values=(THRESHOLDS[0].value, THRESHOLDS[-1].value, len(THRESHOLDS) // 2),
-            strips=_strips(own, tested),
-            gradient=overlays.gradient(),
-            colours={
-                "lesion": "rgb({}, {}, {})".format(*LESION),
-                "region": "rgb({}, {}, {})".format(*REGION),
-            },
-        )
+    return pages.write(
+        path,
+        "localisation.html",
+        facts=facts,
+        record=record,
+        model=provenance.title(record),
+        lead=provenance.application(record, f"{len(patients):,} test images with a lesion"),
+        grid=tested.maps.shape[1:],
+        groups=groups,
+        over=intervals.in_words(groups.patients, groups.unknown),
+        headline=_headline(compared, patients),
+        rows=rows(compared, patients),
+        against=comparison(compared) if compared.against else "",
+        classes=_classes(compared, tested),
+        curves=curves,
+        threshold=in_words(own.threshold),
+        values=(THRESHOLDS[0].value, THRESHOLDS[-1].value, len(THRESHOLDS) // 2),
+        strips=_strips(own, tested),
+        gradient=overlays.gradient(),
+        colours={
+            "lesion": "rgb({}, {}, {})".format(*LESION),
+            "region": "rgb({}, {}, {})".format(*REGION),
+        },
     )
-    # A file name with bytes that are not UTF-8 is shown with question marks.
-    with replacing(path, errors="replace") as file:
-        file.write(page)
-    return path
 
 
 def in_words(threshold: Threshold | None) -> str:
@@ -252,15 +244,14 @@ def _curves(own: Judged, disc: Judged) -> list[str]:
     return drawn
 
 
-def select(dice: NDArray[np.float64], n: int = EXAMPLES) -> dict[str, list[int]]:
+def select(dice: NDArray[np.float64]) -> dict[str, list[int]]:
     """Numbers of the images with the highest, the middle and the lowest Dice, no image twice.
 
     Args:
       dice: (N,) of the images.
-      n: At most so many a group.
     """
     order = np.argsort(-dice, kind="stable")
-    n = min(n, max(1, len(order) // 3))
+    n = min(EXAMPLES, max(1, len(order) // 3))
     middle = (len(order) - n) // 2
     groups = {"Best": order[:n], "Middle": order[middle : middle + n], "Worst": order[-n:]}
     chosen: dict[str, list[int]] = {}
@@ -318,7 +309,7 @@ def _pictures(tested: Tested, number: int, threshold: Threshold | None) -> list[
         "map": overlays.overlay(small, raw, float(raw.max())),
         "lesion and region": both,
     }
-    return [(name, data_uri(Image.fromarray(each))) for name, each in pictures.items()]
+    return [(name, pages.data_uri(Image.fromarray(each))) for name, each in pictures.items()]
 
 
 def _signed(value: float) -> str:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from radimagenet_jax.files import replacing
-from radimagenet_jax.reports import overlays, provenance
-from radimagenet_jax.reports.pages import environment
+from radimagenet_jax.reports import overlays, pages, provenance
 from radimagenet_jax.reports.provenance import Provenance
 from radimagenet_jax.wording import counted
 
@@ -74,10 +72,11 @@ def write(folder: Path, cards: Sequence[Card], shown: Shown) -> Path:
     count = max(1, math.ceil(len(ordered) / _ON_A_PAGE))
     names = [PAGE, *(f"maps-{number}.html" for number in range(2, count + 1))]
     images = f"{counted(len(cards), 'image')} of {shown.facts['title']}"
-    template = environment().get_template("maps.html")
     for number, name in enumerate(names):
         start = number * _ON_A_PAGE
-        page = template.render(
+        pages.write(
+            folder / name,
+            "maps.html",
             facts=shown.facts,
             of=shown.of,
             limit=shown.limit,
@@ -91,6 +90,4 @@ def write(folder: Path, cards: Sequence[Card], shown: Shown) -> Path:
             names=names,
             number=number,
         )
-        with replacing(folder / name, errors="replace") as file:
-            file.write(page)
     return folder / PAGE

@@ -1,7 +1,9 @@
 """What our self-contained pages share: templates, numbers in words, images inside the page."""
 
 import base64
+import functools
 import io
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import provenance
 
 # Pixels of the longer side: as networks see an image, and enough for one that is opened large.
@@ -19,8 +22,30 @@ _QUALITY = 88  # of JPEG
 _NAME_SHOWN = 48  # characters of a key under its image, three lines; the rest is in its tooltip
 
 
-def environment() -> jinja2.Environment:
-    """Makes the environment of the templates beside this module; undefined names are errors."""
+def write(path: Path, template: str, /, **values: Any) -> Path:
+    """Writes a page; it appears whole or not at all.
+
+    Args:
+      path: Where to.
+      template: Name of one of the templates beside this module.
+      **values: What it shows; a name that it uses and that is not here is an error.
+
+    Returns:
+      The path.
+
+    Raises:
+      DataError: If the file cannot be written.
+    """
+    page = _environment().get_template(template).render(values)
+    # A file name with bytes that are not UTF-8 is shown with question marks.
+    with replacing(path, errors="replace") as file:
+        file.write(page)
+    return path
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """The templates beside this module; undefined names are errors."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("radimagenet_jax.reports"),
         autoescape=True,

@@ -14,10 +14,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from radimagenet_jax.files import replacing
-from radimagenet_jax.reports import examples, figures, overlays, svg
+from radimagenet_jax.reports import examples, figures, overlays, pages, svg
 from radimagenet_jax.reports import provenance as records
-from radimagenet_jax.reports.pages import data_uri, environment, thumbnail
 from radimagenet_jax.reports.provenance import Provenance
 from radimagenet_jax.statistics import calibration, intervals, metrics, per_class
 from radimagenet_jax.statistics.normal_scores import NormalScores, normal_scores
@@ -81,17 +79,16 @@ class Evaluated:
         return overlays.overlay(grown, raw, self.limit)
 
 
-def select_examples(predictions: Predictions, n: int = EXAMPLES) -> tuple[str, ...]:
+def select_examples(predictions: Predictions) -> tuple[str, ...]:
     """Keys of the images that a report shows: for each class the surest, right and wrong.
 
     Args:
       predictions: Scores of the test split.
-      n: Images a group; a report shows `EXAMPLES`.
 
     Returns:
-      Different keys, at most 2 n a class (2 n in all with more than four classes).
+      Different keys, at most 2 x `EXAMPLES` a class (in all with more than four classes).
     """
-    groups = examples.select(predictions, n)
+    groups = examples.select(predictions, EXAMPLES)
     return tuple(dict.fromkeys(example.key for group in groups for example in group.examples))
 
 
@@ -127,7 +124,6 @@ def write_report(
       DataError: If the file cannot be written.
       ValueError: If a thumbnail is not such an image.
     """
-    path = Path(workdir) / REPORT
     best_step = result.get("best_step")
     splits = [("new data", result["test"])] if new_data else _splits(result)
     with svg.drawing():
@@ -136,36 +132,30 @@ def write_report(
             "auroc": figures.auroc_curve(history, best_step),
         }
         evaluation = _evaluation(evaluated)
-    page = (
-        environment()
-        .get_template("report.html")
-        .render(
-            title=_title(config, provenance),
-            lead=_lead(config, provenance, new_data),
-            headline=_headline(result),
-            result=result,
-            splits=splits,
-            drawings={name: Markup(drawing) for name, drawing in drawings.items() if drawing},
-            best_epoch=_best_epoch(history, best_step),
-            evaluation=evaluation,
-            strips=_strips(evaluated),
-            scale={"limit": evaluated.limit, "gradient": Markup(overlays.gradient())}
-            if evaluated.maps
-            else None,
-            notes=_notes(result, splits, provenance),
-            fields=_flat(config),
-            provenance=provenance,
-            further=_further(result, new_data),
-            new_data=new_data,
-            totals=_totals(provenance.get("trainable", ())),
-            points=_points(splits),
-            fewest=intervals.FEWEST,
-        )
+    return pages.write(
+        Path(workdir) / REPORT,
+        "report.html",
+        title=_title(config, provenance),
+        lead=_lead(config, provenance, new_data),
+        headline=_headline(result),
+        result=result,
+        splits=splits,
+        drawings={name: Markup(drawing) for name, drawing in drawings.items() if drawing},
+        best_epoch=_best_epoch(history, best_step),
+        evaluation=evaluation,
+        strips=_strips(evaluated),
+        scale={"limit": evaluated.limit, "gradient": Markup(overlays.gradient())}
+        if evaluated.maps
+        else None,
+        notes=_notes(result, splits, provenance),
+        fields=_flat(config),
+        provenance=provenance,
+        further=_further(result, new_data),
+        new_data=new_data,
+        totals=_totals(provenance.get("trainable", ())),
+        points=_points(splits),
+        fewest=intervals.FEWEST,
     )
-    # A file name with bytes that are not UTF-8 is shown with question marks.
-    with replacing(path, errors="replace") as file:
-        file.write(page)
-    return path
 
 
 def _title(config: Mapping[str, Any], provenance: Provenance) -> dict[str, str]:
@@ -274,7 +264,7 @@ def _evaluation(evaluated: Evaluated) -> dict[str, Any] | None:
         "split": split,
         "class_names": names,
         "confusion": per_class.confusion_cells(counts),
-        "heat_map": data_uri(figures.heat_map(counts)),
+        "heat_map": pages.data_uri(figures.heat_map(counts)),
         "confusions": per_class.frequent_confusions(counts, names),
         "per_class": None,
         "roc": None,
@@ -307,8 +297,7 @@ def _evaluation(evaluated: Evaluated) -> dict[str, Any] | None:
 def _theory(scored: Predictions, positive: int) -> NormalScores | None:
     """How the scores of two classes depend on each other; None of too few patients to tell."""
     clusters, is_positive = intervals.units(scored.patients), scored.labels == positive
-    held = [intervals.held(chosen, clusters) for chosen in (is_positive, ~is_positive)]
-    if min(held) < intervals.FEWEST:
+    if not intervals.enough(is_positive, clusters):
         return None
     own = np.asarray(scored.scores[None, :, positive], np.float64)
     return normal_scores(own, is_positive, clusters)
@@ -346,8 +335,8 @@ def _strips(evaluated: Evaluated) -> list[dict[str, Any]]:
                     one,
                     # Of two classes always the positive one's score, as in the histogram.
                     1 - one.score if event is not None and one.called != event else one.score,
-                    thumbnail(evaluated.thumbnails.get(one.key)),
-                    thumbnail(evaluated.overlay(one.key)),
+                    pages.thumbnail(evaluated.thumbnails.get(one.key)),
+                    pages.thumbnail(evaluated.overlay(one.key)),
                     _caption(group, one, event),
                 )
                 for one in group.examples

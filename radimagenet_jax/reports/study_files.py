@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 
@@ -12,24 +12,25 @@ import numpy as np
 from radimagenet_jax import own_files
 from radimagenet_jax.data.positive import positive_by_name
 from radimagenet_jax.errors import DataError, cut
+from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import predictions
 from radimagenet_jax.statistics.pooled import Pooled, Row, identity
 
 TABLE = "study.csv"
-COLUMNS = (
-    *("dataset", "model", "init", "structure", "learning_rate", "fold", "seed"),
-    *("auroc_val", "auroc_test", "best_epoch", "seconds"),
-    *("preprocessing", "views", "status", "reason", "run"),
-)
 _SIZES = ("parameters", "published_parameters", "image_size")
 # What the files of a run, a group and a run's epochs hold.
 RUN: Mapping[str, own_files.Form] = {
-    **dict.fromkeys(("dataset", "model", "init", "structure", "preprocessing"), str),
-    **dict.fromkeys(("status", "reason", "run"), str),
-    **dict.fromkeys(("fold", "seed", "views"), int),
-    **dict.fromkeys(("learning_rate", "seconds"), own_files.NUMBER),
+    **dict.fromkeys(("dataset", "model", "init", "structure"), str),
+    "learning_rate": own_files.NUMBER,
+    **dict.fromkeys(("fold", "seed"), int),
     **dict.fromkeys(("auroc_val", "auroc_test", "best_epoch"), own_files.NUMBER_OR_NONE),
+    "seconds": own_files.NUMBER,
+    "preprocessing": str,
+    "views": int,
+    **dict.fromkeys(("status", "reason", "run"), str),
 }
+# Of the table: what is kept of a run, in that order.
+COLUMNS = tuple(RUN)
 GROUP: Mapping[str, own_files.Form] = {
     "group": str,
     "shared_trunk": bool,
@@ -54,15 +55,16 @@ HISTORY: Mapping[str, own_files.Form] = {
 # A table that somebody put together may lack it; see `run_id`.
 _OPTIONAL = "run"
 _AGAIN = "make it again with the study's command"
-_RANGES: Mapping[str, tuple[Callable[[str], float], float, float]] = {
-    "learning_rate": (float, 0, 1e9),
-    "fold": (int, 0, 1e9),
-    "seed": (int, 0, 2**32),
-    "views": (int, 0, 1e9),
-    "auroc_val": (float, 0, 1),
-    "auroc_test": (float, 0, 1),
-    "best_epoch": (int, 0, 1e9),
-    "seconds": (float, 0, 1e12),
+# What a number in the table is read as, and the most that it can be; the least is 0.
+_MOST: Mapping[str, tuple[Callable[[str], float], float]] = {
+    "learning_rate": (float, 1e9),
+    "fold": (int, 1e9),
+    "seed": (int, 2**32),
+    "views": (int, 1e9),
+    "auroc_val": (float, 1),
+    "auroc_test": (float, 1),
+    "best_epoch": (int, 1e9),
+    "seconds": (float, 1e12),
 }
 _MAY_BE_EMPTY = ("views", "auroc_val", "auroc_test", "best_epoch", "seconds")
 _DEFAULT_PREPROCESSING = "published"
@@ -100,6 +102,7 @@ def run_id(row: Mapping[str, object]) -> str:
     """
     if row.get("run"):
         return str(row["run"])
+    # A table of runs from elsewhere has no names of ours; its files can be called so by hand.
     name = "{dataset}-{model}-{init}-{structure}-".format(**row) + _member(row)
     preprocessing = row.get("preprocessing") or _DEFAULT_PREPROCESSING
     if preprocessing != _DEFAULT_PREPROCESSING:
@@ -166,18 +169,31 @@ def read_rows(workdir: Path) -> list[dict[str, str]]:
     return rows
 
 
-def guarded(row: Mapping[str, object]) -> dict[str, object]:
-    """A row as it is written: no spreadsheet runs a cell of it, and `read_rows` gives it back."""
-    return {name: own_files.guarded(value) for name, value in row.items()}
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes a table, such as `read_rows` reads; no spreadsheet runs a cell of it.
+
+    Args:
+      path: The file.
+      columns: Their names, in order.
+      rows: Of these columns each.
+
+    Raises:
+      DataError: If the file cannot be written.
+    """
+    with replacing(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: own_files.guarded(value) for name, value in row.items()})
 
 
 def _problem(row: Mapping[str, str]) -> str | None:
     """What a row of study.csv has that none of ours can have, as a part of a sentence."""
-    for column, (kind, low, high) in _RANGES.items():
+    for column, (kind, most) in _MOST.items():
         text = row[column]
         try:
             # No value is that of a run which failed, or of a table without the column's use.
-            is_right = (text == "" and column in _MAY_BE_EMPTY) or low <= kind(text) <= high
+            is_right = (text == "" and column in _MAY_BE_EMPTY) or 0 <= kind(text) <= most
         except ValueError:
             is_right = False
         if not is_right:

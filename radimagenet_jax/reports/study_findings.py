@@ -22,8 +22,12 @@ _STUDY: Mapping[str, own_files.Form] = {
     "dataset": {"positive": str},
     **dict.fromkeys(("epochs", "image_size", "batch_size"), int),
     "study?": {"tasks?": [str], "note?": str},
-    **dict.fromkeys(("task?", "loss?"), str),
-    "optimizer?": {"name?": str, "momentum?": own_files.NUMBER},
+    **dict.fromkeys(("task?", "loss?", "class_weights?", "augment?"), str),
+    **dict.fromkeys(("label_smoothing?", "dropout?"), own_files.NUMBER),
+    "optimizer?": {
+        "name?": str,
+        **dict.fromkeys(("momentum?", "weight_decay?", "clip_norm?"), own_files.NUMBER),
+    },
 }
 _REMEDY = "run the study's command again"
 _GROUP_REMEDY = "remove it, and the study's command computes the group again"

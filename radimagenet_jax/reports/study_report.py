@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from radimagenet_jax.data.tasks import GAINS
-from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import (
+    pages,
     study_figures,
     study_findings,
     study_tables,
     study_words,
     svg,
 )
-from radimagenet_jax.reports.pages import environment
 from radimagenet_jax.reports.study_findings import Findings
 from radimagenet_jax.statistics import comparisons, mixed, settings, tasks
 from radimagenet_jax.statistics.pooled import identity
@@ -43,37 +42,31 @@ def write(workdir: Path) -> Path:
         boxes = study_figures.boxes(study.summaries)
         compared = _compared(study)
         shown = _shown(study)
-    page = (
-        environment()
-        .get_template("study.html")
-        .render(
-            study=study,
-            title=", ".join(dict.fromkeys(row["dataset"] for row in study.rows)) or workdir.name,
-            beside=study_words.beside_title(study),
-            lead=study_words.lead(study),
-            answers=_answers(study),
-            across=_across(study),
-            gains=GAINS,
-            compared=compared,
-            label=_labels(study.settings),
-            specificities=settings.SPECIFICITIES,
-            test=comparisons.TEST,
-            estimator=mixed.ESTIMATOR,
-            estimator_of_tasks=tasks.ESTIMATOR,
-            boxes=boxes,
-            shown=shown,
-            warnings=study_words.warnings(study),
-            methods=study_words.methods(study),
-            made=_made(study),
-            weights=_weights(study),
-            images={one["name"]: one for one in study.of_groups("images")},
-            files={name: _inline(text) for name, text in files.items()},
-        )
+    return pages.write(
+        workdir / "report.html",
+        "study.html",
+        study=study,
+        title=", ".join(dict.fromkeys(row["dataset"] for row in study.rows)) or workdir.name,
+        beside=study_words.beside_title(study),
+        lead=study_words.lead(study),
+        answers=_answers(study),
+        across=_across(study),
+        gains=GAINS,
+        compared=compared,
+        label=_labels(study.settings),
+        specificities=settings.SPECIFICITIES,
+        test=comparisons.TEST,
+        estimator=mixed.ESTIMATOR,
+        estimator_of_tasks=tasks.ESTIMATOR,
+        boxes=boxes,
+        shown=shown,
+        warnings=study_words.warnings(study),
+        methods=study_words.methods(study),
+        made=_made(study),
+        weights=_weights(study),
+        images={one["name"]: one for one in study.of_groups("images")},
+        files={name: _inline(text) for name, text in files.items()},
     )
-    path = workdir / "report.html"
-    with replacing(path, errors="replace") as file:
-        file.write(page)
-    return path
 
 
 def _answers(study: Findings) -> list[tuple[str, str]]:

@@ -1,11 +1,9 @@
 """The CSV files beside a study's page, each the whole of a table that the page shows."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from radimagenet_jax.files import replacing
 from radimagenet_jax.reports import study_files
 from radimagenet_jax.reports.study_findings import Findings
 from radimagenet_jax.statistics.pooled import IDENTITY
@@ -128,12 +126,8 @@ def write(study: Findings) -> dict[str, str]:
         "groups.csv": (_GROUP, study.groups),
     }
     for name, (columns, lines) in tables.items():
-        with replacing(study.workdir / name, newline="") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            for line in lines:
-                row = {column: read(line) for column, read in columns.items() if read}
-                if "positive" in columns:
-                    row["positive"] = study.events[str(row["dataset"])]
-                writer.writerow(study_files.guarded(row))
+        rows = [{column: read(line) for column, read in columns.items() if read} for line in lines]
+        for row in rows if "positive" in columns else ():
+            row["positive"] = study.events[str(row["dataset"])]
+        study_files.write_table(study.workdir / name, [*columns], rows)
     return {name: (study.workdir / name).read_text(encoding="utf-8") for name in tables}

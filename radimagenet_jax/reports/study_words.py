@@ -40,9 +40,9 @@ def lead(study: Findings) -> str:
     named = _networks(study)
     if not named:
         return ""
-    epochs = sorted(set(study.of_groups("epochs")))
+    epochs = _epochs(set(study.of_groups("epochs")))
     said = "; ".join(named)
-    said = f"{said[0].upper()}{said[1:]}; trained for {listed(epochs)} epochs."
+    said = f"{said[0].upper()}{said[1:]}; trained for {epochs}."
     less = provenance.less_than_published(_lacking(study), _is_smoke(study))
     return f"{said} {less}".rstrip()
 
@@ -215,17 +215,19 @@ def methods(study: Findings) -> str:
         chosen = (row for row in rows if tables in (None, row["model"] == EMBEDDING))
         return ", ".join(dict.fromkeys(row[column] for row in chosen))
 
-    def kept(name: str) -> str:
-        return listed(sorted(set(study.of_groups(name)) or {config[name]}))
+    def kept(name: str) -> set[int]:
+        return set(study.of_groups(name)) or {config[name]}
 
     folds = sorted({int(row["fold"]) for row in rows})
+    further = [*_further(config)]
     named = "; ".join(_networks(study)) or each("model", tables=False)
     text = (
-        f"Networks ({named}) were trained on {each('dataset')} from the "
+        f"Networks ({named}) were trained on {_data(study)} from the "
         f"initialisations {each('init', tables=False)}, with the structures {each('structure')} "
         f"and learning rates {each('learning_rate')}, in {counted(len(folds), 'fold')}, for "
-        f"{kept('epochs')} epochs at {kept('image_size')} pixels with a batch size of "
-        f"{kept('batch_size')} and {_optimizer(config)}. The epoch with the lowest validation "
+        f"{_epochs(kept('epochs'))} at {listed(sorted(kept('image_size')))} pixels with a batch "
+        f"size of {listed(sorted(kept('batch_size')))} and {_optimizer(config)}"
+        f"{', with ' + listed(further) if further else ''}. The epoch with the lowest validation "
         "loss was kept. A setting's "
         "AUROC is the mean of its folds on their test images; the table gives mean and sample "
         "standard deviation over the settings."
@@ -262,10 +264,48 @@ def methods(study: Findings) -> str:
     )
 
 
+def _epochs(values: set[int]) -> str:
+    return "1 epoch" if values == {1} else f"{listed(sorted(values))} epochs"
+
+
+def _data(study: Findings) -> str:
+    """The tasks, each with the name of the data set if that is not the task's own."""
+    own: dict[str, list[str]] = {row["dataset"]: [] for row in study.rows}
+    for group in study.groups:
+        row = study.first_of(group)
+        if row is not None and row["dataset"] in TASKS and "images" in group:
+            name = group["images"]["name"]
+            if name != TASKS[row["dataset"]].dataset and name not in own[row["dataset"]]:
+                own[row["dataset"]].append(name)
+    return ", ".join(
+        f"{listed(names)} (in the place of {task}’s images)" if names else task
+        for task, names in own.items()
+    )
+
+
+def _further(config: Mapping[str, Any]) -> Iterator[str]:
+    """What else the networks learnt by, of what a study's config says."""
+    optimizer = config.get("optimizer", {})
+    if clip := optimizer.get("clip_norm"):
+        yield f"gradients clipped to a global norm of {clip:g}"
+    if config.get("loss") == "softmax":
+        yield "softmax cross-entropy"
+    if smoothing := config.get("label_smoothing"):
+        yield f"label smoothing of {smoothing:g}"
+    if config.get("class_weights") == "balanced":
+        yield "classes of equal weight in the loss"
+    if (dropout := config.get("dropout")) is not None:
+        yield f"dropout of {dropout:g} before the head" if dropout else "no dropout"
+    if config.get("augment") == "none":
+        yield "no augmentation"
+
+
 def _optimizer(config: Mapping[str, Any]) -> str:
     """The optimiser in words; Adam, as published, where the config names none."""
     chosen = config.get("optimizer", {})
     name = chosen.get("name", "adam")
     if name == "sgd" and chosen.get("momentum"):
         return f"SGD with momentum {chosen['momentum']:g}"
-    return _OPTIMIZERS.get(name, name)
+    decay = chosen.get("weight_decay") if name in ("adamw", "lion") else None
+    said = _OPTIMIZERS.get(name, name)
+    return f"{said} with a weight decay of {decay:g}" if decay else said

@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_BINS = 10
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram: bins of equal width in which predictions and outcomes are compared.
+    """A reliability diagram: ten equal bins in which predictions and outcomes are compared.
 
     Empty bins are left out; K is the number of the others.
 
     Attributes:
-      edges: (bins + 1,) float64, limits of all bins, empty ones included.
       predicted: (K,) float64, mean predicted probability.
       observed: (K,) float64, share of examples in which the event happened.
       low, high: (K,) float64, 95 % Wilson score interval of the observed share.
@@ -24,7 +24,6 @@ class Reliability:
         the counts (Naeini et al. 2015, AAAI).
     """
 
-    edges: NDArray[np.float64]
     predicted: NDArray[np.float64]
     observed: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -33,26 +32,26 @@ class Reliability:
     expected_error: float
 
 
-def reliability(probability: ArrayLike, happened: ArrayLike, bins: int = 10) -> Reliability:
-    """Compares predicted probabilities with what happened.
+def reliability(probability: ArrayLike, happened: ArrayLike) -> Reliability:
+    """Compares predicted probabilities with what happened, in ten bins.
+
+    A probability on a limit belongs to the upper bin.
 
     Args:
       probability: (N,) in [0, 1], N >= 1.
       happened: (N,) bool.
-      bins: Number of bins of equal width; a probability on a limit belongs to the upper bin.
     """
     probability = np.asarray(probability, np.float64)
     happened = np.asarray(happened, bool)
-    edges = np.linspace(0, 1, bins + 1)
-    member = np.clip(np.searchsorted(edges, probability, "right") - 1, 0, bins - 1)
-    counts = np.bincount(member, minlength=bins)
+    edges = np.linspace(0, 1, _BINS + 1)
+    member = np.clip(np.searchsorted(edges, probability, "right") - 1, 0, _BINS - 1)
+    counts = np.bincount(member, minlength=_BINS)
     used = counts > 0
     counts = counts[used]
-    predicted = np.bincount(member, probability, bins)[used] / counts
-    observed = np.bincount(member, happened, bins)[used] / counts
+    predicted = np.bincount(member, probability, _BINS)[used] / counts
+    observed = np.bincount(member, happened, _BINS)[used] / counts
     low, high = wilson_interval(observed, counts)
     return Reliability(
-        edges=edges,
         predicted=predicted,
         observed=observed,
         low=low,

@@ -260,7 +260,7 @@ def _areas(scored: Sequence[Pooled], images: Sequence[tuple[str, str]]) -> delon
     positive, patients = aligned[0].positive, aligned[0].patients
     # Before areas() refuses them: a study page counts these as not compared.
     clusters = intervals.units(patients)
-    if min(intervals.held(own, clusters) for own in (positive, ~positive)) < intervals.FEWEST:
+    if not intervals.enough(positive, clusters):
         return None
     return delong.areas(np.stack([one.scores for one in aligned]), positive, clusters)
 

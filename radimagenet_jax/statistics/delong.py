@@ -25,7 +25,7 @@ from scipy.stats import norm, rankdata
 
 from radimagenet_jax.statistics import intervals
 from radimagenet_jax.statistics.intervals import LEVEL, units
-from radimagenet_jax.statistics.limits import EDGE, satterthwaite, score_limits, weighed
+from radimagenet_jax.statistics.limits import EDGE, correction, satterthwaite, score_limits, weighed
 from radimagenet_jax.statistics.normal_scores import NormalScores, normal_scores
 
 # What an interval is called where each image stands alone, and what is added of known patients.
@@ -80,7 +80,7 @@ class Difference:
     Attributes:
       value: In [-1, 1].
       standard_error: >= 0.
-      low, high: Interval of the level asked for.
+      low, high: 95 % interval.
       p_value: Two-sided, of the hypothesis that there is no difference.
       effect: Difference of the separations d = sqrt(2) * probit(AUROC), in standard deviations of
         normal scores (the binormal model of equal variances); None where an AUROC is 0 or 1.
@@ -138,7 +138,7 @@ def areas(
         deviations = placed[:, chosen] - area[:, None]
         sums = np.stack([np.bincount(member[chosen], row, count) for row in deviations])
         totals.append(sums / chosen.sum())
-        covariance += totals[-1] @ totals[-1].T * _correction(np.bincount(member[chosen]))
+        covariance += totals[-1] @ totals[-1].T * correction(np.bincount(member[chosen]))
     # What a patient with images of both classes adds; zero where there is none.
     between = totals[0] @ totals[1].T * (count / (count - 1))
     return Areas(
@@ -148,16 +148,6 @@ def areas(
         totals[0] + totals[1],
         normal_scores(scores, positive, clusters),
     )
-
-
-def _correction(images: NDArray[np.int64]) -> float:
-    """The factor by which a sum of squares about an estimated mean is too small.
-
-    It is m / (m - 1) for m patients with as many images each, more where some have most of them.
-    """
-    share = images / images.sum()
-    squares = float((share**2).sum())
-    return squares / float((share**2 * (1 - 2 * share + squares)).sum())
 
 
 def _placements(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
@@ -172,18 +162,17 @@ def _placements(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
     return placed
 
 
-def interval(found: Areas, level: float = LEVEL) -> tuple[float, float]:
-    """The interval of an AUROC, with width also at 0 and 1.
+def interval(found: Areas) -> tuple[float, float]:
+    """The 95 % interval of an AUROC, with width also at 0 and 1.
 
     Args:
       found: Of one classifier.
-      level: In (0, 1).
     """
-    return score_limits(float(found.auroc[0]), _error(found), level)
+    return score_limits(float(found.auroc[0]), _error(found))
 
 
 def p_value(found: Areas, true: float) -> float:
-    """Two-sided p-value of a true AUROC; `interval` holds those that have 1 - level or more.
+    """Two-sided p-value of a true AUROC; `interval` holds those that have 0.05 or more.
 
     Args:
       found: Of one classifier.
@@ -238,16 +227,15 @@ def freedom(found: Areas, contrast: Floats) -> float:
     return _patients(_parts(found, contrast)[1:], found.holders)
 
 
-def difference(found: Areas, level: float = LEVEL) -> Difference:
+def difference(found: Areas) -> Difference:
     """Compares the first two classifiers of `areas`, which were scored on the same examples.
 
     A true difference is tried with the observed mean of both areas, or the nearest mean there is
     to it (as Mee 1984, Biometrics 40:1175, for shares); zero is a limit just where the p-value is
-    1 - level.
+    0.05.
 
     Args:
       found: Of K >= 2 classifiers.
-      level: Of the interval, in (0, 1).
     """
     contrast = np.zeros(len(found.auroc))
     contrast[:2] = 1, -1
@@ -262,14 +250,14 @@ def difference(found: Areas, level: float = LEVEL) -> Difference:
         whole, *parts = _parts(found, contrast, at)
         return factor * whole, _patients(parts, found.holders)
 
-    low, high = score_limits(value, error, level, least=-1)
+    low, high = score_limits(value, error, least=-1)
     # Without any spread, a difference is certain, and so is its absence.
     p_value = float(value == 0)
     spread, degrees = error(0.0)
     if spread > 1e-15:
         p_value = float(2 * stdtr(degrees, -abs(value) / np.sqrt(spread)))
     spread = covariance(found, contrast[None])[0, 0]
-    half = float(stdtrit(freedom(found, contrast), (1 + level) / 2))
+    half = float(stdtrit(freedom(found, contrast), (1 + LEVEL) / 2))
     return Difference(
         value, float(np.sqrt(max(0.0, spread))), low, high, p_value, *_effect(found, half)
     )
@@ -288,9 +276,9 @@ def _effect(found: Areas, half: float) -> tuple[float | None, float | None, floa
 
 
 def macro_interval(
-    scores: Floats, labels: NDArray[np.int64], clusters: intervals.Units, level: float = LEVEL
+    scores: Floats, labels: NDArray[np.int64], clusters: intervals.Units
 ) -> tuple[float, float] | None:
-    """The interval of the mean AUROC of each class against the rest.
+    """The 95 % interval of the mean AUROC of each class against the rest.
 
     It is symmetric on the logit scale (Pepe 2003, section 5.2.5), of the t distribution with the
     degrees of freedom of the class of the fewest patients; None where nothing is ranked wrong.
@@ -299,7 +287,6 @@ def macro_interval(
       scores: (N, C) finite.
       labels: (N,) integers in [0, C), of at least two classes, each of two units or more.
       clusters: Of the N images.
-      level: In (0, 1).
     """
     present = np.unique(labels)
     sums, area = np.zeros(clusters.count), 0.0
@@ -316,5 +303,5 @@ def macro_interval(
     if not 0 < area < 1 or error < 1e-9:
         return None
     centre, slope = logit(area), area * (1 - area)
-    half = float(stdtrit(fewest - 1, (1 + level) / 2)) * error / slope
+    half = float(stdtrit(fewest - 1, (1 + LEVEL) / 2)) * error / slope
     return float(expit(centre - half)), float(expit(centre + half))

@@ -67,6 +67,16 @@ def held(chosen: NDArray[np.bool_], clusters: Units) -> int:
     return len(np.unique(clusters.index[chosen]))
 
 
+def enough(positive: NDArray[np.bool_], clusters: Units) -> bool:
+    """Whether both classes have the units that an interval needs.
+
+    Args:
+      positive: (N,) bool.
+      clusters: Of the N images.
+    """
+    return min(held(chosen, clusters) for chosen in (positive, ~positive)) >= FEWEST
+
+
 def in_words(patients: int, unknown: int) -> str:
     """What an interval is over, such as '9 patients and 15 images of unknown patients'.
 

@@ -23,7 +23,6 @@ _MORE, _LESS = 10, 20
 def score_limits(
     observed: float,
     error: Callable[[float], tuple[float, float]],
-    level: float = LEVEL,
     least: float = 0,
 ) -> tuple[float, float]:
     """The true values from which the observed one lies just t standard errors away.
@@ -31,13 +30,12 @@ def score_limits(
     Args:
       observed: In [least, 1].
       error: From a true value in (least, 1) to the variance and its degrees of freedom there.
-      level: In (0, 1).
       least: The least value there is.
     """
 
     def excess(true: float) -> float:
         variance, degrees = error(true)
-        quantile = float(stdtrit(degrees, (1 + level) / 2))
+        quantile = float(stdtrit(degrees, (1 + LEVEL) / 2))
         return (true - observed) ** 2 - quantile**2 * variance
 
     limits = []
@@ -50,6 +48,19 @@ def score_limits(
         else:
             limits.append(observed)
     return limits[0], limits[1]
+
+
+def correction(images: NDArray[np.int64]) -> float:
+    """The factor by which a sum of squares about an estimated mean is too small.
+
+    It is m / (m - 1) for m patients with as many images each, more where some have most of them.
+
+    Args:
+      images: Of each patient, how many.
+    """
+    share = images / images.sum()
+    squares = float((share**2).sum())
+    return squares / float((share**2 * (1 - 2 * share + squares)).sum())
 
 
 def weighed(observed: float, expected: float, patients: float, sums: NDArray[np.float64]) -> float:

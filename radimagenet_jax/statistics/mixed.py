@@ -39,7 +39,7 @@ class Effect:
     Attributes:
       value: The mean.
       standard_error: > 0, unless nothing varies.
-      low, high: Interval of the level asked for.
+      low, high: 95 % interval.
       p_value: Two-sided, of the hypothesis that the mean difference is zero.
       between: Estimated standard deviation tau of the true differences between settings, >= 0.
       settings: S.
@@ -56,15 +56,12 @@ class Effect:
     freedom: float
 
 
-def mean_effect(
-    values: ArrayLike, covariance: ArrayLike, level: float = LEVEL, patients: float = np.inf
-) -> Effect:
+def mean_effect(values: ArrayLike, covariance: ArrayLike, patients: float = np.inf) -> Effect:
     """Estimates the mean of correlated differences, as the module says.
 
     Args:
       values: (S,) the differences, S >= 2.
       covariance: (S, S) of their sampling errors.
-      level: Of the interval, in (0, 1).
       patients: Degrees of freedom of the covariance, infinite where it is known.
 
     Raises:
@@ -85,7 +82,7 @@ def mean_effect(
     freedom = variance**2 / squares if squares > 0 else np.inf
     error = float(np.sqrt(variance))
     value = float(values.mean())
-    half = float(t.ppf((1 + level) / 2, freedom)) * error
+    half = float(t.ppf((1 + LEVEL) / 2, freedom)) * error
     p_value = float(2 * t.sf(abs(value) / error, freedom)) if error > 0 else float(value == 0)
     return Effect(
         value, error, value - half, value + half, p_value, float(np.sqrt(between)), count, freedom

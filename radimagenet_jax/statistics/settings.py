@@ -67,9 +67,8 @@ def _describe(name: Sequence[str], scored: Pooled) -> Setting:
     ranked = RankedScores(scored.scores, scored.positive)
     units = intervals.units(scored.patients)
     area = float(ranked.auroc()[0])
-    held = [intervals.held(own, units) for own in (scored.positive, ~scored.positive)]
     found = None
-    if min(held) >= intervals.FEWEST:
+    if intervals.enough(scored.positive, units):
         found = delong.areas(scored.scores[None], scored.positive, units)
     low, high, method = _limits(found, units)
     return Setting(

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from radimagenet_jax.statistics.intervals import FEWEST, LEVEL
-from radimagenet_jax.statistics.limits import satterthwaite, score_limits, weighed
+from radimagenet_jax.statistics.intervals import FEWEST
+from radimagenet_jax.statistics.limits import correction, satterthwaite, score_limits, weighed
 from radimagenet_jax.statistics.normal_scores import NormalScores, OneClass, orthant
 
 METHOD = "Wilson's score interval, clustered by patient"
@@ -18,15 +18,14 @@ Interval = tuple[float, float]
 
 
 def interval(
-    right: NDArray[np.bool_], member: NDArray[np.int64], correlation: float, level: float = LEVEL
+    right: NDArray[np.bool_], member: NDArray[np.int64], correlation: float
 ) -> Interval | None:
-    """The interval of a share of images; None if they are of fewer patients than `FEWEST`.
+    """The 95 % interval of a share of images; None if they are of fewer patients than `FEWEST`.
 
     Args:
       right: (N,) bool, which images count.
       member: (N,) the patient of each.
       correlation: Of scores of a patient's images, in [0, 1].
-      level: In (0, 1).
     """
     _, member, images = np.unique(member, return_inverse=True, return_counts=True)
     n, patients = len(right), len(images)
@@ -39,17 +38,15 @@ def interval(
     factor = 1.0
     if same:
         expected = sum(_variance(inner, n, same, correlation))
-        part = images / n
-        squares = float((part**2).sum())
-        correction = squares / float((part**2 * (1 - 2 * part + squares)).sum())
-        factor = weighed(float((sums**2).sum()) * correction, expected, patients - 1, sums)
+        observed = float((sums**2).sum()) * correction(images)
+        factor = weighed(observed, expected, patients - 1, sums)
 
     def error(true: float) -> tuple[float, float]:
         alone, shared = _variance(true, n, same, correlation)
         whole = alone + shared
         return factor * whole, satterthwaite((whole,), (shared,), (patients,))
 
-    return score_limits(share, error, level)
+    return score_limits(share, error)
 
 
 def _variance(true: float, n: int, same: float, correlation: float) -> tuple[float, float]:
@@ -61,15 +58,13 @@ def _variance(true: float, n: int, same: float, correlation: float) -> tuple[flo
     return alone, same * float(orthant(limit, limit, np.array(correlation)) - true**2)
 
 
-def correlation(theory: NormalScores, k: int = 0) -> tuple[float, float]:
+def correlation(theory: NormalScores) -> tuple[float, float]:
     """Correlation of a patient's images in the positive and negative class, of one classifier."""
-    return float(theory.positive.shared[k, k]), float(theory.negative.shared[k, k])
+    return float(theory.positive.shared[0, 0]), float(theory.negative.shared[0, 0])
 
 
-def sensitivity_at(
-    specificity: float, observed: float, theory: NormalScores, level: float = LEVEL
-) -> Interval | None:
-    """The interval of a sensitivity where the specificity is given, whatever the threshold.
+def sensitivity_at(specificity: float, observed: float, theory: NormalScores) -> Interval | None:
+    """The 95 % interval of a sensitivity where the specificity is given, whatever the threshold.
 
     The threshold is unsure too: an error of the specificity there moves the sensitivity by the
     slope of the ROC curve, which in theory follows from both (Pepe 2003, section 5.2.3).
@@ -78,7 +73,6 @@ def sensitivity_at(
       specificity: In (0, 1).
       observed: The sensitivity, in [0, 1].
       theory: Of one classifier.
-      level: In (0, 1).
     """
     positive, negative = theory.positive, theory.negative
     if min(positive.patients, negative.patients) < FEWEST:
@@ -99,7 +93,7 @@ def sensitivity_at(
         )
         return alone + shared + sum(by_rate), degrees
 
-    return score_limits(observed, error, level)
+    return score_limits(observed, error)
 
 
 def _of_class(true: float, images: OneClass) -> tuple[float, float]:

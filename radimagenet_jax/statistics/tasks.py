@@ -31,7 +31,7 @@ class Joined:
     Attributes:
       tasks: K.
       value: The mean.
-      low, high: Interval of the level asked for.
+      low, high: 95 % interval.
       p_value: Two-sided, of the hypothesis that the mean difference is zero.
       between: Estimated standard deviation tau of the true differences between tasks, >= 0.
       q: Cochran's Q, the weighted squares about the mean of one common difference.
@@ -50,13 +50,12 @@ class Joined:
     share: float
 
 
-def join(values: ArrayLike, errors: ArrayLike, level: float = LEVEL) -> Joined:
+def join(values: ArrayLike, errors: ArrayLike) -> Joined:
     """Estimates the mean of independent differences, as the module says.
 
     Args:
       values: (K,) the differences, K >= 2.
       errors: (K,) their standard errors, > 0.
-      level: Of the interval, in (0, 1).
 
     Raises:
       ValueError: If there are fewer than two values, or an error is not positive.
@@ -72,7 +71,7 @@ def join(values: ArrayLike, errors: ArrayLike, level: float = LEVEL) -> Joined:
     # At Paule and Mandel's tau^2 the factor is 1; it is less where tau^2 = 0 is too much already.
     factor = max(1.0, _squares(values, errors, between) / freedom)
     error = float(np.sqrt(factor / weights.sum()))
-    half = float(t.ppf((1 + level) / 2, freedom)) * error
+    half = float(t.ppf((1 + LEVEL) / 2, freedom)) * error
     return Joined(
         len(values),
         mean,

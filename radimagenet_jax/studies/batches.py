@@ -34,30 +34,35 @@ def of_training(
 ) -> Table:
     """The batches of an epoch, each run's in the order that `training.order` gives it alone."""
 
-    @functools.cache
-    def batches(fold: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        places = images.splits[fold]["train"]
-        order = DataOrder(len(places), batch_size, seed, shuffle)
-        first = epoch * order.steps_per_epoch
-        steps = [order.batch(first + k) for k in range(order.steps_per_epoch)]
-        return [(places[index], mask) for index, mask in steps]
+    def order(run: Run) -> DataOrder:
+        count = len(images.splits[run.fold]["train"])
+        return DataOrder(count, batch_size, run.seed, shuffle)
 
-    table = _padded([batches(run.fold, run.seed) for run in runs])
-    return Table(*table, len({(run.fold, run.seed) for run in runs}))
+    return _table(images, "train", [(run.fold, order(run)) for run in runs], epoch)
 
 
 def of_evaluation(images: Images, runs: Sequence[Run], split: str, batch_size: int) -> Table:
     """The batches of a split, in its own order, each image once."""
 
+    def order(run: Run) -> DataOrder:
+        return DataOrder(len(images.splits[run.fold][split]), batch_size, 0, shuffle=False)
+
+    return _table(images, split, [(run.fold, order(run)) for run in runs], 0)
+
+
+def _table(
+    images: Images, split: str, orders: Sequence[tuple[int, DataOrder]], epoch: int
+) -> Table:
+    """The batches of an epoch, given each run's fold and the order of its images."""
+
     @functools.cache
-    def batches(fold: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        places = images.splits[fold][split]
-        order = DataOrder(len(places), batch_size, 0, shuffle=False)
-        steps = [order.batch(k) for k in range(order.steps_per_epoch)]
+    def batches(fold: int, order: DataOrder) -> list[tuple[np.ndarray, np.ndarray]]:
+        places, first = images.splits[fold][split], epoch * order.steps_per_epoch
+        steps = [order.batch(first + k) for k in range(order.steps_per_epoch)]
         return [(places[index], mask) for index, mask in steps]
 
-    table = _padded([batches(run.fold) for run in runs])
-    return Table(*table, len({run.fold for run in runs}))
+    table = _padded([batches(*one) for one in orders])
+    return Table(*table, distinct=len(set(orders)))
 
 
 def every_place(table: Table) -> np.ndarray:

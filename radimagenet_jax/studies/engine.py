@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from radimagenet_jax.console import console, warn
-from radimagenet_jax.data import datasets
+from radimagenet_jax.data import datasets, registry
 from radimagenet_jax.errors import UserError
 from radimagenet_jax.models import ops
 from radimagenet_jax.studies import alone, plan, record, shared
@@ -144,7 +144,7 @@ class _Library:
             every = self._config.study.folds or plan.folds(run.task)
 
             def load(fold: int) -> datasets.Dataset:
-                name = datasets.with_fold(single.dataset.name, fold)
+                name = registry.with_fold(single.dataset.name, fold)
                 return residence.load(single, name, residence.host_bytes(single))
 
             self._images, self._key = gather(every, load), key

@@ -1,7 +1,6 @@
 """A study's files: one config, a few files a run and one a group, and the table of all runs."""
 
 import contextlib
-import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,17 +9,14 @@ from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
-from radimagenet_jax import locks, own_files
+from radimagenet_jax import locks, models, own_files
 from radimagenet_jax.errors import ConfigError, DataError
-from radimagenet_jax.files import expanded, make_private, replacing
+from radimagenet_jax.files import expanded, make_private, replacing, write_json
 from radimagenet_jax.reports import predictions, study_files
 from radimagenet_jax.studies import embeddings, plan
 from radimagenet_jax.studies.course import Course
 from radimagenet_jax.training import config as config_pages
 
-# Fields that change where a study's data lie, how fast it is and what is said of it, not what it
-# computes.
-_FREE = ("study.note", "study.memory_gib", "study.side_by_side", "study.trunk_batch", "mesh.data")
 _GROUP = {**study_files.GROUP, "status": str, "failed": dict}
 _REMEDY = "remove it, and the study's command computes the group again"
 _RUN_REMEDY = "remove the file of its group in groups/ too, and the study's command makes both anew"
@@ -142,13 +138,13 @@ class Ledger:
             "failed": {c.run.id: c.reason for c in courses if c.reason is not None},
             **figures,
         }
-        _write_json(self.path / "groups" / f"{group.id}.json", record)
+        write_json(self.path / "groups" / f"{group.id}.json", record)
 
     def _write_run(self, course: Course, seconds: float) -> None:
         run = course.run
         for split, scored in course.scored.items():
             predictions.write(study_files.predictions_path(self.path, run.id, split), scored)
-        _write_json(study_files.history_path(self.path, run.id), {"epochs": course.history})
+        write_json(study_files.history_path(self.path, run.id), {"epochs": course.history})
         values = {
             **run.columns,
             "auroc_val": course.aurocs.get("val"),
@@ -160,7 +156,7 @@ class Ledger:
             "run": run.id,
         }
         row = {name: values[name] for name in study_files.COLUMNS}
-        _write_json(self.path / "runs" / f"{run.id}.json", row)
+        write_json(self.path / "runs" / f"{run.id}.json", row)
 
     def write_table(self, runs: Sequence[plan.Run]) -> list[dict[str, Any]]:
         """Writes study.csv from the runs' files, in the study's order; returns its rows."""
@@ -171,19 +167,17 @@ class Ledger:
                 row = _read_json(path, study_files.RUN, _RUN_REMEDY)
                 if row is not None:
                     rows.append(row)
-            with replacing(self.path / study_files.TABLE, newline="") as file:
-                writer = csv.DictWriter(file, study_files.COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(study_files.guarded(row) for row in rows)
+            study_files.write_table(self.path / study_files.TABLE, study_files.COLUMNS, rows)
         return rows
 
 
 def _differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
-    return [
-        text
-        for text in config_pages.differences(config, kept)
-        if text.partition(":")[0] not in _FREE
-    ]
+    # Options of a network that is not in the study are read by nothing.
+    unread = tuple(
+        f"study.model_options.{name}." for name in models.names() if name not in config.study.models
+    )
+    found = config_pages.differences(config, kept, plan.ALL_FIELDS)
+    return [text for text in found if not text.startswith(unread)]
 
 
 def _open(path: Path) -> TextIO:
@@ -200,9 +194,3 @@ def _read_json(
     path: Path, fields: Mapping[str, own_files.Form], remedy: str
 ) -> dict[str, Any] | None:
     return own_files.read_json(path, fields, remedy) if path.exists() else None
-
-
-def _write_json(path: Path, record: Mapping[str, Any]) -> None:
-    with replacing(path) as file:
-        json.dump(record, file, indent=1, allow_nan=False)
-        file.write("\n")

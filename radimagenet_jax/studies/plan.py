@@ -29,7 +29,7 @@ FIELDS = {
     "tasks": fields.several(fields.one_of(tuple(TASKS))),
     "models": fields.several(fields.one_of(models.names)),
     "inits": fields.several(fields.text(), most=100),
-    "features": fields.several(fields.text(), least=0, most=100),
+    "features": fields.several(fields.text(), least=0, most=100).added([]),
     "settings": fields.several(
         fields.pair(
             fields.text(1000),
@@ -39,31 +39,26 @@ FIELDS = {
     ),
     "folds": fields.several(fields.whole(0, 1000), least=0),
     "seeds": fields.several(fields.FIELDS["seed"]),
-    "note": fields.text(),
+    "note": fields.text().of_feeding(),
     "augment_seed": fields.FIELDS["augment_seed"],
     "preprocessing": fields.several(fields.FIELDS["preprocessing"]),
     "views": fields.several(fields.whole(0, 10_000, "takes numbers from 0, such as 8")),
     "engine": fields.Field(
         lambda value: value in ("shared", "alone"), "must be 'shared' or 'alone'"
     ),
-    "memory_gib": fields.positive(1e6),
-    "trunk_batch": fields.whole(1, 2**20),
-    "side_by_side": fields.whole(0, 2**16),
+    "memory_gib": fields.positive(1e6).of_feeding(),
+    "trunk_batch": fields.whole(1, 2**20).of_feeding(),
+    "side_by_side": fields.whole(0, 2**16).of_feeding(),
     "image_size": fields.whole(0, 8192),
     "batch_size": fields.whole(0, 2**20),
 }
+_STATED = {f"study.{name}": field for name, field in FIELDS.items()}
+# What is known of the fields of a study's config, its own and those of its runs.
+ALL_FIELDS = {**fields.FIELDS, **_STATED}
 # The published comparison of all tasks has 1,152; each has a few files and a row of each table.
 _MOST_RUNS = 100_000
 
 _NAME = re.compile(r"\w[\w.+-]*")
-
-_AS_PUBLISHED = {
-    "schedule.name": "constant",
-    "schedule.warmup_epochs": 0.0,
-    "sampling": "uniform",
-    "ema": 0.0,
-    "accumulate": 1,
-}
 
 
 @dataclass(frozen=True)
@@ -333,8 +328,7 @@ def validate(config: ConfigDict) -> None:
     options = study.get("model_options")
     options = options.to_dict() if isinstance(options, ConfigDict) else options
     values = {name: value for name, value in study.items() if name != "model_options"}
-    stated = {f"study.{name}": field for name, field in FIELDS.items()}
-    problems = list(fields.problems({f"study.{n}": v for n, v in values.items()}, stated))
+    problems = list(fields.problems({f"study.{n}": v for n, v in values.items()}, _STATED))
     if not isinstance(options, dict) or not set(options) <= set(models.names()):
         problems.append("config.study.model_options must hold a dict for each network by its name")
     else:
@@ -350,12 +344,8 @@ def validate(config: ConfigDict) -> None:
             )
     if any(study.views) and study.engine == "alone":
         raise ConfigError("config.study.views needs config.study.engine='shared'.")
-    for field, published in _AS_PUBLISHED.items():
-        if dict(config_pages.flatten(config)).get(field, published) != published:
-            raise ConfigError(
-                f"config.{field} is {published!r} in a study, as published; only single runs "
-                "(radimagenet_jax.main) take another."
-            )
+    if problems := list(of_single_runs(config)):
+        raise ConfigError("; ".join(problems) + ".")
     names = [run.id for run in runs(config)]
     if len(set(names)) < len(names):
         raise ConfigError("the study holds a run twice; name each model, fold, seed... once.")
@@ -369,6 +359,22 @@ def validate(config: ConfigDict) -> None:
             )
         config_pages.validate(run_config(config, run))
     _check_files(config)
+
+
+def instead_of(field: fields.Field) -> str:
+    """What to do about a field that a study passes over."""
+    if field.instead:
+        return f"set config.{field.instead}"
+    return f"only single runs (radimagenet_jax.main) take another value than {field.in_study!r}"
+
+
+def of_single_runs(config: ConfigDict) -> Iterator[str]:
+    """What a config asks for that only single runs do, as parts of a sentence."""
+    values = dict(config_pages.flatten(config))
+    for name, field in fields.FIELDS.items():
+        only = field.in_study
+        if only is not None and values.get(name, only) != only:
+            yield f"config.{name} has no effect in this study: {instead_of(field)}"
 
 
 def _check_number(config: ConfigDict) -> None:

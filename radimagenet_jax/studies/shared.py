@@ -330,7 +330,7 @@ def _cut(program: Program, batch_size: int, *, training: bool) -> Cut:
         return cut(_evaluation_pass(program.exact_model), learning, frozen, x, ())
     mask = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
     key = jax.eval_shape(lambda: steps.run_keys(0)[1])
-    return cut(_training_pass(program.exact_model, learning), learning, frozen, x, (key, mask))
+    return cut(_training_pass(program.model, learning), learning, frozen, x, (key, mask))
 
 
 def _divided(program: Program) -> tuple[Leaves, Leaves]:

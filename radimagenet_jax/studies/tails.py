@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from radimagenet_jax.models import ops
@@ -90,19 +89,20 @@ def make_train(
         def take(learner: Learner) -> tuple[Learner, jax.Array]:
             key = jax.random.fold_in(run_keys(values.seed)[1], learner.step)
             activations = tuple(part[batch.rows] for part in buffer)
-            targets = labels[batch.rows]
-            recipe = program.recipe(values)
 
-            def loss_of(params: Leaves) -> tuple[jax.Array, tuple[jax.Array, Leaves]]:
-                logits, stats = cut.tail(
-                    {**params, **learner.stats}, frozen, activations, (key, batch.mask)
-                )
-                total = jnp.sum(recipe.loss(logits, targets) * batch.mask)
-                return total / jnp.sum(batch.mask), (total, stats)
+            def forward(
+                params: Leaves, stats: Leaves, inputs: Any, mask: jax.Array, key: jax.Array
+            ) -> tuple[jax.Array, Leaves]:
+                return cut.tail({**params, **stats}, frozen, inputs, (key, mask))
 
-            gradients, (total, stats) = recipe.gradient(loss_of)(learner.params)
-            updates, opt_state = recipe.tx.update(gradients, learner.opt_state, learner.params)
-            params = optax.apply_updates(learner.params, updates)
+            params, opt_state, (total, _, stats) = program.recipe(values).learn(
+                forward,
+                learner.params,
+                learner.stats,
+                learner.opt_state,
+                (activations, labels[batch.rows], batch.mask),
+                key,
+            )
             return Learner(learner.step + 1, params, stats, opt_state), total
 
         # Under vmap this is a choice between results; without, nothing is copied.

@@ -6,25 +6,8 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.studies import plan
+from radimagenet_jax.training import fields
 
-# What a study has in the place of a single run's field.
-_INSTEAD = {
-    "task": "study.tasks",
-    "dataset.fold": "study.folds",
-    "model": "study.models",
-    "init": "study.inits",
-    "structure": "study.settings",
-    "optimizer.learning_rate": "study.settings",
-    "preprocessing": "study.preprocessing",
-    "seed": "study.seeds",
-    "augment_seed": "study.augment_seed",
-}
-# What only a single run has: its files, its devices, and a figure of its own page.
-_OF_ONE_RUN = {
-    *("allow_preprocessing_mismatch", "export_weights", "scan", "shard_optimizer", "profile"),
-    *("log_every", "checkpoint_every", "batch_norm_statistics", "mesh.data"),
-    *("dataset.prevalence", "dataset.workers"),
-}
 _OF_TRUNKS = ("study.memory_gib", "study.trunk_batch", "study.side_by_side")
 
 
@@ -39,7 +22,9 @@ def check(config: ConfigDict, overrides: Sequence[str]) -> None:
       ConfigError: With each of them, why it has no effect, and what has.
     """
     given = [text.removeprefix("--config.").partition("=")[0] for text in overrides]
-    problems = list(_problems(config, dict.fromkeys(given)))
+    problems = dict.fromkeys(
+        [*plan.of_single_runs(config), *_problems(config, dict.fromkeys(given))]
+    )
     if problems:
         raise ConfigError("; ".join(problems) + ".")
 
@@ -51,13 +36,12 @@ def _problems(config: ConfigDict, given: dict[str, None]) -> Iterator[str]:
     for name in given:
         nothing = f"config.{name} has no effect in this study"
         network = name.split(".")[2] if name.startswith("study.model_options.") else ""
-        if name in _INSTEAD:
-            yield f"{nothing}: set config.{_INSTEAD[name]}"
+        stated = fields.FIELDS.get(name)
+        if stated is not None and stated.instead:
+            yield f"{nothing}: {plan.instead_of(stated)}"
         elif name.startswith("model_options."):
             option = name.removeprefix("model_options.")
             yield f"{nothing}: set config.study.model_options.NETWORK.{option}"
-        elif name in _OF_ONE_RUN:
-            yield f"{nothing}: it is of single runs (radimagenet_jax.main) only"
         elif name in ("image_size", "batch_size") and (several or study[name]):
             why = "each task has its own" if several else f"config.study.{name} stands in its place"
             yield f"{nothing}, since {why}: set config.study.{name} alone"

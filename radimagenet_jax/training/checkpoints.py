@@ -14,7 +14,7 @@ import functools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, NoneType
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -22,11 +22,12 @@ import orbax.checkpoint as ocp
 
 from radimagenet_jax import own_files
 from radimagenet_jax.console import hushed, warn
-from radimagenet_jax.errors import CheckpointError, UserError, cut
+from radimagenet_jax.errors import CheckpointError, UserError
 from radimagenet_jax.files import plainly_named
 from radimagenet_jax.models import ops
 from radimagenet_jax.training import distributed, freezing
 from radimagenet_jax.training.state import TrainState, copied
+from radimagenet_jax.weights import run
 
 PyTree = Any
 
@@ -229,12 +230,7 @@ class Checkpoints:
     def _best_step(self) -> int:
         self.wait()
         newest = self._manager.latest_step()
-        best = None if newest is None else self._restore(newest, {})[1]["best_step"]
-        if best is None:
-            raise CheckpointError(
-                f"there is no checkpoint of a whole epoch in {self.folder}; let the run finish one."
-            )
-        return best
+        return run.best_step(self.folder, None if newest is None else self._restore(newest, {})[1])
 
     def _restore(
         self, step: int, items: Mapping[str, PyTree]
@@ -245,7 +241,7 @@ class Checkpoints:
     def _check_files(self, step: int) -> None:
         damage = own_files.damage(self.folder / str(step))
         if damage:
-            raise self._damaged(step, damage)
+            raise run.damaged(self.folder, step, damage)
 
     def _read(
         self,
@@ -270,19 +266,12 @@ class Checkpoints:
                     step, args=ocp.args.Composite(**asked, meta=ocp.args.JsonRestore())
                 )
             meta = restored["meta"]
-            own_files.check(meta, {"best_step": (int, NoneType), **kept})
+            own_files.check(meta, {**run.KEPT, **kept})
             return {name: restored[name] for name in items}, meta
         # Orbax, tensorstore and zstd raise errors of many kinds on files that were cut,
         # overwritten or removed. They all mean that the checkpoint is of no use.
         except Exception as error:
-            raise self._damaged(step, str(error) or type(error).__name__) from error
-
-    def _damaged(self, step: int, why: str) -> CheckpointError:
-        return CheckpointError(
-            f"cannot restore step {step} from {self.folder}: its files are damaged or of "
-            f"another model ({cut(why, 200)}); give a new --workdir, or "
-            f"remove {step}/ there to fall back on a checkpoint before it, if there is one."
-        )
+            raise run.damaged(self.folder, step, error) from error
 
     def close(self) -> None:
         """Waits for what is being written and frees the manager.

@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -12,35 +12,12 @@ from radimagenet_jax.console import console
 from radimagenet_jax.data import augment
 from radimagenet_jax.errors import ConfigError, cut
 from radimagenet_jax.files import expanded
-from radimagenet_jax.training import fields, freezing, pages, profiling
+from radimagenet_jax.training import fields, freezing, optimizers, pages, profiling
 from radimagenet_jax.weights import hub
 
 _MODEL = "--config.model="
 # Checked by the network's class, and by `studies/plan.py`.
 _CHECKED_ELSEWHERE = ("model_options.", "study.", "from_scratch.")
-
-# Fields that earlier versions had not, with the values by which those computed: a working directory
-# that lacks them belongs to the same run.
-_ADDED: dict[str, Any] = {
-    "optimizer.weight_decay": 1e-4,
-    "optimizer.clip_norm": 0.0,
-    "precision": "auto",
-    "deterministic": True,
-    "study.features": [],
-}
-
-# Fields that change how a run is watched or where its data lie, not what it computes.
-_FREE_FIELDS = frozenset(
-    {
-        "dataset.data_dir",
-        "dataset.streaming",
-        "dataset.workers",
-        "dataset.memory_gib",
-        "log_every",
-        "checkpoint_every",
-        "profile",
-    }
-)
 
 
 def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -57,8 +34,8 @@ def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
       The config, locked: it takes no further keys.
 
     Raises:
-      ConfigError: If the page cannot be loaded, or an override names no field of it or has
-        another type.
+      ConfigError: If the page cannot be loaded, or an override names no field of it, has
+        another type, or is an option of another optimiser.
     """
     config = pages.config_of(page)
     # The network first: it decides which options there are.
@@ -70,8 +47,24 @@ def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
     _follow(config, before)
     for override in others:
         _override(config, override)
+    _check_optimizer(config, overrides)
     config.lock()
     return config
+
+
+def _check_optimizer(config: ConfigDict, overrides: Sequence[str]) -> None:
+    """Refuses options of an optimiser that another one is asked for by the command line."""
+    name = config.get("optimizer", {}).get("name")
+    if name not in optimizers.OPTIMIZERS:
+        return  # `validate` says so
+    given = (text.removeprefix("--config.optimizer.").partition("=")[0] for text in overrides)
+    for option in given:
+        takers = [one for one, (_, takes) in optimizers.OPTIMIZERS.items() if option in takes]
+        if takers and name not in takers:
+            raise ConfigError(
+                f"config.optimizer.{option} has no effect: {name} has no such option; leave it "
+                f"out, or set config.optimizer.name to {' or '.join(takers)}."
+            )
 
 
 def _follow(config: ConfigDict, before: Any) -> None:
@@ -222,12 +215,17 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
+def differences(
+    config: ConfigDict,
+    kept: dict[str, Any],
+    stated: Mapping[str, fields.Field] = fields.FIELDS,
+) -> list[str]:
     """What a config would compute otherwise than one kept in a working directory.
 
     Args:
       config: The new config.
       kept: The parsed config.json.
+      stated: What is known of the fields.
 
     Returns:
       One 'field: kept -> new' for each difference that matters to the result.
@@ -235,9 +233,11 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
     Raises:
       ConfigError: If what was kept cannot be a config.
     """
-    new = _ADDED | dict(flatten(ConfigDict(json.loads(to_json(config)))))
+    before = {name: field.before for name, field in stated.items() if field.before is not None}
+    before = json.loads(json.dumps(before))  # in the form in which a config is kept
+    new = before | dict(flatten(ConfigDict(json.loads(to_json(config)))))
     try:
-        old = _ADDED | dict(flatten(ConfigDict(kept)))
+        old = before | dict(flatten(ConfigDict(kept)))
     # ConfigDict cannot hold every key that JSON can, nor read every nesting.
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
@@ -250,9 +250,10 @@ def differences(config: ConfigDict, kept: dict[str, Any]) -> list[str]:
         if isinstance(init, str) and init != "scratch" and not hub.is_address(init):
             values["init"] = str(expanded(init).absolute())
     return [
-        f"{cut(field)}: {_shown(old.get(field))} -> {_shown(new.get(field))}"
-        for field in sorted(new.keys() | old.keys())
-        if field not in _FREE_FIELDS and new.get(field) != old.get(field)
+        f"{cut(name)}: {_shown(old.get(name))} -> {_shown(new.get(name))}"
+        for name in sorted(new.keys() | old.keys())
+        if new.get(name) != old.get(name)
+        and not (name in stated and stated[name].changes is fields.Changes.NOTHING)
     ]
 
 

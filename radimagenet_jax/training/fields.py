@@ -1,4 +1,4 @@
-"""What each field of a config may be: types and ranges, stated here once and checked from here.
+"""What each field of a config may be and what it changes, stated here once and read from here.
 
 A new option is a line in `configs/base.py`, with its default and what it means, and a line in
 `FIELDS`; a test compares the two. A network's own options have their ranges on its page
@@ -7,9 +7,10 @@ A new option is a line in `configs/base.py`, with its default and what it means,
 
 import dataclasses
 import difflib
+import enum
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from radimagenet_jax import models
 from radimagenet_jax.data import augment, tasks
@@ -32,17 +33,54 @@ _NOT_OPTIONS = frozenset(
 ) | {"frozen_stats", "stats_groups", "precision"}
 
 
+class Changes(enum.Enum):
+    """What another value of a field makes another of."""
+
+    PROGRAM = "what is compiled"
+    RUN = "what a run gives to its program, or computes by it"
+    NOTHING = "how a run is fed and watched; the result is the same"
+
+
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """What a value may be.
+    """What a value may be, and what it is for.
 
     Attributes:
       takes: Whether a value is of the type and in the range.
       rule: What it must be, as in 'must be true or false'.
+      changes: What another value makes another of.
+      in_study: The only value that a study takes; None where it takes any.
+      instead: What a study has in the place of the field, such as 'study.models'.
+      before: By which value versions computed that had not the field, so that a working directory
+        without it belongs to the same run; None for a field that was always there.
     """
 
     takes: Callable[[Any], bool]
     rule: str | Callable[[], str]
+    changes: Changes = Changes.PROGRAM
+    in_study: Any = None
+    instead: str = ""
+    before: Any = None
+
+    def of_run(self) -> Self:
+        """The same, which a run gives to its program or computes by it."""
+        return dataclasses.replace(self, changes=Changes.RUN)
+
+    def of_feeding(self) -> Self:
+        """The same, which changes how a run is fed and watched alone."""
+        return dataclasses.replace(self, changes=Changes.NOTHING)
+
+    def single(self, value: Any) -> Self:
+        """The same, of single runs: a study takes this value only."""
+        return dataclasses.replace(self, in_study=value)
+
+    def study_has(self, instead: str, value: Any = None) -> Self:
+        """The same, for which a study has a field of its own: this one stays at its value."""
+        return dataclasses.replace(self, in_study=value, instead=instead)
+
+    def added(self, before: Any) -> Self:
+        """The same, which earlier versions had not: they computed as by this value."""
+        return dataclasses.replace(self, before=before)
 
     def problem(self, name: str, value: Any) -> str | None:
         """What is wrong with a value, or None."""
@@ -114,7 +152,7 @@ def text(longest: int = _TEXT) -> Field:
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Several(Field):
     """What a tuple of values that differ may be.
 
@@ -148,7 +186,7 @@ class Several(Field):
 
 def several(element: Field, least: int = 1, most: int = 1000) -> Field:
     """A tuple of values that differ."""
-    return Several(lambda value: False, "", element, least, most)
+    return Several(lambda value: False, "", element=element, least=least, most=most)
 
 
 def pair(first: Field, second: Field, rule: str) -> Field:
@@ -164,62 +202,73 @@ def pair(first: Field, second: Field, rule: str) -> Field:
     )
 
 
+# What is not said to be of a run or its feeding is compiled into the program.
 FIELDS: Mapping[str, Field] = {
-    "task": one_of(lambda: ("", *tasks.TASKS)),
-    "dataset.name": text(255),
-    "dataset.data_dir": text(),
-    "dataset.fold": whole(0, 1000),
-    "dataset.streaming": one_of(("auto", "true", "false", "sharded", "decoded")),
-    "dataset.workers": whole(0, 1000),
+    "task": one_of(lambda: ("", *tasks.TASKS)).study_has("study.tasks"),
+    "dataset.name": text(255).of_run(),
+    "dataset.data_dir": text().of_feeding(),
+    "dataset.fold": whole(0, 1000).of_run().study_has("study.folds"),
+    "dataset.streaming": one_of(("auto", "true", "false", "sharded", "decoded")).of_feeding(),
+    "dataset.workers": whole(0, 1000).of_feeding().single(0),
     "dataset.memory_gib": Field(
         lambda value: _is_number(value) and (value == -1 or 0 <= value <= 1e6),
         "must be a number from 0 to 1e+06, or -1",
+    ).of_feeding(),
+    "dataset.positive": text().of_run(),
+    "dataset.prevalence": share().of_run().single(0.0),
+    "model": one_of(models.names).study_has("study.models", "resnet50"),
+    "init": text().of_run().study_has("study.inits", "scratch"),
+    "preprocessing": one_of(("published", "native", *preprocess.SCHEMES)).study_has(
+        "study.preprocessing", "published"
     ),
-    "dataset.positive": text(),
-    "dataset.prevalence": share(),
-    "model": one_of(models.names),
-    "init": text(),
-    "preprocessing": one_of(("published", "native", *preprocess.SCHEMES)),
-    "allow_preprocessing_mismatch": flag(),
-    "structure": text(1000),
+    "allow_preprocessing_mismatch": flag().single(False),
+    "structure": text(1000).study_has("study.settings", "unfreezeall"),
     "dropout": share(),
     "head_init": one_of(("glorot_uniform", "zeros")),
     "loss": one_of(tuple(losses.LOSSES)),
     "batch_norm_momentum": share(),
-    "batch_norm_statistics": one_of(("global", "per_device")),
+    "batch_norm_statistics": one_of(("global", "per_device")).single("global"),
     "dtype": one_of(("float32", "bfloat16")),
-    "precision": one_of(tuple(PRECISIONS)),
-    "deterministic": flag(),
+    "precision": one_of(tuple(PRECISIONS)).added("auto"),
+    "deterministic": flag().of_run().added(True),
     "optimizer.name": one_of(tuple(optimizers.OPTIMIZERS)),
-    "optimizer.learning_rate": positive(_LARGEST),  # a run says at which step it diverges
+    "optimizer.learning_rate": positive(_LARGEST)
+    .of_run()
+    .study_has("study.settings"),  # a run says at which step it diverges
     "optimizer.b1": share(),
     "optimizer.b2": share(),
     "optimizer.eps": positive(1),
     "optimizer.momentum": share(),
-    "optimizer.weight_decay": not_negative(1000),
-    "optimizer.clip_norm": not_negative(1e20),
-    "schedule.name": one_of(schedules.NAMES),
-    "schedule.warmup_epochs": not_negative(100_000),
+    "optimizer.weight_decay": not_negative(1000).added(1e-4),
+    "optimizer.clip_norm": not_negative(1e20).added(0.0),
+    "schedule.name": one_of(schedules.NAMES).single("constant"),
+    "schedule.warmup_epochs": not_negative(100_000).single(0.0),
     "label_smoothing": share(),
-    "sampling": one_of(("uniform", "balanced")),
+    "sampling": one_of(("uniform", "balanced")).of_run().single("uniform"),
     "class_weights": one_of(("none", "balanced")),
-    "export_weights": flag(),
+    "export_weights": flag().of_run().single(False),
     "batch_size": whole(1, 2**20),
     "image_size": whole(1, 8192),
-    "epochs": whole(1, 100_000),
+    "epochs": whole(1, 100_000).of_run(),
     "augment": one_of(lambda: ("published", *augment.POLICIES)),
-    "augment_seed": whole(-1, _SEEDS, f"must be a whole number from -1 to {_SEEDS}"),
-    "shuffle": flag(),
-    "seed": whole(0, _SEEDS, f"must be a whole number from 0 to {_SEEDS}"),
-    "accumulate": whole(1, 2**20, f"must be a whole number, 1 or more, and at most {2**20}"),
+    "augment_seed": whole(-1, _SEEDS, f"must be a whole number from -1 to {_SEEDS}")
+    .of_run()
+    .study_has("study.augment_seed", -1),
+    "shuffle": flag().of_run(),
+    "seed": whole(0, _SEEDS, f"must be a whole number from 0 to {_SEEDS}")
+    .of_run()
+    .study_has("study.seeds", 0),
+    "accumulate": whole(1, 2**20, f"must be a whole number, 1 or more, and at most {2**20}").single(
+        1
+    ),
     "remat": one_of(("none", "norms", "blocks")),
-    "ema": share(),
-    "scan": one_of(("auto", "true", "false")),
-    "shard_optimizer": flag(),
-    "profile": text(40),
-    "mesh.data": whole(-1, 2**20, "must be a number of devices, or -1 for all"),
-    "log_every": whole(1, 2**31 - 1),
-    "checkpoint_every": whole(0, 2**31 - 1),
+    "ema": share().single(0.0),
+    "scan": one_of(("auto", "true", "false")).of_run().single("auto"),
+    "shard_optimizer": flag().of_run().single(False),
+    "profile": text(40).of_feeding().single(""),
+    "mesh.data": whole(-1, 2**20, "must be a number of devices, or -1 for all").of_run().single(-1),
+    "log_every": whole(1, 2**31 - 1).of_feeding().single(10),
+    "checkpoint_every": whole(0, 2**31 - 1).of_feeding().single(0),
 }
 
 

@@ -10,10 +10,9 @@ from ml_collections import ConfigDict
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
-from radimagenet_jax.training import initialise
 
-# Parameters, their gradients and Adam's two moments, all float32.
-_BYTES_A_PARAMETER = 16
+# A parameter is float32; one that learns by Adam has a gradient and two moments of that size.
+_BYTES, _BYTES_BY_ADAM = 4, 16
 _LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -42,9 +41,11 @@ def check(config: ConfigDict, devices: int, accelerator_bytes: int | None = None
     if not config.model_options and pixels * _CERTAIN_A_PIXEL < there:
         return
     network = models.create(config.model, dtype=config.dtype, **config.model_options)
-    parameters, image = sizes(network, config.image_size)
+    all_learns = config.structure == "unfreezeall"
+    parameters, image = sizes(network, config.image_size, all_kept=all_learns)
     batch = image * config.batch_size / config.accumulate
-    needed = batch + _BYTES_A_PARAMETER * parameters
+    by_adam = all_learns and config.optimizer.name in ("adam", "adamw")
+    needed = batch + (_BYTES_BY_ADAM if by_adam else _BYTES) * parameters
     if needed > there:
         raise ConfigError(
             f"{config.model} with batches of {config.batch_size} images of {config.image_size} "
@@ -55,18 +56,19 @@ def check(config: ConfigDict, devices: int, accelerator_bytes: int | None = None
         )
 
 
-def sizes(network: models.Network, image_size: int) -> tuple[int, int]:
+def sizes(network: models.Network, image_size: int, *, all_kept: bool = True) -> tuple[int, int]:
     """Counts a network without a head, without computing anything.
 
     Args:
       network: The network.
       image_size: Side of its square input, in pixels.
+      all_kept: Whether all outputs are kept for a gradient, or each only until the next is there.
 
     Returns:
       The number of its parameters, and the bytes of the largest output at each resolution for an
-      image, which is less than what a forward pass holds.
+      image, which is less than what is kept; or of the largest of all.
     """
-    variables = initialise.shapes(network, image_size)
+    variables = models.variable_shapes(network, image_size)
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     _, out = jax.eval_shape(network.apply, variables, images)
     largest: dict[tuple[int, ...], int] = {images.shape[1:3]: images.size * 4}
@@ -75,7 +77,7 @@ def sizes(network: models.Network, image_size: int) -> tuple[int, int]:
         place = leaf.shape[1:-1]
         largest[place] = max(largest.get(place, 0), leaf.size * leaf.dtype.itemsize)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
-    return parameters, sum(largest.values())
+    return parameters, (sum if all_kept else max)(largest.values())
 
 
 def memory() -> int:

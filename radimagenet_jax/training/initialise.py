@@ -4,18 +4,16 @@ import zlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
+from radimagenet_jax import models
+from radimagenet_jax.models.preprocess import Input
+from radimagenet_jax.training.state import digest
+from radimagenet_jax.weights.contract import Contract
+
 PyTree = Any
-
-
-def shapes(model: nn.Module, image_size: int) -> dict[str, PyTree]:
-    """Shapes and dtypes of a network's variables, without computing anything."""
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
 
 
 def scratch(model: nn.Module, image_size: int, seed: int, head_init: str) -> dict[str, PyTree]:
@@ -30,7 +28,7 @@ def scratch(model: nn.Module, image_size: int, seed: int, head_init: str) -> dic
     Returns:
       {'params', 'batch_stats'} of float32 arrays on the host.
     """
-    return drawn(shapes(model, image_size), seed, head_init)
+    return drawn(models.variable_shapes(model, image_size), seed, head_init)
 
 
 def drawn(shapes: dict[str, PyTree], seed: int, head_init: str) -> dict[str, PyTree]:
@@ -50,6 +48,27 @@ def drawn(shapes: dict[str, PyTree], seed: int, head_init: str) -> dict[str, PyT
     leaves = traverse_util.flatten_dict(shapes, sep="/")
     return traverse_util.unflatten_dict(
         {name: _leaf(name, leaf, seed, head_init) for name, leaf in leaves.items()}, sep="/"
+    )
+
+
+def contract(
+    architecture: str,
+    variant: str,
+    made_of: Input,
+    variables: dict[str, PyTree],
+    seed: int,
+    labels: tuple[str, ...] | None,
+) -> Contract:
+    """What a network is that has random variables; see the attributes of `Contract`."""
+    return Contract(
+        architecture=architecture,
+        variant=variant,
+        preprocessing=made_of.scheme,
+        channel_order=made_of.channel_order,
+        origin=f"random initialisation, seed {seed}",
+        licence="Made by whoever trained it: the terms of the training data apply.",
+        sha256=digest(variables["params"], variables["batch_stats"]),
+        labels=labels,
     )
 
 

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError, WeightsError
 from radimagenet_jax.models.preprocess import PUBLISHED, Input
+from radimagenet_jax.training import initialise
 from radimagenet_jax.training.program import Program
-from radimagenet_jax.training.state import digest
 from radimagenet_jax.weights import native, reading
 from radimagenet_jax.weights.contract import Contract, check_architecture, check_preprocessing
 
@@ -59,15 +59,8 @@ def build(config: ConfigDict, class_names: tuple[str, ...], devices: int = 1) ->
     if config.init == "scratch":
         program = from_scratch(config, class_names, devices)
         variables = program.scratch(config.seed)
-        contract = Contract(
-            architecture=config.model,
-            variant=program.variant,
-            preprocessing=program.input.scheme,
-            channel_order=program.input.channel_order,
-            origin=f"random initialisation, seed {config.seed}",
-            licence="Made by whoever trained it: the terms of the training data apply.",
-            sha256=digest(variables["params"], variables["batch_stats"]),
-            labels=class_names,
+        contract = initialise.contract(
+            config.model, program.variant, program.input, variables, config.seed, class_names
         )
         return Start(program, variables, contract, contract.preprocessing)
     said = said_input(config.preprocessing)
@@ -121,10 +114,9 @@ def said_input(name: str) -> str | None:
 
 def _input(name: str, contract: Contract) -> Input:
     """The input that a config names, for weights with a contract."""
-    scheme = {"published": PUBLISHED, "native": contract.preprocessing}.get(name, name)
-    if scheme == contract.preprocessing:
-        return Input(scheme, contract.channel_order)
-    return Input(scheme)  # one that is forced on the weights comes in its own order
+    scheme = said_input(name) or contract.preprocessing
+    # One that is forced on the weights comes in its own order.
+    return contract.input if scheme == contract.preprocessing else Input(scheme)
 
 
 def export(folder: Path, variables: dict[str, PyTree], contract: Contract) -> None:

@@ -1,7 +1,7 @@
 """What a run computes: one value from which model, steps and losses follow.
 
-`train`, the studies, `estimate`, `aot` and `predict` all compute by a `Program`, so that an option
-is added here once and holds everywhere. Programs that compute alike are equal and have one hash,
+`train`, the studies, `estimate` and `aot` all compute by a `Program`, so that an option is added
+here once and holds everywhere. Programs that compute alike are equal and have one hash,
 whatever their runs' seeds, rates and data: what is compiled for one serves the others.
 """
 
@@ -21,7 +21,7 @@ from radimagenet_jax import models
 from radimagenet_jax.data import augment, tasks
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.models.preprocess import Input
-from radimagenet_jax.training import freezing, initialise, losses, optimizers, schedules
+from radimagenet_jax.training import fields, freezing, initialise, losses, optimizers, schedules
 from radimagenet_jax.training import state as states
 from radimagenet_jax.training import step as steps
 
@@ -31,23 +31,6 @@ PyTree = Any
 _MOST_STEPS = 2**31 - 1
 # The largest published batch is 1,024: a batch like it is padded for however few images there are.
 _PADDED_BATCH = 4096
-
-# Fields whose values a step is given, or that change no step: not part of what is compiled.
-_GIVEN = (
-    *(
-        "init",
-        "from_scratch",
-        "seed",
-        "augment_seed",
-        "epochs",
-        "dataset",
-        "export_weights",
-        "mesh",
-        "scan",
-    ),
-    *("sampling", "shuffle", "shard_optimizer", "deterministic"),
-    *("log_every", "checkpoint_every", "profile"),
-)
 
 
 class Values(struct.PyTreeNode):
@@ -105,13 +88,12 @@ class Values(struct.PyTreeNode):
 
     def arrays(self) -> "Values":
         """The same as arguments of a compiled function."""
-        return Values(
+        return self.replace(
             learning_rate=np.float32(self.learning_rate),
             seed=np.uint32(self.seed),
             augment_seed=np.uint32(self.augment_seed),
             steps_per_epoch=np.int32(self.steps_per_epoch),
             total_steps=np.int32(self.total_steps),
-            class_weights=self.class_weights,
         )
 
 
@@ -143,8 +125,7 @@ class Program:
         devices: int = 1,
     ) -> Self:
         """The program of a config of `configs/base.py`, checked; see the attributes."""
-        form = _with_tuples({k: v for k, v in config.to_dict().items() if k not in _GIVEN})
-        del form["optimizer"]["learning_rate"]
+        form = _compiled(config)
         if form["batch_norm_statistics"] != "per_device":
             devices = 1
         return cls(FrozenConfigDict(form), made_of, class_names, variant, devices)
@@ -186,7 +167,7 @@ class Program:
     @functools.cached_property
     def shapes(self) -> dict[str, PyTree]:
         """Shapes and dtypes of the network's variables."""
-        return initialise.shapes(self._network, self.form.image_size)
+        return models.variable_shapes(self._network, self.form.image_size)
 
     def scratch(self, seed: int) -> dict[str, PyTree]:
         """Random variables on the host, see `initialise.scratch`."""
@@ -258,6 +239,17 @@ class Program:
     def eval_step(self) -> Callable[..., jax.Array]:
         """Of `step.make_eval_step`."""
         return steps.make_eval_step(self.exact_model, self.input)
+
+
+def _compiled(config: ConfigDict) -> dict[str, Any]:
+    """The fields of which a program is made."""
+    form: dict[str, Any] = _with_tuples(config.to_dict())
+    form.pop("from_scratch", None)
+    for name, field in fields.FIELDS.items():
+        *parents, leaf = name.split(".")
+        if field.changes is not fields.Changes.PROGRAM:
+            del functools.reduce(dict.__getitem__, parents, form)[leaf]
+    return form
 
 
 def _with_tuples(value: Any) -> Any:

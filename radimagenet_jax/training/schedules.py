@@ -1,10 +1,17 @@
 """Learning rates over a run."""
 
 import math
+from collections.abc import Callable, Mapping
 
 import optax
 
-NAMES = ("constant", "cosine", "linear")
+# From the highest rate and the steps that are left after the warm-up.
+SCHEDULES: Mapping[str, Callable[[float, int], optax.Schedule]] = {
+    "constant": lambda rate, steps: optax.constant_schedule(rate),
+    "cosine": lambda rate, steps: optax.cosine_decay_schedule(rate, steps),
+    "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
+}
+NAMES = tuple(SCHEDULES)
 
 
 def schedule(
@@ -34,11 +41,7 @@ def schedule(
         warmup = min(math.ceil(warmup_epochs * steps_per_epoch), total_steps - 1)
     if name == "constant" and not warmup:
         return learning_rate
-    after: optax.Schedule = optax.constant_schedule(learning_rate)
-    if name == "cosine":
-        after = optax.cosine_decay_schedule(learning_rate, total_steps - warmup)
-    if name == "linear":
-        after = optax.linear_schedule(learning_rate, 0.0, total_steps - warmup)
+    after = SCHEDULES[name](learning_rate, total_steps - warmup)
     if not warmup:
         return after
     # The first step already moves: its rate is a share of the highest, not 0.

@@ -7,7 +7,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.models import ops
 from radimagenet_jax.training.state import TrainState
+from radimagenet_jax.wording import counted
 
 DATA_AXIS = "data"
 
@@ -35,14 +37,7 @@ def make_mesh(axes: dict[str, int], batch_size: int, parts: int = 1) -> Mesh:
             f"config.mesh.data is {axes[DATA_AXIS]}, but there are {available} devices; "
             "use -1 for all of them."
         )
-    shares = count * parts
-    if batch_size % shares:
-        down = batch_size // shares * shares
-        each = f" in {parts} parts each" if parts > 1 else ""
-        raise ConfigError(
-            f"config.batch_size {batch_size} cannot be shared by {count} devices{each}; "
-            f"use {down or shares} or {down + shares}."
-        )
+    check_shares(batch_size, count, parts)
     return jax.make_mesh(
         (count,),
         (DATA_AXIS,),
@@ -51,12 +46,27 @@ def make_mesh(axes: dict[str, int], batch_size: int, parts: int = 1) -> Mesh:
     )
 
 
+def check_shares(batch_size: int, devices: int, parts: int = 1) -> None:
+    """Refuses a batch that devices cannot share evenly, taken in so many parts each.
+
+    Raises:
+      ConfigError: With the nearest sizes that they can.
+    """
+    shares = devices * parts
+    if batch_size % shares:
+        down = batch_size // shares * shares
+        sharers = counted(devices, "device") + (f" in {parts} parts each" if parts > 1 else "")
+        raise ConfigError(
+            f"config.batch_size {batch_size} cannot be shared by {sharers}; "
+            f"use {down or shares} or {down + shares}."
+        )
+
+
 def device_memory(mesh: Mesh) -> int | None:
     """Bytes of memory of a device; None for CPUs, which share the machine's, and unknown ones."""
-    device = mesh.local_devices[0]
-    if device.platform == "cpu":
+    if ops.computes_on_host():
         return None
-    return (device.memory_stats() or {}).get("bytes_limit")
+    return (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit")
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

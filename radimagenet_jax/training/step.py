@@ -25,8 +25,13 @@ PyTree = Any
 # What is kept for the gradient; the rest is computed again. A block's inside costs its convolutions
 # once more; what lies between convolutions costs next to nothing, since it is elementwise.
 KEPT = {"blocks": (BLOCK,), "norms": (CONV, STATISTICS)}
-# Images (B, S, S, C) uint8, labels (B,) int32, mask (B,) float32.
-Part = tuple[jax.Array, jax.Array, jax.Array]
+# What the network takes (B, ...), such as images (B, S, S, C) uint8; labels (B,) int32; mask (B,)
+# float32, 0 for padding.
+Part = tuple[Any, jax.Array, jax.Array]
+# (trainable, statistics, what the network takes, mask, dropout's key) -> logits, new statistics.
+Forward = Callable[[PyTree, PyTree, Any, jax.Array, jax.Array], tuple[jax.Array, PyTree]]
+# Of a batch: losses and hits, each summed over its real examples, and the new statistics.
+Sums = tuple[jax.Array, jax.Array, PyTree]
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,49 @@ class Recipe:
     ema: float = 0.0
     remat: str = "none"
 
-    def gradient(self, loss: Callable[..., Any]) -> Callable[..., Any]:
-        """The gradient of a loss by its first argument, and what the loss returns beside it."""
+    def learn(
+        self,
+        forward: Forward,
+        trainable: PyTree,
+        stats: PyTree,
+        opt_state: PyTree,
+        batch: Part,
+        key: jax.Array,
+    ) -> tuple[PyTree, PyTree, Sums]:
+        """One step of what learns, of a run by itself and of those on a shared trunk.
+
+        Args:
+          forward: The network in training.
+          trainable: What learns.
+          stats: Moving statistics.
+          opt_state: The optimiser's.
+          batch: What `forward` takes (B, ...), its labels and its mask.
+          key: Of dropout.
+
+        Returns:
+          What has learnt, the optimiser's new state, and the batch's sums with the new statistics.
+        """
+        count = jnp.sum(batch[2])
+
+        def loss_of(
+            trainable: PyTree, stats: PyTree, part: Part, key: jax.Array
+        ) -> tuple[jax.Array, Sums]:
+            inputs, labels, mask = part
+            logits, stats = forward(trainable, stats, inputs, mask, key)
+            total = jnp.sum(self.loss(logits, labels) * mask)
+            correct = jnp.sum((jnp.argmax(logits, -1) == labels) * mask)
+            return total / count, (total, correct, stats)
+
         if self.remat != "none":
             kept = jax.checkpoint_policies.save_only_these_names(*KEPT[self.remat])
-            loss = jax.checkpoint(loss, policy=kept)
-        return jax.grad(loss, has_aux=True)
+            loss_of = jax.checkpoint(loss_of, policy=kept)
+        gradient = jax.grad(loss_of, has_aux=True)
+        if self.accumulate == 1:
+            gradients, sums = gradient(trainable, stats, batch, key)
+        else:
+            gradients, sums = _accumulated(gradient, trainable, stats, batch, key, self.accumulate)
+        updates, opt_state = self.tx.update(gradients, opt_state, trainable)
+        return optax.apply_updates(trainable, updates), opt_state, sums
 
 
 @dataclass(frozen=True)
@@ -114,36 +156,28 @@ def make_train_step(
         batch = _batch(examples, index)
         epoch = state.step // draws.steps_per_epoch
         images = augment.augment(batch.images, batch.ids, epoch, augment_key, recipe.policy)
-        trainable = freezing.mask(state.params, freeze)
-        count = jnp.sum(mask)
 
-        def loss_of(
-            trainable: PyTree, batch_stats: PyTree, part: Part, key: jax.Array
-        ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, PyTree]]:
-            images, labels, mask = part
+        def forward(
+            trainable: PyTree, stats: PyTree, images: jax.Array, mask: jax.Array, key: jax.Array
+        ) -> tuple[jax.Array, PyTree]:
             (logits, _), updates = model.apply(
-                {"params": freezing.merge(trainable, state.params), "batch_stats": batch_stats},
+                {"params": freezing.merge(trainable, state.params), "batch_stats": stats},
                 made_of.of(images),
                 train=True,
                 mask=mask,
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
-            total = jnp.sum(recipe.loss(logits, labels) * mask)
-            correct = jnp.sum((jnp.argmax(logits, -1) == labels) * mask)
-            return total / count, (total, correct, updates["batch_stats"])
+            return logits, updates["batch_stats"]
 
-        gradient = recipe.gradient(loss_of)
-        whole = (images, batch.labels, mask)
-        if recipe.accumulate == 1:
-            gradients, sums = gradient(trainable, state.batch_stats, whole, dropout_key)
-        else:
-            gradients, sums = _accumulated(
-                gradient, trainable, state.batch_stats, whole, dropout_key, recipe.accumulate
-            )
-        loss_sum, correct, batch_stats = sums
-        updates, opt_state = recipe.tx.update(gradients, state.opt_state, trainable)
-        learnt = optax.apply_updates(trainable, updates)
+        learnt, opt_state, (loss, correct, batch_stats) = recipe.learn(
+            forward,
+            freezing.mask(state.params, freeze),
+            state.batch_stats,
+            state.opt_state,
+            (images, batch.labels, mask),
+            dropout_key,
+        )
         average, ema = state.ema, recipe.ema
         if ema:
             average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, average, learnt)
@@ -155,20 +189,20 @@ def make_train_step(
                 opt_state=opt_state,
                 ema=average,
             ),
-            {"loss": loss_sum, "correct": correct, "count": count},
+            {"loss": loss, "correct": correct, "count": jnp.sum(mask)},
         )
 
     return train_step
 
 
 def _accumulated(
-    gradient: Callable[..., tuple[PyTree, tuple[jax.Array, jax.Array, PyTree]]],
+    gradient: Callable[..., tuple[PyTree, Sums]],
     trainable: PyTree,
     batch_stats: PyTree,
     whole: Part,
     key: jax.Array,
     parts: int,
-) -> tuple[PyTree, tuple[jax.Array, jax.Array, PyTree]]:
+) -> tuple[PyTree, Sums]:
     """Sums the gradients and sums of a batch's parts; statistics go from part to part."""
 
     def split(array: jax.Array) -> jax.Array:

@@ -200,6 +200,10 @@ def _for_xla(gpu: _Gpu) -> str:
     """
 
 
+# In an epoch: how many changes nothing but constants.
+_STEPS = 1000
+
+
 def compile_step(config: ConfigDict, described: Sequence[Any]) -> Compiled:
     """Compiles a config's training step, with the batch given as from disk.
 
@@ -211,18 +215,15 @@ def compile_step(config: ConfigDict, described: Sequence[Any]) -> Compiled:
       ConfigError: If the devices cannot share the batch.
     """
     count = len(described)
-    if config.batch_size % count:
-        raise ConfigError(
-            f"config.batch_size {config.batch_size} cannot be shared by {count} devices; "
-            "give --per_device."
-        )
+    sharding.check_shares(config.batch_size, count, config.accumulate)
     mesh = Mesh(np.array(described), (sharding.DATA_AXIS,))
     name = registry.with_fold(config.dataset.name, config.dataset.fold)
     classes = tuple(registry.builder(name).info.features["label"].names)
     # The input changes nothing in what is compiled but constants, so no weight file is needed.
     native = {"preprocessing": "published"} if config.preprocessing == "native" else {}
     program = network.from_scratch(ConfigDict({**config.to_dict(), **native}), classes, count)
-    values = Values(config.optimizer.learning_rate, 0, 0, 1000, 1000 * config.epochs)
+    labels = np.arange(_STEPS * config.batch_size) % len(classes)
+    values = Values.of(config, labels, len(classes))
     state = jax.eval_shape(lambda variables: program.state(variables, values), program.shapes)
     layout = sharding.state_layout(state, mesh, config.shard_optimizer)
     split, size, batch = sharding.by_example(mesh), config.image_size, config.batch_size

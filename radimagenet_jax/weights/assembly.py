@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -132,19 +131,12 @@ def expected_shapes(
     Returns:
       Shapes by target. Nothing is computed.
     """
-    if variant:
-        options["variant"] = variant
-    network = models.create(architecture, num_classes=num_classes or None, **options)
-    size = models.architecture(architecture).min_image_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    variables = jax.eval_shape(
-        lambda x: network.init(jax.random.key(0), x, train=False),
-        image,
+    network = models.create(
+        architecture, variant=variant, num_classes=num_classes or None, **options
     )
-    return {
-        target: tuple(leaf.shape)
-        for target, leaf in traverse_util.flatten_dict(variables, sep="/").items()
-    }
+    variables = models.variable_shapes(network, network.min_image_size)
+    leaves = traverse_util.flatten_dict(variables, sep="/")
+    return {target: tuple(leaf.shape) for target, leaf in leaves.items()}
 
 
 def features(architecture: str, variant: str) -> int:

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from radimagenet_jax import models
-from radimagenet_jax.models.preprocess import SCHEMES
 from radimagenet_jax.weights.contract import Contract
 
 _SIZE = 96  # above every network's smallest input
@@ -54,26 +53,20 @@ def precise_features(
     variables: Mapping[str, Any], contract: Contract, **options: Any
 ) -> np.ndarray:
     """Returns the pooled features of the fixed picture, (C,) float64; see `fingerprint`."""
-    scheme = SCHEMES[contract.preprocessing]
-    x = picture().astype(np.float64)
-    if scheme.channel_order == "BGR":
-        x = x[..., ::-1]
-    x = (x / scheme.divisor - np.array(scheme.mean)) / np.array(scheme.std)
-    if scheme.channel_order != contract.channel_order:
-        x = x[..., ::-1]
     headless = {
         "params": {name: leaf for name, leaf in variables["params"].items() if name != "head"},
         "batch_stats": variables["batch_stats"],
     }
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         exact = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), headless)
-        if contract.variant:
-            options["variant"] = contract.variant
-        spatial = _network(contract.architecture, **options)(exact, jnp.asarray(x))
+        x = contract.input.of(jnp.asarray(picture()), jnp.float64)
+        spatial = _network(contract.architecture, contract.variant, **options)(exact, x)
         return np.asarray(spatial, np.float64).mean(axis=(0, 1, 2))
 
 
 @functools.lru_cache(maxsize=4)
-def _network(architecture: str, **options: Any) -> Callable[[Any, jax.Array], jax.Array]:
-    network = models.create(architecture, dtype=jnp.float64, **options)
+def _network(
+    architecture: str, variant: str, **options: Any
+) -> Callable[[Any, jax.Array], jax.Array]:
+    network = models.create(architecture, variant=variant, dtype=jnp.float64, **options)
     return jax.jit(lambda variables, x: network.apply(variables, x, train=False)[1]["spatial"])

@@ -140,9 +140,7 @@ def _described(file: hdf5.File, path: Path, name: str) -> Opened:
     stated = _text(attributes.get(CONTRACT_ATTRIBUTE))
     known = functools.partial(Opened, path, scheme="keras")
     if stated is not None:
-        contract, kept = seal.opened(stated, name=f"the contract in {path}")
-        notes = () if kept else (seal.UNSEALED,)
-        known = functools.partial(known, contract=contract, seal=kept, notes=notes)
+        known = functools.partial(known, **seal.opened(stated, path))
     numbered = {key: _KERAS_3_VARIABLE.fullmatch(key) for key in file.datasets}
     if any(numbered.values()):
         return _keras_3(file, numbered, known)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.models import KerasLayer
-from radimagenet_jax.weights import origins
+from radimagenet_jax.weights import origins, search
 from radimagenet_jax.weights.assembly import (
     Known,
     Named,
@@ -28,6 +28,7 @@ from radimagenet_jax.weights.assembly import (
 from radimagenet_jax.weights.contract import check_architecture
 from radimagenet_jax.weights.opened import Opened, StoredTensor
 from radimagenet_jax.weights.request import Request
+from radimagenet_jax.weights.search import Place
 
 _AUTOMATIC = re.compile(r"(?P<kind>conv2d|batch_normalization)(?:_v\d)?(?:_(?P<count>\d+))?")
 
@@ -48,10 +49,6 @@ HEAD = KerasLayer("predictions", "head", "dense")
 
 # The order in which a Keras layer keeps its variables.
 ROLE_ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-
-# Of all names of a file and a network, how many must be common before a mismatch
-# is reported as a damaged file of that network, rather than as a strange file.
-_LIKENESS = 0.5
 
 # For the report.
 NAMES = "Keras' names"
@@ -82,7 +79,18 @@ def describe(opened: Opened, request: Request) -> Named:
     for source, tensor in opened.tensors.items():
         layer, _, role = source.removesuffix(":0").rpartition("/")
         layers.setdefault(layer, {})[role] = tensor
-    name, place = _found(layers, opened, request.architecture)
+    name, place, _ = search.likeliest(
+        opened.path,
+        request.architecture,
+        _known(),
+        lambda entry: _likeness(layers, entry, opened.positional),
+        (
+            "Keras",
+            f"{len(layers)} layers with weights, such as {first_of(sorted(layers)[:3])}",
+            "weights of one of these networks without its top",
+            "the one alone, with its own save()",
+        ),
+    )
     entry = models.architecture(name)
     _refuse_other_networks(opened, entry, place)
     variant, stated = entry.variants[0], opened.contract
@@ -92,10 +100,14 @@ def describe(opened: Opened, request: Request) -> Named:
     base = _Base(layers, place, opened, rows, expected_shapes(name, variant))
     tensors, problems = base.sources()
     above, amid = base.others()
+    head = ""
     if stated is not None and stated.labels is not None:
         head = HEAD.name
-    else:
-        head = _head(layers, above, opened, features(name, variant))
+    elif opened.average_pooled:
+        around = {
+            layer: {role: tensor.shape for role, tensor in layers[layer].items()} for layer in above
+        }
+        head = search.head(around, features(name, variant), "kernel", inputs=0)
     if head:
         rows += (KerasLayer(head, HEAD.path, HEAD.kind),)
     if head in above:
@@ -237,21 +249,6 @@ class _Base:
         return rules(self.rows)
 
 
-def _head(layers: Layers, above: Sequence[str], opened: Opened, width: int) -> str:
-    """The layer above a network that is a dense head on its pooled features; '' if none is."""
-    heads = []
-    for layer in above:
-        shapes = [tensor.shape for tensor in layers[layer].values()]
-        if sorted(map(len, shapes)) == [1, 2] and set(layers[layer]) == {"kernel", "bias"}:
-            kernel = layers[layer]["kernel"].shape
-            if kernel[0] != width or layers[layer]["bias"].shape != kernel[1:]:
-                return ""
-            heads.append(layer)
-        elif any(len(shape) > 1 or shape == (width,) for shape in shapes):
-            return ""  # something else computes between the features and the classes
-    return heads[0] if len(heads) == 1 and opened.average_pooled else ""
-
-
 def _notes(opened: Opened, above: Sequence[str]) -> Iterator[str]:
     if opened.lambdas:
         yield f"{len(opened.lambdas)} Lambda layers were left undecoded."
@@ -326,48 +323,9 @@ def _known() -> list[str]:
     return [name for name in models.names() if models.architecture(name).keras_layers()]
 
 
-def _found(layers: Layers, opened: Opened, asked: str) -> tuple[str, str]:
-    """Finds a network within a file, by its layers' names.
-
-    Args:
-      layers: The file's, by name.
-      opened: The file.
-      asked: The architecture that it must be; '' takes any.
-
-    Returns:
-      Its architecture, and its place: what stands before its layers' names.
-
-    Raises:
-      WeightsError: If there is none, or more than one.
-    """
-    scores = {
-        (name, place): score
-        for name in ([asked] if asked else _known())
-        for place, score in _likeness(
-            layers, models.architecture(name).keras_layers(), opened.positional
-        ).items()
-    }
-    best = max(scores.values(), default=0)
-    if best < (0 if asked else _LIKENESS):
-        titles = ", ".join(models.architecture(name).title for name in _known())
-        raise WeightsError(
-            f"{opened.path} is a Keras file of another network than {titles}: it has "
-            f"{len(layers)} layers with weights, such as {first_of(sorted(layers)[:3])}; give the "
-            "weights of one of these networks without its top."
-        )
-    found = [where for where, score in scores.items() if score == best]
-    if len(found) > 1 and best >= _LIKENESS:
-        places = ", ".join(sorted(repr(place) for _, place in found))
-        raise WeightsError(
-            f"{opened.path} holds {len(found)} networks ({places}), and which one is meant cannot "
-            "be told; save the one alone, with its own save()."
-        )
-    return found[0] if found else (asked, "")
-
-
-def _likeness(layers: Layers, table: Sequence[KerasLayer], positional: bool) -> dict[str, float]:
+def _likeness(layers: Layers, entry: models.Architecture, positional: bool) -> dict[Place, float]:
     """Returns, by place, the share of layers that a file and a table have in common, 0 to 1."""
-    rows = {layer.name: layer.kind for layer in table if layer.path is not None}
+    rows = {layer.name: layer.kind for layer in entry.keras_layers() if layer.path is not None}
     automatic_rows = {}
     for kind, table_kind in (("conv2d", "conv"), ("batch_normalization", "batch_norm")):
         automatic_rows[kind] = (
@@ -396,7 +354,7 @@ def _likeness(layers: Layers, table: Sequence[KerasLayer], positional: bool) -> 
         for kind, of_kind in automatic_rows.items():
             common += min(theirs[kind], len(of_kind))
             strange += max(0, theirs[kind] - len(of_kind))
-        shares[place] = common / max(1, len(rows) + strange)
+        shares[Place(entry.name, place)] = common / max(1, len(rows) + strange)
     return shares
 
 

@@ -52,8 +52,6 @@ class Weights:
       options: Fields in which the network differs from the published one, the variant aside.
       num_classes: Of the head, whose names the contract has if the file states them; None without
         a head.
-      told: Whether the file tells its input: 'stated' by its contract, by 'evidence', or not, so
-        that it is the 'user' who says it.
       config: Of the run that they were read from; None for a file.
       usage: How the network is used, as far as that is known.
     """
@@ -64,14 +62,9 @@ class Weights:
     options: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     num_classes: int | None = None
-    told: str = "stated"
     usage: Usage = field(default_factory=Usage)
 
     def network(self, **fields: Any) -> models.Network:
         """The network that these variables are of; `fields` are further ones of its class."""
-        fields = {**self.options, **fields}
-        if self.contract.variant:
-            fields["variant"] = self.contract.variant
-        if self.num_classes is not None:
-            fields["num_classes"] = self.num_classes
-        return models.create(self.contract.architecture, **fields)
+        stated = {"variant": self.contract.variant, "num_classes": self.num_classes}
+        return models.create(self.contract.architecture, **{**self.options, **fields, **stated})

@@ -9,7 +9,6 @@ used, and `README.md` is its model card: the folder is laid out as a Hub's repos
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from radimagenet_jax.errors import WeightsError
+from radimagenet_jax.files import force_to_disk
 from radimagenet_jax.weights import card, safetensors_file, seal
 from radimagenet_jax.weights.assembly import require_published
 from radimagenet_jax.weights.contract import Contract
@@ -87,8 +87,7 @@ def write(
         }
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8")
-        for written in (*temporary.iterdir(), temporary):
-            _force_to_disk(written)
+        force_to_disk(*temporary.iterdir(), temporary)
         # mkdtemp's folder is for its owner alone, and so is what safetensors writes.
         temporary.chmod(0o755)
         tensors.chmod(0o644)
@@ -181,11 +180,3 @@ def _require_same(contract: Contract, within: Contract | None, folder: Path) -> 
             f"{folder / CONTRACT} was changed after it was written: {', '.join(changed)} differ "
             f"from what {TENSORS} carries; put it back, or convert the original weight file again."
         )
-
-
-def _force_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -55,7 +55,7 @@ class Opened:
       options: Fields in which the network differs from the published one.
       config: Of the run that this is; None if it is none.
       usage: How the network is used, as far as the form says it.
-      seal: What `seal.of` gave for the contract and the variables when we wrote them; None if it
+      seal: The digest of the contract and the variables when we wrote them, see `seal`; None if it
         is not kept, or the form is proof against changes already.
       notes: What was noticed or left aside at the opening, a sentence each.
       digests: Checksums of the file by algorithm, as far as its form had the time; see `digest`.

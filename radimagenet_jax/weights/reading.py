@@ -142,7 +142,6 @@ def read(
         opened.options,
         opened.config,
         classes or None,
-        told,
         opened.usage,
     )
 

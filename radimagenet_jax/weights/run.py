@@ -33,6 +33,9 @@ _CONFIG: Mapping[str, own_files.Form] = {
 # Of its result, if there is one; earlier versions did not write it.
 _RESULT: Mapping[str, own_files.Form] = {"positive?": str}
 
+# What is kept beside each network.
+KEPT: Mapping[str, own_files.Form] = {"best_step": (int, NoneType)}
+
 # Bytes: more than any network and its states; only a damaged description has it.
 _LARGEST = 2**33
 
@@ -157,17 +160,13 @@ def _best(folder: Path) -> tuple[int, dict[str, Any]]:
         return _whole(folder, step, "meta", read)
 
     steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
-    best = _meta_of(meta(max(steps)), folder)["best_step"] if steps else None
-    if best is None:
-        raise CheckpointError(
-            f"there is no checkpoint of a whole epoch in {folder}; let the run finish one."
-        )
+    best = best_step(folder, _meta_of(meta(max(steps)), folder) if steps else None)
     return best, _meta_of(meta(best), folder, contract=str)
 
 
 def _meta_of(meta: Any, folder: Path, **fields: own_files.Form) -> dict[str, Any]:
     try:
-        own_files.check(meta, {"best_step": (int, NoneType), **fields})
+        own_files.check(meta, {**KEPT, **fields})
     except ValueError as error:
         raise CheckpointError(
             f"what was kept beside a checkpoint in {folder} is damaged ({error}); train the run "
@@ -222,11 +221,30 @@ def _whole(folder: Path, step: int, part: str, read: Callable[[], _T]) -> _T:
                 f"the run in {folder.parent} is training, and saved another step while step {step} "
                 "was being read; run the same command again."
             ) from error
+        raise damaged(folder, step, error) from error
+
+
+def best_step(folder: Path, newest: Mapping[str, Any] | None) -> int:
+    """The step with the lowest validation loss, by what was kept beside the newest checkpoint.
+
+    Raises:
+      CheckpointError: If there is none.
+    """
+    best = newest["best_step"] if newest else None
+    if best is None:
         raise CheckpointError(
-            f"cannot restore step {step} from {folder}: its files are damaged or of another model "
-            f"({cut(str(error) or type(error).__name__, 200)}); give a new --workdir, or "
-            f"remove {step}/ there to fall back on a checkpoint before it, if there is one."
-        ) from error
+            f"there is no checkpoint of a whole epoch in {folder}; let the run finish one."
+        )
+    return best
+
+
+def damaged(folder: Path, step: int, why: str | Exception) -> CheckpointError:
+    """The refusal of a checkpoint whose files are not those that were written."""
+    return CheckpointError(
+        f"cannot restore step {step} from {folder}: its files are damaged or of another model "
+        f"({cut(str(why) or type(why).__name__, 200)}); give a new --workdir, or "
+        f"remove {step}/ there to fall back on a checkpoint before it, if there is one."
+    )
 
 
 def _steps(folder: Path) -> set[str]:

@@ -61,14 +61,7 @@ def opened(path: Path) -> Iterator[Opened]:
             described = Opened(path, "safetensors", tensors)
             stated = (file.metadata() or {}).get(CONTRACT_KEY)
             if stated is not None:
-                contract, digest = seal.opened(stated, name=f"the contract in {path}")
-                described = replace(
-                    described,
-                    scheme="own",
-                    contract=contract,
-                    seal=digest,
-                    notes=() if digest else (seal.UNSEALED,),
-                )
+                described = replace(described, scheme="own", **seal.opened(stated, path))
             yield described
     except (SafetensorError, OSError) as error:
         raise _damaged(path, str(error)) from error

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from radimagenet_jax.weights.contract import Contract
 # In the contract's text, beside the contract's own fields.
 _KEY = "variables_sha256"
 
-UNSEALED = (
+_UNSEALED = (
     "It was written before our files kept a digest of their numbers, so a changed bit would not be "
     "noticed; convert it again."
 )
@@ -53,20 +54,21 @@ def sealed(contract: Contract, leaves: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def opened(text: str, *, name: str) -> tuple[Contract, str | None]:
+def opened(text: str, path: Path) -> dict[str, Any]:
     """Reads what `sealed` wrote, or a contract alone as files before it have it.
 
     Args:
       text: The contract's text.
-      name: What to call it in an error.
+      path: The file that it is in.
 
     Returns:
-      The contract, and the seal that it states; None if there is none.
+      The fields of `opened.Opened` that it states: 'contract', 'seal' and 'notes'.
 
     Raises:
       WeightsError: If the contract is wrong.
     """
-    return Contract.with_extra(text, _KEY, name=name)
+    contract, stated = Contract.with_extra(text, _KEY, name=f"the contract in {path}")
+    return {"contract": contract, "seal": stated, "notes": () if stated else (_UNSEALED,)}
 
 
 def verify(seal: Seal, stated: str, file: str) -> None:

@@ -4,17 +4,16 @@ The names are torchvision's. The released RadImageNet files hold them under
 `backbone.` and, since the backbone is a `Sequential` of the network's children, with
 the children's numbers in place of their names: `backbone.4.0.conv1.weight` is
 `layer1.0.conv1.weight`. Training scripts put other names before them (`module.`, `model.net.`);
-whatever stands before a whole network is found, not first_of.
+whatever stands before a whole network is found, not listed.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError
-from radimagenet_jax.weights import origins
+from radimagenet_jax.weights import origins, search
 from radimagenet_jax.weights.assembly import (
     Known,
     Named,
@@ -26,6 +25,7 @@ from radimagenet_jax.weights.assembly import (
 )
 from radimagenet_jax.weights.opened import Opened, StoredTensor
 from radimagenet_jax.weights.request import Request
+from radimagenet_jax.weights.search import Place
 
 # What PyTorch calls our leaves; its convolutions are (out, in, height, width).
 _LEAVES = {
@@ -44,9 +44,6 @@ _COUNTER = ".num_batches_tracked"
 # What torchvision's Inception learns with and does not apply afterwards.
 _AUXILIARY = "AuxLogits"
 
-# The share of modules that a file has in common with a network of which it can be.
-_LIKENESS = 0.5
-
 # For the report.
 NAMES = "PyTorch's names"
 
@@ -54,32 +51,6 @@ NAMES = "PyTorch's names"
 def recognises(opened: Opened) -> bool:
     """Tells PyTorch's names from others: only it has running variances."""
     return any(name.endswith(".running_var") for name in opened.tensors)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a network is within a state dict.
-
-    Attributes:
-      architecture: Which it is.
-      prefix: What stands before the names of its modules, with the dot; '' for nothing.
-      children: The network's children by their number, if numbers stand for their names.
-    """
-
-    architecture: str
-    prefix: str
-    children: tuple[tuple[str, str], ...] = ()
-
-    def source(self, name: str) -> str | None:
-        """Torchvision's name of a tensor of the file; None if it is elsewhere."""
-        if not name.startswith(self.prefix):
-            return None
-        source = name.removeprefix(self.prefix)
-        if not self.children:
-            return source
-        child, _, rest = source.partition(".")
-        known = dict(self.children).get(child)
-        return f"{known}.{rest}" if known else None
 
 
 def describe(opened: Opened, request: Request) -> Named:
@@ -102,7 +73,19 @@ def describe(opened: Opened, request: Request) -> Named:
             f"{opened.path} is a PyTorch file, and {entry.title} {why}; PyTorch files are read "
             f"for {', '.join(_known())}."
         )
-    place = _found(opened, request.architecture)
+    theirs = {name.rpartition(".")[0] for name in opened.tensors if not name.endswith(_COUNTER)}
+    place = search.likeliest(
+        opened.path,
+        request.architecture,
+        _known(),
+        lambda entry: _likeness(theirs, entry),
+        (
+            "PyTorch",
+            f"{len(opened.tensors)} tensors, such as {first_of(list(opened.tensors)[:3])}",
+            "state dict of one of these networks without its head",
+            "the state dict of the one alone",
+        ),
+    )
     entry = models.architecture(place.architecture)
     names = entry.torch
     assert names is not None
@@ -110,7 +93,7 @@ def describe(opened: Opened, request: Request) -> Named:
     shapes = expected_shapes(entry.name, variant)
     modules = {names.module(_path(target)) for target in shapes}
     tensors, others, counters = _sources(opened.tensors, place, modules)
-    head = _head(others, features(entry.name, variant))
+    head = search.head(_shapes(others), features(entry.name, variant), "weight", inputs=1)
 
     def rule(target: Target) -> Rule:
         leaf = target.rpartition("/")[2]
@@ -150,45 +133,7 @@ def _known() -> list[str]:
     return [name for name in models.names() if models.architecture(name).torch is not None]
 
 
-def _found(opened: Opened, asked: str) -> _Place:
-    """Finds a network within a state dict, by the names of its modules.
-
-    Args:
-      opened: The file.
-      asked: The architecture that it must be; '' takes any.
-
-    Returns:
-      Where it is.
-
-    Raises:
-      WeightsError: If there is none, or more than one.
-    """
-    theirs = {name.rpartition(".")[0] for name in opened.tensors if not name.endswith(_COUNTER)}
-    scores = {
-        place: score
-        for name in ([asked] if asked else _known())
-        for place, score in _likeness(theirs, models.architecture(name)).items()
-    }
-    best = max(scores.values(), default=0)
-    if best < (0 if asked else _LIKENESS):
-        titles = ", ".join(models.architecture(name).title for name in _known())
-        names = first_of(list(opened.tensors)[:3])
-        raise WeightsError(
-            f"{opened.path} is a PyTorch file of another network than {titles}: it has "
-            f"{len(opened.tensors)} tensors, such as {names}; give the "
-            "state dict of one of these networks without its head."
-        )
-    found = [place for place, score in scores.items() if score == best]
-    if len(found) > 1 and best >= _LIKENESS:
-        places = ", ".join(sorted(repr(place.prefix) for place in found))
-        raise WeightsError(
-            f"{opened.path} holds {len(found)} networks ({places}), and which one is meant cannot "
-            "be told; save the state dict of the one alone."
-        )
-    return found[0] if found else _Place(asked, "")
-
-
-def _likeness(theirs: set[str], entry: models.Architecture) -> dict[_Place, float]:
+def _likeness(theirs: set[str], entry: models.Architecture) -> dict[Place, float]:
     """Returns, by place, the share of a network's modules that a file has, 0 to 1."""
     names = entry.torch
     assert names is not None
@@ -199,21 +144,33 @@ def _likeness(theirs: set[str], entry: models.Architecture) -> dict[_Place, floa
     ours = {names.module(path) for path in paths}
     numbered = tuple((number, child) for number, child in names.children.items() if child)
     children = dict(numbered)
-    common: Counter[_Place] = Counter()
+    common: Counter[Place] = Counter()
     for module in theirs:
         parts = module.split(".")
         for first in range(len(parts)):
             prefix = "".join(f"{part}." for part in parts[:first])
             if ".".join(parts[first:]) in ours:
-                common[_Place(entry.name, prefix)] += 1
+                common[Place(entry.name, prefix)] += 1
             child = children.get(parts[first])
             if child and ".".join([child, *parts[first + 1 :]]) in ours:
-                common[_Place(entry.name, prefix, numbered)] += 1
+                common[Place(entry.name, prefix, numbered)] += 1
     return {place: count / len(ours) for place, count in common.items()}
 
 
+def _source(name: str, place: Place) -> str | None:
+    """Torchvision's name of a tensor of the file; None if it is elsewhere."""
+    if not name.startswith(place.prefix):
+        return None
+    source = name.removeprefix(place.prefix)
+    if not place.children:
+        return source
+    child, _, rest = source.partition(".")
+    known = dict(place.children).get(child)
+    return f"{known}.{rest}" if known else None
+
+
 def _sources(
-    tensors: Mapping[str, StoredTensor], place: _Place, modules: set[str]
+    tensors: Mapping[str, StoredTensor], place: Place, modules: set[str]
 ) -> tuple[dict[str, StoredTensor], dict[str, StoredTensor], int]:
     """Gives a network's tensors torchvision's names.
 
@@ -231,7 +188,7 @@ def _sources(
     others: dict[str, StoredTensor] = {}
     counters = 0
     for name, tensor in tensors.items():
-        source = place.source(name)
+        source = _source(name, place)
         if name.endswith(_COUNTER) and not tensor.shape:
             counters += 1
         elif source is None or source.partition(".")[0] not in children:
@@ -242,23 +199,14 @@ def _sources(
     return named, others, counters
 
 
-def _head(others: Mapping[str, StoredTensor], width: int) -> str:
-    """The module beside a network that is a linear head on its pooled features; '' if none is."""
+def _shapes(others: Mapping[str, StoredTensor]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes of what is beside a network by module and leaf, without what only training needs."""
     modules: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, tensor in others.items():
         module, _, leaf = name.rpartition(".")
         if _AUXILIARY not in module.split("."):
             modules.setdefault(module, {})[leaf] = tensor.shape
-    heads = []
-    for module, shapes in modules.items():
-        kernel = shapes.get("weight", ())
-        if set(shapes) == {"weight", "bias"} and len(kernel) == 2:
-            if kernel[1] != width or shapes["bias"] != kernel[:1]:
-                return ""
-            heads.append(module)
-        elif any(len(shape) > 1 or shape == (width,) for shape in shapes.values()):
-            return ""  # something else computes between the features and the classes
-    return heads[0] if len(heads) == 1 else ""
+    return modules
 
 
 def _notes(others: Mapping[str, StoredTensor], counters: int) -> Iterator[str]:

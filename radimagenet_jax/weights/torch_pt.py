@@ -19,9 +19,6 @@ from radimagenet_jax.errors import WeightsError, cut
 from radimagenet_jax.weights import archives, torch_pickle
 from radimagenet_jax.weights.opened import Opened, StoredTensor
 
-# Before 1.6 (2020) PyTorch wrote a bare pickle, of protocol 2.
-OLD_SIGNATURE = b"\x80\x02"
-
 _LONGEST_ORDER = 16
 
 # What training scripts call the state dict among the other things that they save.

@@ -75,10 +75,10 @@ def main() -> int:
 
 def prepare(folder: Path, images: int) -> dict[str, float]:
     """Generates, prepares and decodes the set; tells the seconds that each took."""
-    from radimagenet_jax.data import datasets
+    from radimagenet_jax.data import datasets, preparation
 
     def encoded() -> None:
-        datasets.prepare("radimagenet", folder)
+        preparation.prepare("radimagenet", folder)
         datasets.load("radimagenet", folder, SIDE, streaming="true")  # reads all of it once
 
     stages = {

@@ -3,10 +3,12 @@
 import importlib.util
 import json
 
+import jax
 import pytest
 
 from radimagenet_jax import aot
 from radimagenet_jax.errors import ConfigError
+from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import topology
 
 PAGE = "--config=configs/radimagenet.py"
@@ -36,6 +38,12 @@ def test_a_missing_compiler_is_told_with_what_to_install(name, said, monkeypatch
 def test_no_images_a_device_are_refused():
     with pytest.raises(ConfigError, match="--per_device is 0"):
         aot.main([PAGE, "--topology=v5e:2x4", "--per_device=0"])
+
+
+def test_a_batch_that_devices_cannot_share_in_parts_is_refused():
+    config = config_pages.load(PAGE.removeprefix("--config="), ["--config.accumulate=3"])
+    with pytest.raises(ConfigError, match=r"256 cannot be shared by 1 device in 3 parts each"):
+        topology.compile_step(config, jax.devices())
 
 
 def test_help_teaches(capsys):

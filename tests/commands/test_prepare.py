@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from radimagenet_jax import prepare
-from radimagenet_jax.data import datasets
+from radimagenet_jax.data import registry
 from radimagenet_jax.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 @pytest.fixture
 def source(tmp_path) -> Path:
     """Two images a split in the published COVID-19 task's layout."""
-    root = datasets.manual_dir("covid_ct", tmp_path)
+    root = registry.manual_dir("covid_ct", tmp_path)
     root.mkdir(parents=True)
     for split in SPLITS:
         rows = [",filename,label"]
@@ -133,7 +133,7 @@ def test_help_lists_every_data_set_and_an_example(capsys):
         prepare.main(["--help"])
     assert info.value.code == 0
     text = capsys.readouterr().out
-    for name in datasets.names():
+    for name in registry.names():
         assert f"  {name} " in text
-        assert datasets.summary(name) in " ".join(text.split())
+        assert registry.summary(name) in " ".join(text.split())
     assert "python -m radimagenet_jax.prepare --dataset=covid_ct" in text

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data import datasets, image_builder, registry
+from radimagenet_jax.data import datasets, image_builder, preparation, registry
 from radimagenet_jax.data.images import decode, resize_nearest
 from radimagenet_jax.errors import DataError
 from tfds_builders.covid_ct.covid_ct_dataset_builder import Builder
@@ -26,7 +26,7 @@ COUNTS = {"train": 6, "val": 4, "test": 2}
 
 def write_source(data_dir: Path, *, colour: bool = False, counts: dict = COUNTS) -> Path:
     """Writes grey PNGs of several sizes in the published task's layout."""
-    root = datasets.manual_dir(COVID19, data_dir)
+    root = registry.manual_dir(COVID19, data_dir)
     root.mkdir(parents=True)
     for split, count in counts.items():
         rows = [",filename,label"]
@@ -51,7 +51,7 @@ def data_dir(tmp_path):
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write_source(folder)
-    datasets.prepare(COVID19, folder)
+    preparation.prepare(COVID19, folder)
     return folder
 
 
@@ -66,19 +66,19 @@ def left_behind(data_dir: Path) -> list[str]:
 
 
 def test_every_builder_folder_is_a_data_set_with_terms_and_a_title():
-    assert {"covid_ct", "phantom"} <= set(datasets.names())
+    assert {"covid_ct", "phantom"} <= set(registry.names())
     # `image_csv` is what its user makes it, and has no name of its own.
-    for name in set(datasets.names()) - {"image_csv"}:
-        built = datasets.builder(name, "/nowhere")
+    for name in set(registry.names()) - {"image_csv"}:
+        built = registry.builder(name, "/nowhere")
         assert built.name == name
         assert built.TERMS.endswith(".")
-        assert len(datasets.summary(name)) > len(name)
-        assert not datasets.summary(name).startswith("#")
+        assert len(registry.summary(name)) > len(name)
+        assert not registry.summary(name).startswith("#")
 
 
 def test_listing_data_sets_does_not_wait_for_tensorflow_datasets():
     code = (
-        "import sys; from radimagenet_jax.data import datasets; datasets.names();"
+        "import sys; from radimagenet_jax.data import datasets, registry; registry.names();"
         "print([name for name in ('tensorflow_datasets', 'jax') if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -97,7 +97,7 @@ def test_neither_tensorflow_nor_torch_is_imported_to_prepare_and_load(prepared):
 
 def test_what_is_loaded_is_what_the_source_holds(prepared):
     dataset = datasets.load(COVID19, prepared, 12)
-    root = datasets.manual_dir(COVID19, prepared)
+    root = registry.manual_dir(COVID19, prepared)
     assert dataset.class_names == ("negative", "positive")
     assert dataset.terms == Builder.TERMS
     for name, split in splits_of(dataset).items():
@@ -140,7 +140,7 @@ def test_the_fingerprint_depends_on_the_examples_alone(tmp_path):
 def test_any_change_of_the_examples_changes_the_fingerprint(tmp_path, change):
     write_source(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    root = datasets.manual_dir(COVID19, tmp_path / "b")
+    root = registry.manual_dir(COVID19, tmp_path / "b")
     if change == "an image":
         path = root / "train (0).png"
         pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
@@ -163,7 +163,7 @@ def test_any_change_of_the_examples_changes_the_fingerprint(tmp_path, change):
 
 
 def test_what_a_reader_of_the_results_should_know_is_noted(data_dir):
-    root = datasets.manual_dir(COVID19, data_dir)
+    root = registry.manual_dir(COVID19, data_dir)
     shutil.copy(root / "train (0).png", root / "train (1).png")
     shutil.copy(root / "train (2).png", root / "val (0).png")
     notes = datasets.load(COVID19, data_dir, 8).notes
@@ -173,7 +173,7 @@ def test_what_a_reader_of_the_results_should_know_is_noted(data_dir):
 
 
 def test_the_real_data_have_the_published_counts_classes_and_patients(shared_data, tmp_path):
-    manual = datasets.manual_dir("covid_ct", tmp_path)
+    manual = registry.manual_dir("covid_ct", tmp_path)
     manual.parent.mkdir(parents=True)
     manual.symlink_to(shared_data / "covid_ct")
     dataset = datasets.load("covid_ct", tmp_path, 64)
@@ -207,32 +207,32 @@ def test_a_missing_source_is_told_once_with_everything_to_do_about_it(tmp_path):
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path, name, message):
     with pytest.raises(DataError, match=message):
-        datasets.prepare(name, tmp_path)
+        preparation.prepare(name, tmp_path)
 
 
 def test_a_bad_source_leaves_nothing_behind(data_dir):
-    path = datasets.manual_dir(COVID19, data_dir) / "test (1).png"
+    path = registry.manual_dir(COVID19, data_dir) / "test (1).png"
     path.write_bytes(path.read_bytes()[:80])
     with pytest.raises(DataError, match=r"test \(1\)\.png is cut short"):
-        datasets.prepare(COVID19, data_dir)
+        preparation.prepare(COVID19, data_dir)
     assert left_behind(data_dir) == []
 
 
 def test_a_zip_that_escapes_its_folder_leaves_nothing_behind(data_dir):
-    root = datasets.manual_dir(COVID19, data_dir)
+    root = registry.manual_dir(COVID19, data_dir)
     with zipfile.ZipFile(root / "images.zip", "w") as archive:
         archive.writestr("../../../escaped.png", b"evil")
     with pytest.raises(DataError, match=r"images\.zip is refused"):
-        datasets.prepare(COVID19, data_dir)
+        preparation.prepare(COVID19, data_dir)
     assert left_behind(data_dir) == []
     assert not list(data_dir.rglob("escaped.png"))
 
 
 def test_a_failure_leaves_other_configurations_alone(data_dir):
-    kept = Path(datasets.prepare(COVID19, data_dir).data_dir)
+    kept = Path(preparation.prepare(COVID19, data_dir).data_dir)
     with pytest.raises(DataError, match=r"has no COVID-CT-MetaInfo\.csv"):
-        datasets.prepare("covid_ct/official", data_dir)
-    assert datasets.is_prepared(COVID19, data_dir)
+        preparation.prepare("covid_ct/official", data_dir)
+    assert registry.is_prepared(COVID19, data_dir)
     assert [path.name for path in kept.parents[1].iterdir() if path.name[0] != "."] == [
         "covid19_csv"
     ]
@@ -244,19 +244,19 @@ def test_an_interrupt_leaves_nothing_behind_and_the_next_run_builds(data_dir):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        datasets.prepare(COVID19, data_dir, on_progress=interrupt)
+        preparation.prepare(COVID19, data_dir, on_progress=interrupt)
     assert left_behind(data_dir) == []
     assert len(datasets.load(COVID19, data_dir, 8).train) == COUNTS["train"]
 
 
 WAIT_IN_THE_MIDDLE = """
 import sys, time
-from radimagenet_jax.data import datasets
+from radimagenet_jax.data import preparation
 def wait(done, total):
     if done == 8:
         print("half", flush=True)
         time.sleep(60)
-datasets.prepare({name!r}, {folder!r}, on_progress=wait)
+preparation.prepare({name!r}, {folder!r}, on_progress=wait)
 """
 
 
@@ -268,7 +268,7 @@ def test_what_a_killed_run_left_is_removed_and_built_anew(data_dir):
         assert process.stdout.readline() == "half\n"
         process.send_signal(signal.SIGKILL)
     assert any("incomplete" in name for name in left_behind(data_dir))
-    assert not datasets.is_prepared(COVID19, data_dir)
+    assert not registry.is_prepared(COVID19, data_dir)
     assert len(datasets.load(COVID19, data_dir, 8).train) == COUNTS["train"]
     assert not any("incomplete" in name for name in left_behind(data_dir))
 
@@ -288,7 +288,7 @@ def test_a_run_after_a_kill_goes_on_where_it_was(data_dir, monkeypatch):
         lambda encoded, name: (read.append(name), check(encoded, name=name)),
     )
     reported = []
-    datasets.prepare(COVID19, data_dir, on_progress=lambda done, total: reported.append(done))
+    preparation.prepare(COVID19, data_dir, on_progress=lambda done, total: reported.append(done))
     assert 0 < len(read) <= sum(COUNTS.values()) - 7
     assert reported == list(range(1, sum(COUNTS.values()) + 1))
     assert len(datasets.load(COVID19, data_dir, 8).train) == COUNTS["train"]
@@ -297,8 +297,8 @@ def test_a_run_after_a_kill_goes_on_where_it_was(data_dir, monkeypatch):
 
 def test_processes_that_prepare_the_same_set_wait_for_each_other(data_dir):
     code = (
-        "from radimagenet_jax.data import datasets;"
-        f"datasets.prepare({COVID19!r}, {str(data_dir)!r})"
+        "from radimagenet_jax.data import preparation;"
+        f"preparation.prepare({COVID19!r}, {str(data_dir)!r})"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(3)
@@ -311,16 +311,16 @@ def test_processes_that_prepare_the_same_set_wait_for_each_other(data_dir):
 
 
 def test_a_prepared_set_needs_no_source_and_is_not_built_again(data_dir):
-    folder = Path(datasets.prepare(COVID19, data_dir).data_dir)
+    folder = Path(preparation.prepare(COVID19, data_dir).data_dir)
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    shutil.rmtree(datasets.manual_dir(COVID19, data_dir))
+    shutil.rmtree(registry.manual_dir(COVID19, data_dir))
     assert len(datasets.load(COVID19, data_dir, 8).test) == COUNTS["test"]
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def test_progress_counts_every_example_once(data_dir):
     calls = []
-    datasets.prepare(COVID19, data_dir, on_progress=lambda *call: calls.append(call))
+    preparation.prepare(COVID19, data_dir, on_progress=lambda *call: calls.append(call))
     assert calls == [(done, None) for done in range(1, 13)]
 
 
@@ -330,7 +330,7 @@ def test_the_number_of_workers_does_not_change_what_is_written(data_dir, workers
     other = data_dir / "other"
     (other / "downloads").mkdir(parents=True)
     shutil.copytree(data_dir / "downloads/manual", other / "downloads/manual")
-    datasets.prepare(COVID19, other, workers=workers)
+    preparation.prepare(COVID19, other, workers=workers)
     assert datasets.load(COVID19, other, 8).fingerprint == expected
 
 
@@ -350,7 +350,7 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_prepared_set_is_an_error_with_the_folder_to_delete(prepared, tmp_path, damage):
     shutil.copytree(prepared, tmp_path / "data")
-    folder = Path(datasets.builder(COVID19, tmp_path / "data").data_dir)
+    folder = Path(registry.builder(COVID19, tmp_path / "data").data_dir)
     DAMAGE[damage](folder)
     with pytest.raises(DataError, match=r"damaged .*delete this folder and prepare") as info:
         datasets.load(COVID19, tmp_path / "data", 8)
@@ -363,7 +363,7 @@ def test_a_damaged_prepared_set_is_an_error_with_the_folder_to_delete(prepared, 
 
 def test_a_set_built_in_another_file_format_is_an_error_with_the_flag_to_give(prepared, tmp_path):
     shutil.copytree(prepared, tmp_path / "data")
-    path = Path(datasets.builder(COVID19, tmp_path / "data").data_dir) / "dataset_info.json"
+    path = Path(registry.builder(COVID19, tmp_path / "data").data_dir) / "dataset_info.json"
     path.write_text(path.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(DataError, match=r"written as tfrecord.*--file_format=array_record"):
         datasets.load(COVID19, tmp_path / "data", 8)
@@ -378,18 +378,18 @@ def test_a_split_without_one_of_the_classes_is_refused(tmp_path):
 def test_a_data_dir_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"file/phantom cannot be written \(Not a directory\)"):
-        datasets.prepare("phantom", tmp_path / "file")
+        preparation.prepare("phantom", tmp_path / "file")
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing_behind(data_dir):
     # A limit on the size of files stands in for a disk that fills up.
     code = (
         "import resource\n"
-        "from radimagenet_jax.data import datasets\n"
+        "from radimagenet_jax.data import preparation\n"
         "from radimagenet_jax.errors import DataError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
         "try:\n"
-        f"    datasets.prepare({COVID19!r}, {str(data_dir)!r})\n"
+        f"    preparation.prepare({COVID19!r}, {str(data_dir)!r})\n"
         "except DataError as error:\n"
         "    print(error)\n"
     )
@@ -399,7 +399,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_behind(data_dir):
 
 
 def test_tfds_itself_reads_what_was_prepared(prepared):
-    built = tfds.builder_from_directory(datasets.builder(COVID19, prepared).data_dir)
+    built = tfds.builder_from_directory(registry.builder(COVID19, prepared).data_dir)
     source = built.as_data_source("train")
     assert len(source) == COUNTS["train"]
     assert source[0]["image"].shape[-1] == 3  # decoded by TFDS, as its feature declares

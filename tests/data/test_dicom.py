@@ -21,7 +21,15 @@ from pydicom.pixels import (
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from radimagenet_jax.data import dicom
-from radimagenet_jax.data.dicom import Window, decode_dicom, is_dicom, patient_pseudonym
+from radimagenet_jax.data.dicom import (
+    Window,
+    decode_dicom,
+    header_of,
+    is_dicom,
+    pseudonym,
+    read_header,
+)
+from radimagenet_jax.data.source_files import SourceFile
 from radimagenet_jax.errors import DataError
 
 SECRET = "Doe^Jane"
@@ -366,6 +374,11 @@ def test_what_pydicom_says_of_odd_files_reaches_no_terminal():
     assert (said.stdout, said.stderr) == ("", "")
 
 
+def patient_pseudonym(encoded, *, name, salt):
+    patient = read_header(encoded, name=name).patient
+    return pseudonym(patient, salt) if patient else ""
+
+
 def test_a_pseudonym_depends_on_patient_and_salt_and_tells_neither():
     one = patient_pseudonym(file(RAMP), name="a.dcm", salt="x")
     assert one == patient_pseudonym(file(RAMP[:32]), name="b.dcm", salt="x")
@@ -374,6 +387,24 @@ def test_a_pseudonym_depends_on_patient_and_salt_and_tells_neither():
     assert "4711" not in one
     assert len(one) == 16
     assert patient_pseudonym(file(RAMP, PatientID=""), name="a.dcm", salt="x") == ""
+
+
+# The first ends within an element, behind the preamble, the mark and the group's length.
+@pytest.mark.parametrize("beginning", [128 + 4 + 12 + 8, 2**16])
+def test_the_header_of_a_file_is_read_from_its_beginning_or_from_all_of_it(tmp_path, beginning):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(file(RAMP))
+    found = header_of(SourceFile.at(path), beginning=beginning)
+    assert found == read_header(path.read_bytes(), name="a.dcm")
+    assert found.patient == "4711-secret"
+
+
+def test_what_has_no_header_gives_none(tmp_path):
+    path = tmp_path / "a.dcm"
+    assert header_of(SourceFile.at(path), beginning=1000) is None
+    for content in (b"", b"\x89PNG", file(RAMP)[: 128 + 4 + 12 + 8]):
+        path.write_bytes(content)
+        assert header_of(SourceFile.at(path), beginning=1000) is None
 
 
 def fresh(encoded):

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from radimagenet_jax.data.images import check_image, decode, nearest_indices, resize_nearest
+from radimagenet_jax.data.images import (
+    check_image,
+    decode,
+    encode_png,
+    nearest_indices,
+    resize_nearest,
+)
 from radimagenet_jax.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -225,3 +231,12 @@ def test_decoding_damaged_bytes_is_an_error_that_names_the_image():
     for content in (FORMS["jpeg"][:100], FORMS["rgb"][:60], b"no image", b""):
         with pytest.raises(DataError, match="train/17"):
             decode(content, name="train/17")
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (9, 3, 1), (4, 6), (33, 47, 3)])
+def test_what_is_encoded_as_png_is_decoded_as_it_was(shape):
+    image = np.resize(RGB, shape)
+    encoded = encode_png(image)
+    channels = 3 if shape[-1] == 3 and len(shape) == 3 else 1
+    assert np.array_equal(decode(encoded, name="it"), image.reshape(*shape[:2], channels))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encoded))), np.squeeze(image))

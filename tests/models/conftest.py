@@ -8,7 +8,6 @@ import pytest
 from flax import traverse_util
 
 from radimagenet_jax import models
-from radimagenet_jax.training import initialise
 
 SHALLOW = {
     "resnet50": {"stage_sizes": (2, 1), "width": 8},
@@ -34,7 +33,7 @@ def random_variables() -> Callable[..., dict[str, Any]]:
 
     def draw(model: Any, image_size: int, seed: int = 5) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
-        shapes = traverse_util.flatten_dict(initialise.shapes(model, image_size), sep="/")
+        shapes = traverse_util.flatten_dict(models.variable_shapes(model, image_size), sep="/")
         leaves = {}
         for name, leaf in shapes.items():
             role = name.rpartition("/")[2]

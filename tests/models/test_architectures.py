@@ -8,7 +8,7 @@ from flax import traverse_util
 
 import radimagenet_jax as rin
 from radimagenet_jax import models
-from radimagenet_jax.training import freezing, initialise
+from radimagenet_jax.training import freezing
 
 PARAMETERS = {
     "resnet50": 23_587_712,
@@ -54,7 +54,9 @@ every_network = pytest.mark.parametrize("name", models.names())
 @pytest.fixture(scope="module")
 def shapes():
     """Shapes of each network's variables, with a head of two classes."""
-    return {name: initialise.shapes(models.create(name, num_classes=2), 96) for name in PARAMETERS}
+    return {
+        name: models.variable_shapes(models.create(name, num_classes=2), 96) for name in PARAMETERS
+    }
 
 
 def base_parameters(variables):
@@ -128,7 +130,7 @@ def test_a_published_network_has_all_of_keras_layers(name):
 def test_the_last_ten_layers_of_a_shallow_network_are_its_own(name, options, first):
     shallow = models.create(name, num_classes=2, **options)
     layers = models.architecture(name).layers(shallow, 64)
-    variables = initialise.shapes(shallow, 64)
+    variables = models.variable_shapes(shallow, 64)
     leaves = {leaf for part in variables.values() for leaf in traverse_util.flatten_dict(part)}
     assert {layer.path for layer in layers if layer.path} == {
         "/".join(leaf[:-1]) for leaf in leaves
@@ -170,6 +172,11 @@ def test_an_unknown_variant_is_refused(name):
     x = jnp.zeros((1, 96, 96, 3))
     with pytest.raises(ValueError, match="variant"):
         jax.eval_shape(models.create(name, variant="v3").init, jax.random.key(0), x)
+
+
+@every_network
+def test_no_variant_is_the_default_one(name):
+    assert models.create(name, variant="") == models.create(name)
 
 
 def test_resnet50_variants_share_their_weights_and_differ_in_their_features(

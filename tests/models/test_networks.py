@@ -11,8 +11,8 @@ import pytest
 from flax import traverse_util
 
 from radimagenet_jax import models
-from radimagenet_jax.models.layers import Head, residual_relu
-from radimagenet_jax.training import initialise
+from radimagenet_jax.models.layers import Head
+from radimagenet_jax.models.ops.activation import residual_relu
 from tests.models.test_architectures import FEATURES
 
 SIZE = 75
@@ -122,7 +122,7 @@ def test_padding_contributes_to_no_gradient(shallow, random_variables):
 def test_bfloat16_computes_close_and_keeps_float32_variables_and_logits(name, shallow, inference):
     variables, (_, reference) = inference(name)
     model = shallow(name, dtype=jnp.bfloat16)
-    shapes = initialise.shapes(model, SIZE)
+    shapes = models.variable_shapes(model, SIZE)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     logits, out = compiled(model)(variables, images(3))
     assert logits.dtype == jnp.float32

@@ -347,3 +347,28 @@ def test_several_tasks_have_one_answer_with_its_test_and_what_differs_between_th
         (joined,) = csv.DictReader(file)
     assert joined["tasks"] == "2"
     assert float(joined["low"]) <= float(joined["difference"]) <= float(joined["high"])
+
+
+def test_the_methods_name_what_else_the_networks_learnt_by_and_on(study):
+    config = {
+        **CONFIG,
+        "loss": "softmax",
+        "label_smoothing": 0.1,
+        "class_weights": "balanced",
+        "augment": "none",
+        "dropout": 0.0,
+        "optimizer": {"name": "adamw", "weight_decay": 0.01, "clip_norm": 1.0},
+    }
+    (study / "study.json").write_text(json.dumps(config))
+    images = {"name": "own/breast", "terms": "", "fingerprints": {}, "sizes": {}}
+    run = study_files.run_id(row("a", "freezeall", 1))
+    record = {"group": "g1", "runs": [run], "shared_trunk": True, "seconds": 12.5}
+    (study / "groups/g1.json").write_text(json.dumps({**record, "images": images, "epochs": 1}))
+    page = html.unescape(study_report.write(study).read_text())
+    assert "were trained on own/breast (in the place of breast’s images) from" in page
+    assert "for 1 epoch at 32 pixels" in page
+    assert (
+        "AdamW with a weight decay of 0.01, with gradients clipped to a global norm of 1, softmax "
+        "cross-entropy, label smoothing of 0.1, classes of equal weight in the loss, no dropout "
+        "and no augmentation. The epoch"
+    ) in page

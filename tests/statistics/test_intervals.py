@@ -22,6 +22,13 @@ def test_a_patient_with_many_of_the_images_is_counted_once():
     assert intervals.held(np.array([True, True, False, True, False]), units) == 2
 
 
+def test_an_interval_needs_five_units_of_either_class():
+    units = intervals.units(["a", "a", "b", "c", "d", "e", "f", "g", "h", "i", "i"])
+    positive = np.arange(11) < 6  # a, a, b, c, d, e
+    assert not intervals.enough(positive, units)  # f, g, h and i
+    assert intervals.enough(positive, intervals.units([""] * 11))
+
+
 def test_what_an_interval_is_over_says_patients_and_images():
     assert intervals.in_words(9, 15) == "9 patients and 15 images of unknown patients"
     assert intervals.in_words(1, 0) == "1 patient"

@@ -1,5 +1,7 @@
 """Runs beside each other on a shared trunk end as each of them ends alone."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -127,5 +129,7 @@ def test_computing_again_holds_on_a_shared_trunk_and_changes_no_course(
     single = plan.run_config(config, runs[0])
     program = network.from_scratch(single, images.class_names)
     values = Values.of(single, images.labels, 2)
-    gradient = program.recipe(values).gradient(lambda x: (x**2, None))
-    assert "remat" in str(jax.make_jaxpr(gradient)(1.0))
+    batch = (np.ones((2, 2), np.float32), np.array([0, 1]), np.ones(2, np.float32))
+    step = functools.partial(program.recipe(values).learn, lambda x, stats, y, *_: (x * y, stats))
+    state = program.recipe(values).tx.init(1.0)
+    assert "remat" in str(jax.make_jaxpr(step)(1.0, {}, state, batch, jax.random.key(0)))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from radimagenet_jax.data import datasets, registry
+from radimagenet_jax.data import datasets, preparation, registry
 from radimagenet_jax.data.dicom import Window, decode_dicom
 from radimagenet_jax.errors import DataError
 from tests.dicom_files import dicom_file
@@ -37,7 +37,7 @@ def source(tmp_path):
 
 
 def prepare(tmp_path, name="image_csv/mine"):
-    return datasets.prepare(name, tmp_path, workers=2)
+    return preparation.prepare(name, tmp_path, workers=2)
 
 
 def everything(built):

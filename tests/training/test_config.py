@@ -301,6 +301,10 @@ def test_more_memory_than_there_is_is_refused_with_the_figures():
     footprint.check(config, devices=1)
     with pytest.raises(ConfigError, match=r"1000 images of 32 pixels takes .* but there are 0\.0"):
         footprint.check(config, devices=2, accelerator_bytes=10_000_000)
+    with pytest.raises(ConfigError, match=r"takes 0\.3 GiB of memory at least"):
+        footprint.check(config, devices=2, accelerator_bytes=55_000_000)
+    config.structure = "freezeall"  # which keeps neither outputs nor moments for what is frozen
+    footprint.check(config, devices=2, accelerator_bytes=55_000_000)
     parameters, image = footprint.sizes(models.create("resnet50"), 224)
     assert parameters == 23_534_592  # Keras' trainable ones of ResNet50 without its top
     # The input, the stem, and the widest output of each of the five resolutions, in float32.

@@ -54,7 +54,7 @@ def variables():
 @pytest.fixture(scope="module")
 def full():
     """Shapes of the whole ResNet50."""
-    return initialise.shapes(models.create("resnet50", num_classes=2), 64)
+    return models.variable_shapes(models.create("resnet50", num_classes=2), 64)
 
 
 @every_structure

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
@@ -199,7 +199,7 @@ def _class_names(folder: Path) -> list[str]:
 
 def _tables(folder: Path) -> list[SourceFile]:
     return [
-        SourceFile(PurePosixPath(path.name), str(path), path)
+        SourceFile.at(path)
         for path in sorted(folder.iterdir())
         if path.suffix.lower() == ".csv" and not path.name.startswith(".")
     ]

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
 from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Tables, Undivided
 from radimagenet_jax.data.image_builder import Example
+from radimagenet_jax.data.images import encode_png
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.source_files import SourceFile, grouped, named, one_of_equals
 from radimagenet_jax.data.splits import Listed
@@ -260,9 +260,6 @@ def _example(volume: Volume, exam: str, plane: str, index: int, label: str) -> E
 
 def _read(volume: Volume, index: int) -> Callable[[], dict[str, Any]]:
     def read() -> dict[str, Any]:
-        done, encoded = cv2.imencode(".png", read_slice(volume, index))
-        if not done:
-            raise ValueError(f"slice {index} of {volume.file.shown} cannot be a PNG")
-        return {"image": encoded.tobytes(), "slice": index}
+        return {"image": encode_png(read_slice(volume, index)), "slice": index}
 
     return read

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import cv2
 import tensorflow_datasets as tfds
 
+from radimagenet_jax.data.images import encode_png
 from radimagenet_jax.data.local_builder import LocalBuilder
 from tfds_builders.phantom.patients import SLICES, draw_split
 
@@ -48,13 +48,10 @@ class Builder(LocalBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for drawn in draw_split(split, PATIENTS[split]):
-            done, encoded = cv2.imencode(".png", drawn.pixels)
-            if not done:
-                raise RuntimeError(f"OpenCV cannot encode PNG, met at {drawn.key}.")
             yield (
                 drawn.key,
                 {
-                    "image": encoded.tobytes(),
+                    "image": encode_png(drawn.pixels),
                     "label": CLASS_NAMES[int(drawn.has_lesion)],
                     "key": drawn.key,
                     "patient": drawn.patient,

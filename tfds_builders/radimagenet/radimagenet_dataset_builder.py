@@ -3,14 +3,14 @@
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from radimagenet_jax.data.ahead import mapped
 from radimagenet_jax.data.image_builder import Example, ImageBuilder
 from radimagenet_jax.data.images import check_image, encode_grey
 from radimagenet_jax.data.problems import Problems
@@ -31,7 +31,7 @@ from tfds_builders.radimagenet.listing import (
 # Of identical files, the one in the first of these splits is kept: removing duplicates never takes
 # an image out of the published test set for the sake of the training set.
 _KEPT_FIRST = ("test", "val", "train")
-_FILES_AT_ONCE = 4096
+_FILES_AHEAD = 64  # for each thread that takes digests
 
 
 class Builder(ImageBuilder):
@@ -147,8 +147,7 @@ def _read_table(home: Path, split: str, labels: dict[str, int], problems: Proble
     if not path.is_file():
         raise DataError(f"{home} has no {path.name}; {Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}.")
     listing = Listing(path.name)
-    file = SourceFile(PurePosixPath(path.name), str(path), path)
-    for row in iterate_csv(file, ["filename", "label"]):
+    for row in iterate_csv(SourceFile.at(path), ["filename", "label"]):
         with problems.collecting():
             listing.append(entry_of(row, labels))
     return listing
@@ -212,7 +211,7 @@ def _example(home: Path, is_clean: bool, entry: Entry) -> Example:
 
 
 def _read(path: Path, class_name: str, is_clean: bool) -> dict[str, Any]:
-    encoded = SourceFile(PurePosixPath(path.name), str(path), path).read()
+    encoded = SourceFile.at(path).read()
     image = check_image(encoded, name=str(path))
     if is_clean and (image == image.flat[0]).all():
         return {}
@@ -227,22 +226,10 @@ def _digests(home: Path, listing: Listing, workers: int) -> np.ndarray:
 
     64 of the digest's bits tell 1.35 million files apart, up to one chance in twenty million.
     """
-    digests = np.empty(len(listing), np.uint64)
-    with ThreadPoolExecutor(workers) as pool:
-        # In portions: a pool's map would hold a future for every file at once.
-        for start, portion in _portions(listing):
-            found = list(pool.map(functools.partial(_digest, home), portion))
-            digests[start : start + len(found)] = found
-    return digests
 
+    def digest(entry: Entry) -> int:
+        content = SourceFile.at(home / entry.key).read()
+        return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
-def _portions(listing: Listing) -> Iterator[tuple[int, list[str]]]:
-    for start in range(0, len(listing), _FILES_AT_ONCE):
-        end = min(start + _FILES_AT_ONCE, len(listing))
-        yield start, [listing[place].key for place in range(start, end)]
-
-
-def _digest(home: Path, key: str) -> int:
-    path = home / key
-    content = SourceFile(PurePosixPath(key), str(path), path).read()
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+    found = mapped(digest, listing, workers=workers, ahead=_FILES_AHEAD * workers)
+    return np.fromiter(found, np.uint64, len(listing))

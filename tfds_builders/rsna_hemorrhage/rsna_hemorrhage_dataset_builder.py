@@ -1,18 +1,19 @@
 """The RSNA Intracranial Hemorrhage challenge as a TensorFlow Datasets builder, no TensorFlow."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from radimagenet_jax.data.dicom import Header, Window, decode_dicom, pseudonym, read_header
+from radimagenet_jax.data.dicom import Header, Window, decode_dicom, header_of, pseudonym
 from radimagenet_jax.data.fold_builder import Downloads, FoldBuilder, FoldConfig, Undivided
 from radimagenet_jax.data.image_builder import Example
+from radimagenet_jax.data.images import encode_png
 from radimagenet_jax.data.patients import known_patients
 from radimagenet_jax.data.problems import Problems
 from radimagenet_jax.data.rsna import Challenge, find_challenge
@@ -189,18 +190,7 @@ def _labels(table: SourceFile, problems: Problems) -> dict[str, dict[str, int]]:
 
 def _headers(chosen: Mapping[str, SourceFile]) -> dict[str, Header | None]:
     """Returns each image's header, None where it cannot be read: the image is told of later."""
-
-    def header(file: SourceFile) -> Header | None:
-        try:
-            with file.open() as stream:
-                start = stream.read(_HEADER_BYTES)
-                try:
-                    return read_header(start, name=file.shown)
-                except DataError:
-                    return read_header(start + stream.read(), name=file.shown)
-        except DataError:
-            return None
-
+    header = functools.partial(header_of, beginning=_HEADER_BYTES)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(chosen, pool.map(header, chosen.values()), strict=True))
 
@@ -212,9 +202,8 @@ def _reader(
         image = decode_dicom(
             file.read(), name=file.shown, windows=config.windows, unwrap=config.unwrap
         )
-        pixels = image if len(config.windows) == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         return {
-            "image": cv2.imencode(".png", pixels)[1].tobytes(),
+            "image": encode_png(image),
             "subtypes": np.array([labels[kind] for kind in SUBTYPES], np.uint8),
         }
 

@@ -31,20 +31,15 @@ _forced: contextvars.ContextVar[Path | None] = contextvars.ContextVar("forced", 
 
 
 @contextlib.contextmanager
-def force(path: Path) -> Iterator[None]:
+def force(path: Path | None) -> Iterator[None]:
     """Takes one path on every platform, for whatever is traced inside the context.
 
     A function that is already traced keeps its path: jit a new one to compare the two.
 
     Args:
-      path: 'cpu' or 'gpu' for what is made for XLA there, 'plain' for XLA's own operations.
+      path: 'cpu' or 'gpu' for what is made for XLA there, 'plain' for XLA's own operations; None
+        for each platform's own.
     """
-    with _forcing(path):
-        yield
-
-
-@contextlib.contextmanager
-def _forcing(path: Path | None) -> Iterator[None]:
     token = _forced.set(path)
     try:
         yield
@@ -93,7 +88,7 @@ def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
 
     # The path that is forced when it is called is part of what is traced.
     def applied(*operands: Any, _path: Path | None, **settings: Any) -> Any:
-        with _forcing(_path):
+        with force(_path):
             return function(*operands, **settings)
 
     applied.__name__ = applied.__qualname__ = function.__name__  # which profiles show

@@ -20,7 +20,6 @@ from flax import traverse_util
 from safetensors.numpy import save
 
 from radimagenet_jax import models
-from radimagenet_jax.training import initialise
 from radimagenet_jax.weights import keras_export, native, reading
 from radimagenet_jax.weights.contract import Contract
 from radimagenet_jax.weights.loaded import Weights
@@ -69,7 +68,7 @@ def _register() -> None:
 def variables() -> Mapping[str, np.ndarray]:
     """The network's variables by target, as every base file has them."""
     _register()
-    tree = initialise.shapes(models.create("twig"), 8)
+    tree = models.variable_shapes(models.create("twig"), 8)
     rng = np.random.default_rng(0)
     return {
         target: np.abs(rng.normal(size=leaf.shape)).astype(np.float32)
