@@ -17,7 +17,6 @@ from radimagenet_jax.files import check_output, expanded
 if TYPE_CHECKING:
     from radimagenet_jax.data.dicom import Window
     from radimagenet_jax.network import Network
-    from radimagenet_jax.prediction.maps import Wanted
     from radimagenet_jax.prediction.predictor import Predictor
     from radimagenet_jax.reports.provenance import Provenance
     from radimagenet_jax.statistics import operating_points
@@ -74,10 +73,10 @@ def main(arguments: Sequence[str]) -> int:
         )
 
     from radimagenet_jax.models import ops
+    from radimagenet_jax.prediction import maps
+    from radimagenet_jax.prediction.session import Session
 
     ops.keep_compiled_programs()
-    from radimagenet_jax.prediction import maps
-
     if options.maps:
         maps.check(output)
     network, maps_of = _predictor(options, given)
@@ -85,8 +84,7 @@ def main(arguments: Sequence[str]) -> int:
         network = replace(network, reading=inputs.Reading(_windows(options.window)))
     if network.reading.note:
         console.console.print(network.reading.note)
-    from radimagenet_jax.prediction.session import Session
-
+    facts = {"title": Path(options.inputs).name or options.inputs, "network": network.name}
     session = Session(
         network,
         found,
@@ -95,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
         split=options.split or "",
         features=options.features,
         strict=options.strict,
-        maps=None if maps_of is None else _maps(options, network, maps_of),
+        maps=None if maps_of is None else maps.Wanted(maps_of, network.class_names, facts),
     )
     return session.run(output)
 
@@ -183,13 +181,6 @@ def _windows(given: Sequence[str]) -> tuple["Window", ...]:
             "a colour image, each as center,width such as 40,80."
         )
     return windows
-
-
-def _maps(options: argparse.Namespace, network: "Predictor", index: int) -> "Wanted":
-    from radimagenet_jax.prediction.maps import Wanted
-
-    facts = {"title": Path(options.inputs).name or options.inputs, "network": network.name}
-    return Wanted(index, network.class_names, facts)
 
 
 def _no_classes(given: Path) -> ConfigError:
