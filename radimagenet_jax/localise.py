@@ -58,9 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     output = expanded(options.output) if options.output else workdir / "localisation"
     check_output(output, "--output")
 
-    from radimagenet_jax.localisation import session
+    from radimagenet_jax.localisation.localising import localise
 
-    asked = session.Asked(
+    page = localise(
         workdir,
         expanded(options.against) if options.against else None,
         options.of,
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.line(arguments),
     )
     # The page is the result, so it alone goes to standard output.
-    print(session.localise(asked))
+    print(page)
     return 0
 
 

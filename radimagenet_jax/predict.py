@@ -17,8 +17,7 @@ from radimagenet_jax.files import check_output, expanded
 if TYPE_CHECKING:
     from radimagenet_jax.data.dicom import Window
     from radimagenet_jax.network import Network
-    from radimagenet_jax.prediction.maps import Wanted
-    from radimagenet_jax.prediction.session import Source
+    from radimagenet_jax.prediction.predictor import Predictor
     from radimagenet_jax.reports.provenance import Provenance
     from radimagenet_jax.statistics import operating_points
 
@@ -74,19 +73,18 @@ def main(arguments: Sequence[str]) -> int:
         )
 
     from radimagenet_jax.models import ops
+    from radimagenet_jax.prediction import maps
+    from radimagenet_jax.prediction.session import Session
 
     ops.keep_compiled_programs()
-    from radimagenet_jax.prediction import maps
-
     if options.maps:
         maps.check(output)
-    network, maps_of = _source(options, given)
+    network, maps_of = _predictor(options, given)
     if options.window:
         network = replace(network, reading=inputs.Reading(_windows(options.window)))
     if network.reading.note:
         console.console.print(network.reading.note)
-    from radimagenet_jax.prediction.session import Session
-
+    facts = {"title": Path(options.inputs).name or options.inputs, "network": network.name}
     session = Session(
         network,
         found,
@@ -95,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
         split=options.split or "",
         features=options.features,
         strict=options.strict,
-        maps=None if maps_of is None else _maps(options, network, maps_of),
+        maps=None if maps_of is None else maps.Wanted(maps_of, network.class_names, facts),
     )
     return session.run(output)
 
@@ -185,14 +183,6 @@ def _windows(given: Sequence[str]) -> tuple["Window", ...]:
     return windows
 
 
-def _maps(options: argparse.Namespace, network: "Source", index: int) -> "Wanted":
-    from radimagenet_jax.prediction.maps import Wanted
-
-    names = network.class_names or ()
-    facts = {"title": Path(options.inputs).name or options.inputs, "network": network.name}
-    return Wanted(index, names, facts)
-
-
 def _no_classes(given: Path) -> ConfigError:
     return ConfigError(
         f"{given} has no classes to score, or does not state their names; add --features, or give "
@@ -216,10 +206,10 @@ def _checked_size(size: int, model: str) -> int:
     return size
 
 
-def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | None]:
+def _predictor(options: argparse.Namespace, given: Path) -> tuple["Predictor", int | None]:
     """The network to apply, and the index of the class whose maps are asked for."""
     from radimagenet_jax.data.dicom import Window
-    from radimagenet_jax.prediction.session import Source
+    from radimagenet_jax.prediction.predictor import Predictor
     from radimagenet_jax.pretrained import load_pretrained
     from radimagenet_jax.training import state
     from radimagenet_jax.weights import run
@@ -236,11 +226,10 @@ def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | N
     maps_of = net.class_index(options.maps) if options.maps else None
     size = net.image_size if options.image_size is None else options.image_size
     shown = inputs.Reading(tuple(Window(*window) for window in net.usage.windows), net.usage.unwrap)
-    source = Source(
+    predictor = Predictor(
         str(given),
         partial(net.apply, maps_of=maps_of),
         _checked_size(size, contract.architecture),
-        contract.labels,
         contract,
         state.digest(variables["params"], variables["batch_stats"]),
         _described(net, size, given if options.workdir else None),
@@ -248,7 +237,7 @@ def _source(options: argparse.Namespace, given: Path) -> tuple["Source", int | N
         _points(options, given, net),
         _reading_of_run(given) if options.workdir else shown,
     )
-    return source, maps_of
+    return predictor, maps_of
 
 
 def _described(net: "Network", size: int, run: Path | None) -> "Provenance":

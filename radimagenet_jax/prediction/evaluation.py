@@ -1,17 +1,18 @@
 """What scores of labelled images are worth: evaluation.json and report.html, as of a test split."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from radimagenet_jax import models
 from radimagenet_jax.data.inputs import Entry, Found
 from radimagenet_jax.errors import DataError, cut
 from radimagenet_jax.files import write_json
 from radimagenet_jax.prediction import sinks
+from radimagenet_jax.prediction.predictor import Predictor
 from radimagenet_jax.reports import predictions, report
 from radimagenet_jax.reports.provenance import Provenance
 from radimagenet_jax.statistics import groups, metrics, operating_points
@@ -19,25 +20,6 @@ from radimagenet_jax.statistics.scores import Predictions
 from radimagenet_jax.wording import some
 
 EVALUATION = "evaluation.json"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The network that is evaluated.
-
-    Attributes:
-      name: The run or the weights, as they were given.
-      class_names: Its classes.
-      positive: Index of the positive class of two.
-      points: Its operating points, which were fixed before.
-      architecture: Its title.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    positive: int
-    points: Sequence[operating_points.OperatingPoint]
-    architecture: str
 
 
 def fixed_points(
@@ -90,7 +72,7 @@ def check_labels(found: Found, class_names: Sequence[str]) -> None:
 def write(
     output: Path,
     table: Path,
-    judged: Judged,
+    network: Predictor,
     found: Found,
     failed: int,
     *,
@@ -102,7 +84,7 @@ def write(
     Args:
       output: Where evaluation.json and report.html go.
       table: The scores, as `sinks.Scores` writes them of a table with labels.
-      judged: The network.
+      network: Of the scores.
       found: The images.
       failed: How many could not be read.
       images: Reads the images that the page shows.
@@ -114,35 +96,36 @@ def write(
     Raises:
       DataError: If the files cannot be written.
     """
-    scored, unlabelled = _labelled(table, judged.class_names)
+    scored, unlabelled = _labelled(table, network.class_names)
     if not scored.keys:
         return None
-    positive = judged.positive
+    positive = network.positive
     figures = metrics.evaluate(scored.scores, scored.labels, scored.patients, positive)
     figures |= groups.grouped(scored.scores, scored.labels, scored.class_names)
-    if len(judged.class_names) == 2:
+    if len(network.class_names) == 2:
         figures["operating_points"] = operating_points.evaluate(
-            scored.scores, scored.labels, scored.patients, positive, judged.points
+            scored.scores, scored.labels, scored.patients, positive, network.points
         )
     figures["notes"] += found.notes
     new_data: report.NewData = {
-        "network": judged.name,
+        "network": network.name,
         "inputs": str(found.table),
         "scored": len(scored.keys) + unlabelled,
         "failed": failed,
         "unlabelled": unlabelled,
     }
     result = {
-        "positive": judged.class_names[positive],
+        "positive": network.class_names[positive],
         "test": figures,
         **new_data,
         "provenance": provenance,
     }
     shown = set(report.select_examples(scored))
     thumbnails = images([entry for entry in found.entries if entry.key in shown])
+    title = models.architecture(network.contract.architecture).title
     report.write_report(
         output,
-        config={"dataset": {"name": Path(str(found.table)).name}, "model": judged.architecture},
+        config={"dataset": {"name": Path(str(found.table)).name}, "model": title},
         result={"test": figures},
         history=[],
         evaluated=report.Evaluated({"test": scored}, thumbnails, positive),

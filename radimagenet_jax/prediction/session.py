@@ -4,15 +4,14 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-from radimagenet_jax import models
 from radimagenet_jax.console import console
 from radimagenet_jax.data import inputs
 from radimagenet_jax.errors import DataError, UserError, telling
@@ -20,46 +19,16 @@ from radimagenet_jax.prediction import evaluation, flow, sinks
 from radimagenet_jax.prediction.journal import Journal
 from radimagenet_jax.prediction.maps import FOLDER as MAPS
 from radimagenet_jax.prediction.maps import Maps, Wanted
+from radimagenet_jax.prediction.predictor import Predictor
 from radimagenet_jax.progress import Bar, duration
 from radimagenet_jax.reports import maps_page, provenance, report
 from radimagenet_jax.statistics import operating_points
-from radimagenet_jax.weights.contract import Contract
 
 # A CPU is busy with few images; other devices need more to be.
 _BATCH_SIZES = {"cpu": 16}
 _BATCH_SIZE = 128
 # The exit code of a command that has scored what it could.
 SOME_FAILED = 3
-
-
-@dataclass(frozen=True)
-class Source:
-    """A network to apply.
-
-    Attributes:
-      name: The run or the weights, as they were given.
-      apply: Images (B, S, S, 1 or 3) uint8 to {'scores', 'pooled'}, or 'pooled' alone.
-      image_size: S.
-      class_names: Of the head, None where it has none or they are not known.
-      contract: Of the weights.
-      digest: Of the parameters.
-      described: What its pages say of it: 'network', 'weights_remarks' and, of a run, 'smoke' and
-        'less'.
-      positive: Index of the positive class.
-      points: Operating points, fixed on validation scores where there were any.
-      reading: How DICOM files are shown.
-    """
-
-    name: str
-    apply: Callable[[Any], dict[str, Any]]
-    image_size: int
-    class_names: tuple[str, ...] | None
-    contract: Contract
-    digest: str
-    described: provenance.Provenance
-    positive: int = -1
-    points: Sequence[operating_points.OperatingPoint] = ()
-    reading: inputs.Reading = field(default_factory=inputs.Reading)
 
 
 @dataclass(frozen=True)
@@ -77,7 +46,7 @@ class Session:
       maps: Which maps are made; None for none.
     """
 
-    network: Source
+    network: Predictor
     found: inputs.Found
     command: Sequence[str]
     images: str = ""
@@ -103,7 +72,7 @@ class Session:
         """
         is_labelled = "label" in self.found.columns and not self.features
         if is_labelled:
-            evaluation.check_labels(self.found, self.network.class_names or ())
+            evaluation.check_labels(self.found, self.network.class_names)
         if self.strict and self.found.failures:
             raise _strict(self.found.failures[0])
         journal = Journal(output, self._fingerprint())
@@ -130,7 +99,7 @@ class Session:
         """What takes each batch of images and outputs."""
         if self.features:
             return [sinks.Features(journal)]
-        scores = sinks.Scores(journal, self.network.class_names or (), self.found.columns)
+        scores = sinks.Scores(journal, self.network.class_names, self.found.columns)
         if self.maps is None:
             return [scores]
         return [Maps(journal, self.maps, self._provenance), scores]
@@ -183,17 +152,10 @@ class Session:
         journal.note(position, now=True)
 
     def _evaluate(self, output: Path, journal: Journal) -> Mapping[str, Any] | None:
-        network = self.network
         return evaluation.write(
             output,
             journal.folder / sinks.SCORES,
-            evaluation.Judged(
-                name=network.name,
-                class_names=network.class_names or (),
-                positive=network.positive,
-                points=network.points,
-                architecture=models.architecture(network.contract.architecture).title,
-            ),
+            self.network,
             self.found,
             journal.counts.failed,
             images=self._images,

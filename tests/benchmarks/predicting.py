@@ -22,6 +22,7 @@ import numpy as np
 import radimagenet_jax as rin
 from radimagenet_jax.data import inputs
 from radimagenet_jax.prediction import flow, session
+from radimagenet_jax.prediction.predictor import Predictor
 from tests.dicom_files import dicom_file
 
 CLASSES = ("no", "yes")
@@ -38,11 +39,11 @@ def write_slices(folder: Path, count: int) -> None:
         (folder / f"{number:05}.dcm").write_bytes(dicom_file(pixels, "p", **tags))
 
 
-def source(size: int) -> session.Source:
+def source(size: int) -> Predictor:
     """A ResNet50 of random weights with a head."""
     net = rin.create_model("resnet50", class_names=CLASSES)
     net = net.replace(variables=jax.device_put(net.variables))
-    return session.Source("random", net.apply, size, CLASSES, net.contract, "", {})
+    return Predictor("random", net.apply, size, net.contract, "", {})
 
 
 def reading_rate(found: inputs.Found, size: int, threads: int) -> float:
@@ -54,7 +55,7 @@ def reading_rate(found: inputs.Found, size: int, threads: int) -> float:
         return len(found.entries) / (time.perf_counter() - began)
 
 
-def network_rate(network: session.Source, batch: int, count: int) -> float:
+def network_rate(network: Predictor, batch: int, count: int) -> float:
     """Slices a second of the network alone, compiled before."""
     shape = (batch, network.image_size, network.image_size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

@@ -1,7 +1,6 @@
 """One localisation from top to bottom."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import (
@@ -19,39 +18,36 @@ from radimagenet_jax.models import ops
 from radimagenet_jax.reports import localisation_page
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked for.
+def localise(
+    workdir: Path,
+    against: Path | None,
+    of: str,
+    data_dir: str,
+    output: Path,
+    command: Sequence[str],
+) -> Path:
+    """Measures, prints the figures and writes the files.
 
-    Attributes:
+    Args:
       workdir: The run.
       against: The run that it is compared with, or None.
       of: The class whose maps are judged; '' for the positive class.
       data_dir: The TFDS data directory; '' for the runs' own.
       output: Where the result goes.
       command: The command line.
-    """
 
-    workdir: Path
-    against: Path | None
-    of: str
-    data_dir: str
-    output: Path
-    command: Sequence[str]
-
-
-def localise(asked: Asked) -> Path:
-    """Measures, prints the figures and writes the files; returns the page's path.
+    Returns:
+      The page.
 
     Raises:
       UserError: For everything that the user can mend; nothing has been written then.
     """
     ops.keep_compiled_programs()
-    run = runs.opened(asked.workdir, asked.of, asked.data_dir)
+    run = runs.opened(workdir, of, data_dir)
     other = None
-    if asked.against is not None:
+    if against is not None:
         # The same class, whatever the other run calls positive.
-        other = runs.opened(asked.against, run.of, asked.data_dir)
+        other = runs.opened(against, run.of, data_dir)
         runs.check_same(run, other)
     bar = Progress(
         TextColumn("maps and overlaps"),
@@ -65,7 +61,7 @@ def localise(asked: Asked) -> Path:
     with bar:
         task = bar.add_task("maps and overlaps", total=measure.steps(run, other))
         measured = measure.measure(run, other, lambda count: bar.advance(task, count))
-    page = outputs.write(asked.output, run, other, measured, asked.command)
+    page = outputs.write(output, run, other, measured, command)
     _show(run, measured)
     return page
 
