@@ -6,6 +6,7 @@ and a file's values may name a patient. The only words here about a file are its
 gave it, names of the standard, and figures of its pixels.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import io
@@ -218,10 +219,12 @@ def header_of(file: SourceFile, *, beginning: int) -> Header | None:
             start = stream.read(beginning)
             if not is_dicom(start):
                 return None
-            try:
-                return read_header(start, name=file.shown)
-            except DataError:
-                return read_header(start + stream.read(), name=file.shown)
+            with contextlib.suppress(DataError):
+                header = read_header(start, name=file.shown)
+                # Where the file goes on, an element that reaches beyond may hide the patient.
+                if header.patient or len(start) < beginning:
+                    return header
+            return read_header(start + stream.read(), name=file.shown)
     except DataError:
         return None
 

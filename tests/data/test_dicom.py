@@ -399,6 +399,15 @@ def test_the_header_of_a_file_is_read_from_its_beginning_or_from_all_of_it(tmp_p
     assert found.patient == "4711-secret"
 
 
+def test_a_patient_behind_a_long_element_is_found_wherever_the_beginning_ends(tmp_path):
+    path = tmp_path / "long.dcm"
+    path.write_bytes(file(RAMP, DerivationDescription="x" * 1000))
+    found = {
+        header_of(SourceFile.at(path), beginning=size).patient for size in range(300, 2500, 50)
+    }
+    assert found == {"4711-secret"}
+
+
 def test_what_has_no_header_gives_none(tmp_path):
     path = tmp_path / "a.dcm"
     assert header_of(SourceFile.at(path), beginning=1000) is None
