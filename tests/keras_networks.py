@@ -4,12 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-KERAS_APPLICATIONS = {
-    "resnet50": "ResNet50",
-    "densenet121": "DenseNet121",
-    "inception_v3": "InceptionV3",
-    "inception_resnet_v2": "InceptionResNetV2",
-}
+from tests.networks import KNOWN
+
+KERAS_APPLICATIONS = {name: known.keras for name, known in KNOWN.items()}
 
 
 def random_values(role: str, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,8 @@
 """A network of one's own, in one file: everything that the published ones do works with it."""
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +11,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from configs import study_base
-from radimagenet_jax import load_pretrained, models, train
+from radimagenet_jax import create_model, load_pretrained, models, train
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.models.layers import Layers, block_output, relu
 from radimagenet_jax.studies import alone, plan, shared
@@ -115,6 +117,33 @@ def test_it_is_trained_exported_reloaded_and_fine_tuned(tmp_path):
     for layer in ("stem_conv", "last_conv"):
         moved = np.abs(before[layer]["kernel"] - after[layer]["kernel"]).max()
         assert (moved > 0) == (layer == "last_conv")
+
+
+def test_the_example_of_the_page_is_a_network():
+    page = (PROJECT / "radimagenet_jax/models/README.md").read_text()
+    example = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[-1]
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(example, names)
+    models.register(names["ARCHITECTURE"])
+    try:
+        net = create_model("tiny", class_names=("no", "yes"), width=4)
+        scores = net.scores(np.zeros((3, 32, 32, 1), np.uint8))
+    finally:
+        models._architectures().pop("tiny")
+    assert scores.shape == (3, 2)
+
+
+def test_a_class_that_is_defined_anew_takes_the_place_of_the_one_before():
+    class Other(TinyResNet):
+        pass
+
+    before = models.architecture("tiny_resnet")
+    with pytest.raises(ValueError, match="another network 'tiny_resnet'"):
+        models.register(models.Architecture("tiny_resnet", Other))
+    assert models.architecture("tiny_resnet") is before
+    anew = type("TinyResNet", (TinyResNet,), {"__qualname__": "TinyResNet"})
+    models.register(models.Architecture("tiny_resnet", anew))
+    assert models.architecture("tiny_resnet").build is anew
 
 
 def test_it_is_studied_on_a_shared_trunk():

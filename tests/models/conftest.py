@@ -8,13 +8,7 @@ import pytest
 from flax import traverse_util
 
 from radimagenet_jax import models
-
-SHALLOW = {
-    "resnet50": {"stage_sizes": (2, 1), "width": 8},
-    "densenet121": {"block_sizes": (2, 1), "growth": 8, "width": 8},
-    "inception_v3": {"repeats": (1, 1, 1), "width": 0.05},
-    "inception_resnet_v2": {"repeats": (1, 1, 1), "width": 0.05},
-}
+from tests.networks import KNOWN
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +16,7 @@ def shallow() -> Callable[..., Any]:
     """Makes a shallow network by name, with two classes unless told otherwise."""
 
     def make(name: str, **fields: Any) -> Any:
-        return models.create(name, **{"num_classes": 2, **SHALLOW[name], **fields})
+        return models.create(name, **{"num_classes": 2, **KNOWN[name].shallow, **fields})
 
     return make
 

@@ -9,44 +9,7 @@ from flax import traverse_util
 import radimagenet_jax as rin
 from radimagenet_jax import models
 from radimagenet_jax.training import freezing
-
-PARAMETERS = {
-    "resnet50": 23_587_712,
-    "densenet121": 7_037_504,
-    "inception_v3": 21_802_784,
-    "inception_resnet_v2": 54_336_736,
-}
-FEATURES = {  # channels of the pooled features
-    "resnet50": 2048,
-    "densenet121": 1024,
-    "inception_v3": 2048,
-    "inception_resnet_v2": 1536,
-}
-# Of the base's last ten Keras layers, and the layers of ours that hold them.
-TOP_TEN = {
-    "resnet50": (
-        3_416_576,
-        {f"stage4_block3/{layer}" for layer in ("bn1", "conv2", "bn2", "conv3", "bn3")},
-    ),
-    "densenet121": (
-        168_128,
-        {
-            "final_bn",
-            *(f"stage4_block16/{layer}" for layer in ("bn1", "conv1", "bn2", "conv2")),
-        },
-    ),
-    "inception_v3": (192, {"mixed7c/branch_pool/bn1"}),
-    "inception_resnet_v2": (
-        4_130_592,
-        {"block8_10/branch1/bn3", "block8_10/conv", "conv7b/conv", "conv7b/bn"},
-    ),
-}
-COUNTS = {  # convolutions and BatchNorms
-    "resnet50": (53, 53),
-    "densenet121": (120, 121),
-    "inception_v3": (94, 94),
-    "inception_resnet_v2": (244, 204),
-}
+from tests.networks import KNOWN
 
 every_network = pytest.mark.parametrize("name", models.names())
 
@@ -54,9 +17,7 @@ every_network = pytest.mark.parametrize("name", models.names())
 @pytest.fixture(scope="module")
 def shapes():
     """Shapes of each network's variables, with a head of two classes."""
-    return {
-        name: models.variable_shapes(models.create(name, num_classes=2), 96) for name in PARAMETERS
-    }
+    return {name: models.variable_shapes(models.create(name, num_classes=2), 96) for name in KNOWN}
 
 
 def base_parameters(variables):
@@ -70,14 +31,14 @@ def trainable_below_the_head(freeze):
 
 
 def test_every_network_is_found_by_name_alone():
-    assert set(models.names()) == set(PARAMETERS)
+    assert set(models.names()) == set(KNOWN)
     with pytest.raises(ValueError, match="densenet121"):
         models.create("resnet5")
 
 
 @every_network
 def test_parameters_are_the_published_number(name, shapes):
-    assert base_parameters(shapes[name]) == PARAMETERS[name]
+    assert base_parameters(shapes[name]) == KNOWN[name].parameters
 
 
 @every_network
@@ -91,19 +52,19 @@ def test_the_layer_table_names_every_variable_once(name, shapes):
     ]
     assert sorted(paths) == sorted({leaf.rpartition("/")[0] for leaf in leaves} - {"head"})
     kinds = [layer.kind for layer in table]
-    assert (kinds.count("conv"), kinds.count("batch_norm")) == COUNTS[name]
+    assert (kinds.count("conv"), kinds.count("batch_norm")) == KNOWN[name].layers
 
 
 @every_network
 def test_feature_size_is_the_width_of_the_pooled_features(name, shapes):
-    assert shapes[name]["params"]["head"]["kernel"].shape == (FEATURES[name], 2)
+    assert shapes[name]["params"]["head"]["kernel"].shape == (KNOWN[name].features, 2)
 
 
 @every_network
 def test_the_last_ten_keras_layers_hold_the_published_parameters(name, shapes):
     table = models.architecture(name).keras_layers()
     freeze = freezing.specify("unfreezetop10", shapes[name], table)
-    parameters, layers = TOP_TEN[name]
+    parameters, layers = KNOWN[name].top_ten
     assert trainable_below_the_head(freeze) == parameters
     learning = {leaf.rpartition("/")[0] for leaf in freeze.trainable} - {"head"}
     norms = {layer.path for layer in table if layer.kind == "batch_norm"}

@@ -6,15 +6,11 @@ import pytest
 from flax import traverse_util
 
 from radimagenet_jax import models
+from tests.networks import KNOWN
 
 # Odd sides too, where explicit, 'SAME' and 'VALID' padding part ways.
-SMALL = [("resnet50", 65), ("densenet121", 65), ("inception_v3", 75), ("inception_resnet_v2", 75)]
-LARGE = [
-    *(("resnet50", size) for size in (32, 224, 256)),
-    *(("densenet121", size) for size in (32, 224, 256)),
-    *(("inception_v3", size) for size in (224, 256, 299)),
-    *(("inception_resnet_v2", size) for size in (224, 256, 299)),
-]
+SMALL = [(name, max(65, known.size)) for name, known in KNOWN.items()]
+LARGE = [(name, size) for name, known in KNOWN.items() for size in known.published_sizes]
 
 ROLES = {
     ("conv", "kernel"): "params/kernel",

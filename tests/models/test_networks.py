@@ -13,7 +13,7 @@ from flax import traverse_util
 from radimagenet_jax import models
 from radimagenet_jax.models.layers import Head
 from radimagenet_jax.models.ops.activation import residual_relu
-from tests.models.test_architectures import FEATURES
+from tests.networks import KNOWN
 
 SIZE = 75
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -146,7 +146,7 @@ def test_intermediates_are_named_after_the_blocks(name):
     blocks = {layer.path.split("/")[0] for layer in table if layer.path is not None}
     assert blocks - set(out) <= {"final_bn", "conv7b"}  # their result is 'spatial'
     assert set(out) - blocks <= {"spatial", "pooled", "logits"}
-    features = FEATURES[name]
+    features = KNOWN[name].features
     assert logits.shape == out["logits"].shape == (2, 7)
     assert out["pooled"].shape == (2, features)
     assert out["spatial"].shape[::3] == (2, features)

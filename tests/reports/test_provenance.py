@@ -8,22 +8,15 @@ import pytest
 from radimagenet_jax import models
 from radimagenet_jax.reports import provenance
 from radimagenet_jax.weights.card import NOT_A_DEVICE
-
-# keras.applications' count_params() of each network with include_top=False.
-KERAS = {
-    "resnet50": 23_587_712,
-    "densenet121": 7_037_504,
-    "inception_v3": 21_802_784,
-    "inception_resnet_v2": 54_336_736,
-}
+from tests.networks import KNOWN
 
 
-@pytest.mark.parametrize("name", sorted(KERAS))
+@pytest.mark.parametrize("name", KNOWN)
 def test_the_published_networks_have_the_parameters_that_keras_counts(name):
     one = provenance.network(name, {}, 224)
-    assert one["parameters"] == one["published_parameters"] == KERAS[name]
+    assert one["parameters"] == one["published_parameters"] == KNOWN[name].parameters
     title = models.architecture(name).title
-    millions = f"{KERAS[name] / 1e6:.1f} million parameters"
+    millions = f"{KNOWN[name].parameters / 1e6:.1f} million parameters"
     assert provenance.in_words(one) == f"{title}, {millions}, 224 pixels"
     assert provenance.reservations(one, 30) == []
 

@@ -12,15 +12,8 @@ from configs import study_base
 from radimagenet_jax.data.datasets import SPLITS, Dataset, Split
 from radimagenet_jax.studies import plan
 from radimagenet_jax.studies.images import Images, gather
-from tests.models.conftest import SHALLOW
+from tests.networks import KNOWN
 
-# A part of each shallow network that ends in its last layers, so that a long prefix is frozen.
-LAST_LAYERS = {
-    "resnet50": "layers=stage2_block1/(bn1|conv2|bn2|conv3|bn3)",
-    "densenet121": "layers=stage2_block1/.*,final_bn",
-    "inception_v3": "layers=mixed7b/branch_pool/bn1",
-    "inception_resnet_v2": "layers=block8_1/branch1/bn3,block8_1/conv,conv7b/.*",
-}
 COUNT = 50
 # (train, val, test): four steps of 8 in one fold and five in the other. The last batches have 6
 # images: statistics over one or two would make rounding errors large.
@@ -74,7 +67,7 @@ def make_images() -> Callable[[int], Images]:
 def make_config() -> Callable[..., ConfigDict]:
     def make(model: str = "resnet50", **study: object) -> ConfigDict:
         config = study_base.get_config("breast")
-        config.image_size = 32 if model in ("resnet50", "densenet121") else 75
+        config.image_size = KNOWN[model].size
         config.batch_size = 8
         config.epochs = 3
         config.batch_norm_momentum = 0.7
@@ -82,7 +75,7 @@ def make_config() -> Callable[..., ConfigDict]:
         config.study.folds = (1, 2)
         config.study.trunk_batch = 16
         config.study.settings = (("freezeall", 1e-2), ("freezeall", 1e-3))
-        config.study.model_options[model] = ConfigDict(SHALLOW[model])
+        config.study.model_options[model] = ConfigDict(dict(KNOWN[model].shallow))
         for name, value in study.items():
             config.study[name] = value
         plan.validate(config)

@@ -6,12 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from radimagenet_jax import models
 from radimagenet_jax.errors import ConfigError
 from radimagenet_jax.studies import alone, plan, shared
 from radimagenet_jax.training import network
 from radimagenet_jax.training.program import Values
-from tests.studies.conftest import LAST_LAYERS
+from tests.networks import KNOWN, each
 
 
 def nothing(epoch):
@@ -35,17 +34,13 @@ def assert_equal_courses(ours, theirs):
         assert ours.aurocs[split] == pytest.approx(theirs.aurocs[split], abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "resnet50" else pytest.param(name, marks=pytest.mark.slow)
-        for name in models.names()
-    ],
-)
+@each(quick="resnet50")
 def test_a_run_on_a_shared_trunk_equals_the_run_alone(name, make_config, make_images):
     # At the published rates the first steps of Adam make a gradient of rounding errors as large as
     # any other; at these the runs compare to seven digits.
-    config = make_config(name, settings=((LAST_LAYERS[name], 1e-4), (LAST_LAYERS[name], 3e-5)))
+    config = make_config(
+        name, settings=((KNOWN[name].last_layers, 1e-4), (KNOWN[name].last_layers, 3e-5))
+    )
     images = make_images(config.image_size)
     (group,) = plan.groups(config)
     assert len(group.runs) == 4
@@ -117,7 +112,7 @@ def test_a_bounded_pool_of_views_is_computed_once(make_config, make_images):
 def test_computing_again_holds_on_a_shared_trunk_and_changes_no_course(
     what, make_config, make_images
 ):
-    settings = ((LAST_LAYERS["resnet50"], 1e-4),)
+    settings = ((KNOWN["resnet50"].last_layers, 1e-4),)
     config = make_config(settings=settings)
     images = make_images(config.image_size)
     runs = plan.groups(config)[0].runs[:1]

@@ -7,11 +7,12 @@ training the published figures come from.
 import numpy as np
 import pytest
 
+from tests.networks import KNOWN
 from tests.training import trajectory
 
 STEPS = 3
-# Smaller ones than the benchmark takes: what takes the time here is compiling.
-SIZES = {"resnet50": 64, "densenet121": 64, "inception_v3": 75, "inception_resnet_v2": 75}
+# Smaller images than the benchmark takes: what takes the time here is compiling.
+SIZES = {name: max(64, known.size) for name, known in KNOWN.items()}
 
 
 def assert_trains_as_keras(name, structure, base):

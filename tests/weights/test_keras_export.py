@@ -8,12 +8,13 @@ from radimagenet_jax import convert, load_pretrained
 from radimagenet_jax.errors import WeightsError
 from radimagenet_jax.weights import assembly, keras_export
 from radimagenet_jax.weights.contract import Contract
+from tests.networks import KNOWN
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet50", "densenet121", "inception_v3", "inception_resnet_v2"])
+@pytest.mark.parametrize("name", KNOWN)
 def test_keras_gets_every_weight_back(name, tmp_path, keras_reference, write_keras_2):
     reference = keras_reference(name)
     original = write_keras_2(tmp_path / "original.h5", reference.layers)

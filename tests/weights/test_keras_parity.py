@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from radimagenet_jax import load_pretrained, models
 from radimagenet_jax.models.preprocess import normalize
+from tests.networks import KNOWN, each
 
 # These files do not tell their input, and their features here are of inputs that are given.
 SAID = "tf"
@@ -75,15 +76,7 @@ def released_form(tmp_path_factory, keras_reference, write_keras_2):
     return get
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "resnet50",
-        pytest.param("inception_v3", marks=pytest.mark.slow),
-        pytest.param("densenet121", marks=pytest.mark.slow),
-        pytest.param("inception_resnet_v2", marks=pytest.mark.slow),
-    ],
-)
+@each(quick="resnet50")
 def test_features_equal_keras(name, released_form, keras_reference, quick_features):
     pretrained = load_pretrained(released_form(name), preprocessing=SAID)
     assert pretrained.contract.architecture == name
@@ -123,15 +116,7 @@ def test_every_form_of_a_keras_file_gives_the_same_variables(
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own
-@pytest.mark.parametrize(
-    "name",
-    [
-        "densenet121",
-        pytest.param("inception_v3", marks=pytest.mark.slow),
-        pytest.param("resnet50", marks=pytest.mark.slow),
-        pytest.param("inception_resnet_v2", marks=pytest.mark.slow),
-    ],
-)
+@each(quick="densenet121")
 @pytest.mark.parametrize(
     "form", ["model.h5", "model.keras", "model.weights.h5", "positions.weights.h5"]
 )
@@ -162,14 +147,8 @@ def test_what_keras_3_writes_gives_the_same_variables(
 def test_the_native_input_is_that_of_keras_applications(name):
     import keras
 
-    module = {
-        "resnet50": "resnet",
-        "densenet121": "densenet",
-        "inception_v3": "inception_v3",
-        "inception_resnet_v2": "inception_resnet_v2",
-    }[name]
     image = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.float32)
-    expected = getattr(keras.applications, module).preprocess_input(image.copy())
+    expected = getattr(keras.applications, KNOWN[name].module).preprocess_input(image.copy())
     np.testing.assert_allclose(
         normalize(jnp.asarray(image), models.architecture(name).native_input), expected, atol=1e-5
     )

@@ -17,9 +17,8 @@ from radimagenet_jax import convert, load_pretrained, predict
 from radimagenet_jax.errors import ConfigError, WeightsError
 from radimagenet_jax.training import config as config_pages
 from radimagenet_jax.training import network
+from tests.networks import KNOWN
 from tests.weights.test_torch_files import assert_features, numbered, recipe, state_dict
-
-WIDTHS = {"resnet50": 2048, "densenet121": 1024, "inception_v3": 2048}
 
 
 def draw(*shape):
@@ -27,7 +26,10 @@ def draw(*shape):
 
 
 def head(name, module="fc", classes=2):
-    return {f"{module}.weight": draw(classes, WIDTHS[name]), f"{module}.bias": draw(classes)}
+    return {
+        f"{module}.weight": draw(classes, KNOWN[name].features),
+        f"{module}.bias": draw(classes),
+    }
 
 
 def under(prefix, tensors):
