@@ -17,7 +17,7 @@ from flax import traverse_util
 
 from radimagenet_jax import models
 from radimagenet_jax.errors import WeightsError, cut
-from radimagenet_jax.weights.contract import Contract
+from radimagenet_jax.weights.contract import Contract, Described
 from radimagenet_jax.weights.opened import StoredTensor
 from radimagenet_jax.weights.origins import Origin
 from radimagenet_jax.weights.plausibility import Plausibility
@@ -107,13 +107,11 @@ class Named:
     num_classes: int = 0
 
     @property
-    def network(self) -> tuple[str, str, tuple[str, ...]]:
-        """The architecture, its variant, and the labels that the file states."""
-        if self.contract is not None:
-            stated = self.contract
-            return stated.architecture, stated.variant, stated.labels or ()
-        assert self.known is not None, "a scheme gives the contract or what is known without one"
-        return self.known.architecture, self.known.variant, ()
+    def network(self) -> Described:
+        """What the file is of, by its contract or without one."""
+        found = self.contract or self.known
+        assert found is not None, "a scheme gives the contract or what is known without one"
+        return found
 
 
 @functools.lru_cache(maxsize=16)

@@ -81,11 +81,6 @@ class Origin:
             sha256=sha256,
         )
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a report says of it."""
-        return (self.evidence,) if self.evidence else ()
-
 
 def of_keras(architecture: str, opened: Opened, *, md5: str, sha256: str, whole: bool) -> Origin:
     """Returns where a Keras file comes from, by the rule of this module.

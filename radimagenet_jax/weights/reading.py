@@ -105,8 +105,9 @@ def read(
         names = opened.scheme or next(key for key in SCHEMES if SCHEMES[key].recognises(opened))
         named = SCHEMES[names].describe(opened, request)
         request.check(named)
-        name, variant, labels = named.network
-        classes = len(labels) or named.num_classes
+        name, variant = named.network.architecture, named.network.variant
+        labels = named.contract.labels if named.contract else None
+        classes = len(labels or ()) or named.num_classes
         shapes = expected_shapes(name, variant, classes, **opened.options)
         title = models.architecture(name).title
         seal = Seal(opened.contract) if opened.contract and opened.seal else None
@@ -158,8 +159,8 @@ def _require_more_than_signs(named: Named, file: str) -> None:
 
 def _notes(named: Named, contract: Contract, told: str) -> Iterator[str]:
     """What a report says of a file without a contract: its input, its head, its precision."""
-    if told == "evidence" and named.known is not None:
-        yield from named.known.source.notes
+    if told == "evidence" and named.known is not None and named.known.source.evidence:
+        yield named.known.source.evidence
     elif told == "user":
         yield f"Its input is taken as {contract.preprocessing!r}, as you say."
     if named.num_classes:

@@ -64,9 +64,7 @@ class Request:
           WeightsError: With what it is instead.
         """
         if self.architecture:
-            described = named.contract or named.known
-            assert described is not None, "a scheme gives one of them"
-            check_architecture(described, self.architecture, self.variant)
+            check_architecture(named.network, self.architecture, self.variant)
         if named.contract is not None and self.preprocessing:
             check_preprocessing(named.contract, self.preprocessing, allow_mismatch=False)
 
@@ -88,11 +86,9 @@ class Request:
             return named.contract, "stated"
         known = named.known
         assert known is not None, "a scheme gives the contract or what is known without one"
-        told = "user" if self.preprocessing or not known.source.preprocessing else "evidence"
-        said = self.preprocessing
-        if told == "user":
-            said = said or self.unless_told
+        has_evidence = bool(known.source.preprocessing)
+        said = self.preprocessing or ("" if has_evidence else self.unless_told)
         contract = known.source.stated(said).contract(
             known.architecture, known.variant, known.sha256, file=file
         )
-        return contract, told
+        return contract, "evidence" if has_evidence and not said else "user"
