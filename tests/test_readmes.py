@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import radimagenet_jax as rin
+from radimagenet_jax.data import registry
 from radimagenet_jax.data.tasks import TASKS
 from radimagenet_jax.studies import plan
 from radimagenet_jax.training import beginning, fields
@@ -50,6 +51,16 @@ def test_the_front_page_names_what_is_there():
         assert f"`configs/{task}.py`" in text
     for model in rin.list_models():
         assert f"| `{model}` | `{beginning.file_names(model)[0]}` |" in text
+
+
+def test_every_data_set_and_every_page_of_a_task_is_in_the_tables():
+    cards = (PROJECT / "tfds_builders/README.md").read_text()
+    for name in registry.names():
+        assert f"]({name}/README.md)" in cards, name
+    pages = (PROJECT / "configs/README.md").read_text()
+    for path in (PROJECT / "configs").glob("*.py"):
+        task = path.stem.removeprefix("study_")
+        assert f"`{path.name}`" in pages or f"`{task}.py`" in pages, path.name
 
 
 def test_the_python_of_the_front_page_runs(tmp_path, monkeypatch, capsys):

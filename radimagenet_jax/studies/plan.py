@@ -455,5 +455,31 @@ def check_weights(config: ConfigDict) -> None:
             ) from error
 
 
+def check_structures(config: ConfigDict) -> None:
+    """Looks in every network for the layers that structures name, before anything is computed.
+
+    Raises:
+      ConfigError: If a network has not what a structure names.
+    """
+    from radimagenet_jax.training import network
+
+    # That whole networks have ten layers need not be looked up.
+    certain = ("freezeall", "unfreezeall")
+    by_name = {
+        (run.model, run.structure): run
+        for run in runs(config)
+        if not run.has_table and run.structure not in certain
+    }
+    for (model, structure), run in by_name.items():
+        single = run_config(config, run)
+        if structure == "unfreezetop10" and not single.model_options:
+            continue
+        single.init, single.preprocessing = SCRATCH, "published"
+        try:
+            _ = network.from_scratch(single, TASKS[run.task].labels).freeze
+        except ConfigError as error:
+            raise ConfigError(f"config.study.settings, for {model}: {error}") from error
+
+
 def _listed(values: Sequence[int]) -> str:
     return "only one split, 0" if list(values) == [0] else ", ".join(map(str, values))

@@ -29,6 +29,7 @@ def run(config: ConfigDict, workdir: str, shard: str, command: Sequence[str] = (
     """
     groups = plan.groups(config)
     own = plan.shard(groups, shard)
+    plan.check_structures(config)
     plan.check_weights(config)
     embeddings.check(config)
     ledger = Ledger(workdir, config)
@@ -52,6 +53,7 @@ def preview(config: ConfigDict, workdir: str, shard: str) -> int:
     """Prints what a study would compute, and what that takes."""
     from radimagenet_jax.studies import estimate
 
+    plan.check_structures(config)
     plan.check_weights(config)
     embeddings.check(config)
     estimate.show(config, plan.shard(plan.groups(config), shard), expanded(workdir))

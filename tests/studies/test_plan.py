@@ -120,6 +120,18 @@ def test_a_file_that_is_no_weights_is_refused_before_anything_is_computed(tmp_pa
         session.preview(config, str(tmp_path / "study"), "")
 
 
+def test_a_structure_that_a_network_has_no_layers_for_is_refused_before_anything_is_computed(
+    tmp_path, make_config
+):
+    config = make_config(settings=(("layers=stage2.*", 1e-3),))
+    plan.check_structures(config)
+    config.study.models, config.image_size = ("resnet50", "inception_v3"), 75
+    plan.validate(config)
+    with pytest.raises(ConfigError, match=r"settings, for inception_v3: .*no layer's whole name"):
+        session.run(config, str(tmp_path / "study"), "")
+    assert not (tmp_path / "study").exists()
+
+
 def test_a_schedule_is_refused():
     config = published()
     config.schedule.name = "cosine"
