@@ -211,7 +211,7 @@ FIELDS: Mapping[str, Field] = {
         "must be a number from 0 to 1e+06, or -1",
     ).of_feeding(),
     "dataset.positive": text().of_run(),
-    "dataset.prevalence": share().of_run().single(0.0),
+    "dataset.prevalence": share().of_run().single(0.0).added(0.0),
     "model": one_of(models.names).study_has("study.models", "resnet50"),
     "init": text().of_run().study_has("study.inits", "scratch"),
     "preprocessing": one_of(("published", "native", *preprocess.SCHEMES)).study_has(
