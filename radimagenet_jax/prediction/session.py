@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from radimagenet_jax.console import console
 from radimagenet_jax.data import inputs
 from radimagenet_jax.errors import DataError, UserError, telling
+from radimagenet_jax.models import ops
 from radimagenet_jax.prediction import evaluation, flow, sinks
 from radimagenet_jax.prediction.journal import Journal
 from radimagenet_jax.prediction.maps import FOLDER as MAPS
@@ -25,8 +25,7 @@ from radimagenet_jax.reports import maps_page, provenance, report
 from radimagenet_jax.statistics import operating_points
 
 # A CPU is busy with few images; other devices need more to be.
-_BATCH_SIZES = {"cpu": 16}
-_BATCH_SIZE = 128
+_ON_CPU, _ELSEWHERE = 16, 128
 # The exit code of a command that has scored what it could.
 SOME_FAILED = 3
 
@@ -240,7 +239,7 @@ class _Progress(Bar):
 
 def batch_size() -> int:
     """How many images the network is given at a time."""
-    return _BATCH_SIZES.get(jax.default_backend(), _BATCH_SIZE)
+    return _ON_CPU if ops.computes_on_host() else _ELSEWHERE
 
 
 def _strict(failure: inputs.Failure) -> DataError:

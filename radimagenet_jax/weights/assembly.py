@@ -159,10 +159,12 @@ def require_published(variables: Mapping[str, Any], contract: Contract) -> dict[
     leaves: dict[Target, Any] = traverse_util.flatten_dict(dict(variables), sep="/")
     shapes = expected_shapes(contract.architecture, contract.variant, len(contract.labels or ()))
     if {target: tuple(np.shape(leaf)) for target, leaf in leaves.items()} != dict(shapes):
-        title = models.architecture(contract.architecture).title
+        entry = models.architecture(contract.architecture)
+        whole = "published" if entry.released else "whole"
         raise WeightsError(
-            f"the variables are not those of the published {title} (was the network made smaller "
-            "by config.model_options or `smoke`?); only the published networks can be written."
+            f"the variables are not those of the {whole} {entry.title} (was the network made "
+            f"smaller by config.model_options or `smoke`?); only the {whole} networks can be "
+            "written, and a run's working directory keeps any."
         )
     return leaves
 
