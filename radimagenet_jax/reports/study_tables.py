@@ -19,6 +19,15 @@ def _attributes(*names: str, **others: str) -> Columns:
     return {name: attrgetter(others.get(name, name)) for name in (*names, *others)}
 
 
+def _difference(within: str) -> Columns:
+    return _attributes(
+        difference=f"{within}.value",
+        low=f"{within}.low",
+        high=f"{within}.high",
+        p=f"{within}.p_value",
+    )
+
+
 def _of_setting(name: str) -> Callable[[Any], object]:
     return lambda one: one.setting.get(name, "")  # a pair's lacks what is compared
 
@@ -47,11 +56,8 @@ _COMPARISON: Columns = {
     **{name: _of_setting(name) for name in IDENTITY if name != "dataset"},
     **_attributes("first", "second", "images"),
     **_AUROCS,
+    **_difference("difference"),
     **_attributes(
-        difference="difference.value",
-        low="difference.low",
-        high="difference.high",
-        p="difference.p_value",
         p_holm="corrected",
         effect_d="difference.effect",
         effect_d_low="difference.effect_low",
@@ -64,31 +70,20 @@ _OVERALL: Columns = {
     **_attributes("within", "first", "second", settings="effect.settings"),
     **_attributes("left_out", "images"),
     **_AUROCS,
+    **_difference("effect"),
     **_attributes(
-        difference="effect.value",
-        low="effect.low",
-        high="effect.high",
-        p="effect.p_value",
         standard_error="effect.standard_error",
         between_sd="effect.between",
         freedom="effect.freedom",
     ),
 }
-_ACROSS = _attributes(
-    compared="of.factor",
-    within="of.within",
-    first="of.first",
-    second="of.second",
-    tasks="effect.tasks",
-    difference="effect.value",
-    low="effect.low",
-    high="effect.high",
-    p="effect.p_value",
-    between_sd="effect.between",
-    q="effect.q",
-    q_p="effect.q_p_value",
-    i_squared="effect.share",
-)
+_ACROSS: Columns = {
+    **_attributes(compared="of.factor", within="of.within", first="of.first", second="of.second"),
+    **_attributes(tasks="effect.tasks"),
+    **_difference("effect"),
+    **_attributes(between_sd="effect.between", q="effect.q", q_p="effect.q_p_value"),
+    **_attributes(i_squared="effect.share"),
+}
 _SETTING: Columns = {
     **{name: _of_name(name) for name in IDENTITY},
     "positive": None,
