@@ -154,6 +154,7 @@ ARCHITECTURE = Architecture(
     torch=TorchNames(variant="torch", module=_torch_module, children={"0": "", "features": ""}),
     native_input="torch",
     released="DenseNet121",
+    parameters=7_037_504,
     imagenet_md5="30ee3e1110167f948a6b9946edeeb738",
     imagenet_top_md5="9d60b8095a5708f2dcce2bca79d332c7",
     small={"block_sizes": (1, 1, 1, 1), "growth": 8, "width": 16},

@@ -185,6 +185,7 @@ ARCHITECTURE = Architecture(
     keras_lambdas=r"block(35|17|8)_\d+",
     native_input="tf",
     released="IRV2",
+    parameters=54_336_736,
     imagenet_md5="d19885ff4a710c122648d3b5c3b684e4",
     imagenet_top_md5="e693bd0210a403b3192acc6073ad2e96",
     small={"repeats": (1, 1, 1), "width": 0.25},

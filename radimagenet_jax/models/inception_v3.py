@@ -166,6 +166,7 @@ ARCHITECTURE = Architecture(
     ),
     native_input="tf",
     released="InceptionV3",
+    parameters=21_802_784,
     imagenet_md5="bcbd6486424b2319ff4ef7d526e38f63",
     imagenet_top_md5="9a0d58056eeedaa3f26cb7ebd46da564",
     small={"repeats": (1, 1, 1), "width": 0.25},

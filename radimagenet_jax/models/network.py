@@ -5,6 +5,7 @@ the rest of the package has to know of it. Pages in this folder are found by the
 own is made known by `radimagenet_jax.models.register`.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
@@ -196,6 +197,8 @@ class Architecture:
       imagenet_md5: Of Keras' own ImageNet file without its top.
       imagenet_top_md5: Of the one with its top.
       radimagenet_sha256: Of RadImageNet's file, as third parties report it.
+      parameters: Of Keras' network without its top, as `count_params()` has them; 0 where they are
+        to be counted.
       small: Fields of its class that make it one of seconds, for first experiments and tests.
     """
 
@@ -210,6 +213,7 @@ class Architecture:
     imagenet_md5: str = ""
     imagenet_top_md5: str = ""
     radimagenet_sha256: str = ""
+    parameters: int = 0
     small: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -275,9 +279,12 @@ class Architecture:
 
     def size(self, network: Network) -> Size:
         """How large a network of this architecture is, its head left out."""
+        if self.parameters and network == self.build(num_classes=network.num_classes):
+            layers = sum(layer.path is not None for layer in self.keras_layers())
+            return Size(layers, self.parameters)  # which tracing it would take a second to find
         sizes = _sizes(network, self.min_image_size)
-        sizes.pop(HEAD, None)
-        return Size(len(sizes), sum(sizes.values()))
+        own = [size for name, size in sizes.items() if name != HEAD]
+        return Size(len(own), sum(own))
 
 
 def variable_shapes(network: nn.Module, image_size: int) -> dict[str, Any]:
@@ -302,7 +309,8 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return {"params": {}, "batch_stats": {}, **tree}
 
 
-def _sizes(network: Network, image_size: int) -> dict[str, int]:
+@functools.lru_cache(maxsize=32)  # a study asks for each group, and tracing takes up to seconds
+def _sizes(network: Network, image_size: int) -> Mapping[str, int]:
     """How many numbers each layer with variables has, in the order of the network."""
     found: dict[str, int] = {}
 

@@ -150,6 +150,7 @@ ARCHITECTURE = Architecture(
     ),
     native_input="caffe",
     released="ResNet50",
+    parameters=23_587_712,
     imagenet_md5="4d473c1dd8becc155b73f8504c6f6626",
     imagenet_top_md5="2cb95161c43110f7111970584f804107",
     radimagenet_sha256="1f1d1c9fe6ab6980daa5e528145fe0db249c55415f8b3e1f3e3b1624d184f159",

@@ -1,5 +1,7 @@
 """What is published of the networks: parameters, and what learns under each structure."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,14 @@ def test_every_network_is_found_by_name_alone():
 @every_network
 def test_parameters_are_the_published_number(name, shapes):
     assert base_parameters(shapes[name]) == KNOWN[name].parameters
+
+
+@every_network
+def test_the_size_that_a_page_states_is_the_one_that_is_counted(name, shapes):
+    stated = models.architecture(name).size(models.create(name))
+    counted = dataclasses.replace(models.architecture(name), parameters=0)
+    assert stated == counted.size(models.create(name)) == (sum(KNOWN[name].layers), stated[1])
+    assert stated.parameters == base_parameters(shapes[name])
 
 
 @every_network
