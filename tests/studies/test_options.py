@@ -1,9 +1,13 @@
 """What an option changes of a run by itself, it changes of runs on a shared trunk."""
 
+import itertools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 
 from radimagenet_jax.studies import plan, shared, tails
 from radimagenet_jax.training import config as config_pages
@@ -40,8 +44,21 @@ def shape(*sizes, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(sizes, dtype)
 
 
+def operations(jaxpr):
+    """What a program computes, an operation a line, without the names that tracing invents."""
+    for eqn in jaxpr.eqns:
+        settings = {name: repr(value) for name, value in eqn.params.items()}
+        plain = {name: text for name, text in settings.items() if not re.search("0x|lambda", text)}
+        plain.pop("jaxpr", None)
+        shapes = [str(out.aval) for out in eqn.outvars]
+        numbers = [one.val for one in eqn.invars if isinstance(one, core.Literal)]
+        yield f"{eqn.primitive.name} {shapes} {numbers} {plain}"
+        for part in core.jaxprs_in_params(eqn.params):
+            yield from operations(part)
+
+
 def traced(config):
-    """What is computed by a run alone, and by one on a shared trunk, each as text."""
+    """What is computed by a run alone, and by one on a shared trunk."""
     run = plan.runs(config)[0]
     single = plan.run_config(config, run)
     program = network.build(single, ("no", "yes")).program
@@ -80,7 +97,9 @@ def traced(config):
         programs.eval_trunk.trace(*trunk),
         programs.evaluate.trace(params, stats, steps.rows, frozen, programs.eval_chunk.activations),
     )
-    return tuple("\n".join(str(one.jaxpr) for one in each) for each in (alone, beside))
+    return tuple(
+        [*itertools.chain(*(operations(one.jaxpr) for one in each))] for each in (alone, beside)
+    )
 
 
 @pytest.fixture(scope="module")
