@@ -54,8 +54,9 @@ def load(page: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def _check_optimizer(config: ConfigDict, overrides: Sequence[str]) -> None:
     """Refuses options of an optimiser that another one is asked for by the command line."""
-    name = config.get("optimizer", {}).get("name")
-    if name not in optimizers.OPTIMIZERS:
+    chosen = config.get("optimizer")
+    name = chosen.get("name") if isinstance(chosen, ConfigDict) else None
+    if not isinstance(name, str) or name not in optimizers.OPTIMIZERS:
         return  # `validate` says so
     given = (text.removeprefix("--config.optimizer.").partition("=")[0] for text in overrides)
     for option in given:

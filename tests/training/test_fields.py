@@ -97,6 +97,17 @@ def test_every_option_of_an_optimiser_is_a_field_and_every_field_of_one_or_of_al
     assert taken | of_all == {name for name in FIELDS if name.startswith("optimizer.")}
 
 
+@pytest.mark.parametrize("odd", ["5", "None", "ConfigDict({'name': ['adam']})"])
+def test_an_optimiser_that_is_none_is_refused_by_its_name(odd, tmp_path):
+    page = tmp_path / "page.py"
+    page.write_text(
+        "from ml_collections import ConfigDict\nfrom configs import base\n"
+        f"def get_config(a):\n    c = base.get_config()\n    c.optimizer = {odd}\n    return c\n"
+    )
+    with pytest.raises(ConfigError, match="optimizer"):
+        config_pages.validate(config_pages.load(str(page), ["--config.seed=1"]))
+
+
 @pytest.mark.parametrize("page", ["quickstart", "study_covid"])
 def test_an_option_of_another_optimiser_is_refused(page):
     override = ["--config.optimizer.weight_decay=0.5"]
