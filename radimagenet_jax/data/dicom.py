@@ -143,7 +143,7 @@ class DicomFile:
           DataError: As `decode_dicom`, for all but the pixels themselves.
         """
         self._encoded, self._name = encoded, name
-        self._dataset = _read(encoded, name)
+        self._dataset = _read(io.BytesIO(encoded), name)
         self.frames = _check_pixels(self._dataset, name)
         self.is_grey = _text(self._dataset, "PhotometricInterpretation", name) in _GREY
 
@@ -166,7 +166,8 @@ class DicomFile:
             raise ValueError(f"an image is made of one window or of three, not of {len(windows)}")
         dataset = self._dataset
         if dicom_frames.is_known(dataset, _syntax(dataset, name)):
-            dataset = _read(self._encoded, name)  # decoding puts the frame into its place
+            # Decoding puts the frame into its place.
+            dataset = _read(io.BytesIO(self._encoded), name)
         stored = _stored_values(dataset, self._encoded, frame or 0, name)
         if stored.ndim == 2 and self.is_grey:
             return _quietly(
@@ -198,8 +199,13 @@ def read_header(encoded: bytes, *, name: str) -> Header:
     Raises:
       DataError: If the file is empty, no DICOM, or damaged before its pixels.
     """
+    return _header(io.BytesIO(encoded), name)
+
+
+def _header(stream: io.BytesIO, name: str) -> Header:
+    """Reads a header; the stream then stands at the pixels, or at its end where it has none."""
     tags = ["PatientID", *_WRAP_TAGS]
-    dataset = _read(encoded, name, stop_before_pixels=True, specific_tags=tags)
+    dataset = _read(stream, name, stop_before_pixels=True, specific_tags=tags)
     patient = str(_quietly(lambda: dataset.get("PatientID", ""), name) or "").strip()
     may_wrap = _quietly(lambda: _may_wrap(dataset), name)
     return Header(patient, may_wrap)
@@ -219,10 +225,11 @@ def header_of(file: SourceFile, *, beginning: int) -> Header | None:
             start = stream.read(beginning)
             if not is_dicom(start):
                 return None
+            begun = io.BytesIO(start)
             with contextlib.suppress(DataError):
-                header = read_header(start, name=file.shown)
-                # Where the file goes on, an element that reaches beyond may hide the patient.
-                if header.patient or len(start) < beginning:
+                header = _header(begun, file.shown)
+                # pydicom ends without a word where an element reaches beyond what is there.
+                if begun.tell() < len(start) or len(start) < beginning:
                     return header
             return read_header(start + stream.read(), name=file.shown)
     except DataError:
@@ -255,7 +262,8 @@ def _may_wrap(dataset: Dataset) -> bool:
     return bits == 12 and sign == 0 and float(intercept or 0) > _LEAST_INTERCEPT
 
 
-def _read(encoded: bytes, name: str, **options: Any) -> Dataset:
+def _read(stream: io.BytesIO, name: str, **options: Any) -> Dataset:
+    encoded = stream.getvalue()
     if not encoded:
         raise DataError(f"{name} is empty; download or copy it again.")
     if not is_dicom(encoded):
@@ -264,7 +272,7 @@ def _read(encoded: bytes, name: str, **options: Any) -> Dataset:
             "or download it again."
         )
     _check_inflated(encoded, name)
-    dataset = _quietly(lambda: pydicom.dcmread(io.BytesIO(encoded), force=True, **options), name)
+    dataset = _quietly(lambda: pydicom.dcmread(stream, force=True, **options), name)
     if not hasattr(dataset, "file_meta"):
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
     if not dataset.file_meta.get("TransferSyntaxUID"):
@@ -425,7 +433,7 @@ def decode_stored(encoded: bytes, index: int, name: str) -> np.ndarray:
     Raises:
       DataError: If that fails.
     """
-    dataset = _read(encoded, name)
+    dataset = _read(io.BytesIO(encoded), name)
     try:
         return pixel_array(dataset, index=index)
     except Exception:

@@ -408,6 +408,32 @@ def test_a_patient_behind_a_long_element_is_found_wherever_the_beginning_ends(tm
     assert found == {"4711-secret"}
 
 
+class Counted(io.BytesIO):
+    """A file that notes how far it was read before it was closed."""
+
+    def close(self):
+        self.read_until = self.tell()
+        super().close()
+
+
+@pytest.mark.parametrize("patient", ["", "4711"])
+def test_of_a_file_whose_beginning_holds_its_header_no_more_is_read(patient, tmp_path, monkeypatch):
+    encoded = file(RAMP, PatientID=patient)
+    stream = Counted(encoded)
+    monkeypatch.setattr(SourceFile, "open", lambda self: stream)
+    header = header_of(SourceFile.at(tmp_path / "a.dcm"), beginning=2048)
+    assert header == read_header(encoded, name="a.dcm")
+    assert stream.read_until == 2048
+
+
+def test_wherever_the_beginning_ends_the_header_is_that_of_the_whole_file(tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(file(RAMP.astype(np.uint16) % 4096, BitsStored=12, HighBit=11))
+    whole = read_header(path.read_bytes(), name="a.dcm")
+    sizes = range(200, 1000, 10)
+    assert {header_of(SourceFile.at(path), beginning=size) for size in sizes} == {whole}
+
+
 def test_what_has_no_header_gives_none(tmp_path):
     path = tmp_path / "a.dcm"
     assert header_of(SourceFile.at(path), beginning=1000) is None
