@@ -297,16 +297,17 @@ def variable_shapes(network: nn.Module, image_size: int) -> dict[str, Any]:
     Returns:
       {'params', 'batch_stats'}, nested by layer.
     """
-    # Flax leaves out a collection that has nothing in it.
-    return _traced(
-        network, image_size, lambda variables: {"params": {}, "batch_stats": {}, **variables}
-    )
+    return _traced(network, image_size, _whole)
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     """{'params', 'batch_stats'} of leaves by their whole names; either may be empty."""
-    tree = traverse_util.unflatten_dict(dict(leaves), sep="/")
-    return {"params": {}, "batch_stats": {}, **tree}
+    return _whole(traverse_util.unflatten_dict(dict(leaves), sep="/"))
+
+
+def _whole(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with both collections: Flax leaves out one that has nothing in it."""
+    return {"params": {}, "batch_stats": {}, **variables}
 
 
 @functools.lru_cache(maxsize=32)  # a study asks for each group, and tracing takes up to seconds

@@ -88,17 +88,16 @@ class Provenance(TypedDict, total=False):
     notice: str
 
 
-def stamp(command: str | Sequence[str], devices: str = "") -> Provenance:
+def stamp(command: Sequence[str], devices: str = "") -> Provenance:
     """What every record has: when, by which command, with which software, on which hardware.
 
     Args:
-      command: The command line, as a text or in parts.
+      command: The command line, in parts.
       devices: What JAX computed on, see `devices`; '' for what needs no accelerator.
     """
-    text = command if isinstance(command, str) else shlex.join(command)
     return {
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": text,
+        "command": shlex.join(command),
         "versions": versions(),
         "device": ", ".join(part for part in (devices, _host()) if part),
         "notice": NOT_A_DEVICE,

@@ -22,9 +22,7 @@ def check(config: ConfigDict, overrides: Sequence[str]) -> None:
       ConfigError: With each of them, why it has no effect, and what has.
     """
     given = [text.removeprefix("--config.").partition("=")[0] for text in overrides]
-    problems = dict.fromkeys(
-        [*plan.of_single_runs(config), *_problems(config, dict.fromkeys(given))]
-    )
+    problems = list(_problems(config, dict.fromkeys(given)))
     if problems:
         raise ConfigError("; ".join(problems) + ".")
 

@@ -200,7 +200,7 @@ def keep(study, weights, dataset="breast", images="busi", smoke=False):
         rows = [one for one in study_files.read_rows(study) if one["init"] == init]
         rows = [one for one in rows if one["dataset"] == dataset]
         command = f"python -m radimagenet_jax.study --config=x.py{':smoke' if smoke else ''}"
-        made_by = {**provenance.stamp(command, "8 x TPU v9"), "smoke": smoke}
+        made_by = {**provenance.stamp(command.split(), "8 x TPU v9"), "smoke": smoke}
         record = {
             "group": f"{dataset}-{init}", "shared_trunk": True, "seconds": 3.0,
             "runs": [study_files.run_id(one) for one in rows], "warnings": [],

@@ -153,9 +153,13 @@ def test_every_task_has_a_study_page():
 def _loaded(page, *overrides):
     folder = Path(__file__).resolve().parents[2] / "configs"
     config = config_pages.load(f"{folder}/{page}", overrides)
+    _check(config, overrides)
+    return config
+
+
+def _check(config, overrides):
     plan.validate(config)
     unread.check(config, overrides)
-    return config
 
 
 def _sizes(config):
@@ -225,4 +229,4 @@ def test_a_field_of_single_runs_is_that_of_each_run_or_refused(name):
     single = plan.run_config(config, plan.runs(config)[0])
     if dict(config_pages.flatten(single))[name] != others[type(before)]:
         with pytest.raises(ConfigError, match=rf"config\.{re.escape(name)} has no effect"):
-            unread.check(config, [f"--config.{name}={others[type(before)]}"])
+            _check(config, [f"--config.{name}={others[type(before)]}"])
